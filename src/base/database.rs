@@ -1,0 +1,196 @@
+//! SQLite files of other programs: recognised by content, read without disturbing their owner.
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OpenFlags};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The first 16 bytes of every SQLite 3 database.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What the text of a check said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `ok`, and nothing else.
+    Sound,
+    /// What SQLite found wrong, first lines.
+    Damaged(String),
+}
+
+/// Whether a file is an SQLite database, by its first bytes. An empty file is not.
+pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
+    let mut head = [0; 16];
+    match File::open(path)?.read_exact(&mut head) {
+        Ok(()) => Ok(&head == MAGIC),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The three files that may lie beside a database: `-wal`, `-shm`, `-journal`.
+pub fn sidecars(path: &Path) -> [PathBuf; 3] {
+    ["-wal", "-shm", "-journal"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+/// Opens another program's database for reading.
+///
+/// A database in WAL mode whose `-wal` is absent or empty is opened as immutable: an ordinary
+/// read-only connection would leave an empty `-wal` and a `-shm` behind in the agent's home.
+pub fn open_read_only(path: &Path) -> Result<Connection> {
+    let quiet = fs::metadata(&sidecars(path)[0]).map_or(true, |wal| wal.len() == 0);
+    open(path, quiet && is_wal(path)?)
+}
+
+fn open(path: &Path, immutable: bool) -> Result<Connection> {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
+            uri.push(byte as char);
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if immutable {
+        uri.push_str("?immutable=1");
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&uri, flags)
+        .and_then(|connection| connection.busy_timeout(Duration::from_secs(5)).map(|()| connection))
+        .with_context(|| format!("cannot open the database {}", path.display()))?;
+    Ok(connection)
+}
+
+/// Bytes 18 and 19 of the header say 2 in WAL mode (sqlite.org/fileformat2.html, 1.3.3).
+fn is_wal(path: &Path) -> Result<bool> {
+    let mut head = [0; 20];
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(file.read_exact(&mut head).is_ok() && head[18] == 2 && head[19] == 2)
+}
+
+/// Checks a database by the text of `PRAGMA quick_check`: the exit code of a shell says nothing.
+///
+/// # Errors
+/// When the check could not be done (locked, unreadable, `budget` used up): not a verdict.
+pub fn quick_check(path: &Path, budget: Duration) -> Result<Verdict> {
+    let verdict = check(&mut open_read_only(path)?, "quick_check", budget)?;
+    if matches!(verdict, Verdict::Damaged(_)) && is_wal(path)? {
+        // Its owner may have begun to write after it was opened as immutable: look once more
+        // through the WAL before saying so.
+        return check(&mut open(path, false)?, "quick_check", budget);
+    }
+    Ok(verdict)
+}
+
+/// Runs `PRAGMA quick_check` or `integrity_check` on an open connection, within `budget`.
+pub fn check(connection: &mut Connection, pragma: &str, budget: Duration) -> Result<Verdict> {
+    let deadline = Instant::now() + budget;
+    connection
+        .progress_handler(10_000, Some(move || Instant::now() > deadline))
+        .context("cannot limit the time of a check")?;
+    let lines = (|| {
+        let mut statement = connection.prepare(&format!("PRAGMA {pragma}(20)"))?;
+        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
+    })();
+    match lines {
+        Ok(lines) if lines == ["ok"] => Ok(Verdict::Sound),
+        Ok(lines) => Ok(Verdict::Damaged(lines.join("; "))),
+        Err(rusqlite::Error::SqliteFailure(error, message))
+            if matches!(
+                error.code,
+                rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
+            ) =>
+        {
+            Ok(Verdict::Damaged(message.unwrap_or_else(|| error.to_string())))
+        }
+        Err(rusqlite::Error::SqliteFailure(error, _))
+            if error.code == rusqlite::ErrorCode::OperationInterrupted =>
+        {
+            Err(anyhow::anyhow!("{pragma} was not done within {}", super::units::Span(budget)))
+        }
+        Err(error) => Err(error).with_context(|| format!("{pragma} failed")),
+    }
+}
+
+/// What changes whenever a database was written: size, time and inode of it and of its WAL.
+pub fn fingerprint(path: &Path) -> std::io::Result<String> {
+    let describe = |meta: fs::Metadata| {
+        format!("{}:{}:{}.{:09}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())
+    };
+    let main = describe(fs::metadata(path)?);
+    let wal = fs::metadata(&sidecars(path)[0]).map(describe).unwrap_or_default();
+    Ok(format!("{main}|{wal}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(path: &Path, wal: bool) -> Connection {
+        let connection = Connection::open(path).unwrap();
+        if wal {
+            connection.pragma_update(None, "journal_mode", "wal").unwrap();
+        }
+        connection
+            .execute_batch(
+                "CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); CREATE INDEX i ON t(b);
+                 WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<2000)
+                 INSERT INTO t SELECT x, hex(randomblob(40)) FROM n;",
+            )
+            .unwrap();
+        connection
+    }
+
+    #[test]
+    fn reading_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b%20#?.db");
+        drop(database(&path, true));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(quick_check(&path, Duration::from_secs(5)).unwrap(), Verdict::Sound);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no -wal or -shm may be left");
+    }
+
+    #[test]
+    fn damage_is_read_from_the_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        drop(database(&path, false));
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 4096].fill(0xA5);
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(quick_check(&path, Duration::from_secs(5)).unwrap(), Verdict::Damaged(_)));
+    }
+
+    #[test]
+    fn a_live_wal_is_seen_and_the_fingerprint_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let writer = database(&path, true);
+        let before = fingerprint(&path).unwrap();
+        assert_eq!(quick_check(&path, Duration::from_secs(5)).unwrap(), Verdict::Sound);
+        assert_eq!(fingerprint(&path).unwrap(), before, "a check is not a change");
+        writer.execute("INSERT INTO t(b) VALUES('x')", []).unwrap();
+        assert_ne!(fingerprint(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn content_tells_a_database_not_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory.bin");
+        drop(database(&path, false));
+        let fake = dir.path().join("fake.db");
+        fs::write(&fake, "not a database").unwrap();
+        assert!(is_sqlite(&path).unwrap());
+        assert!(!is_sqlite(&fake).unwrap());
+    }
+}

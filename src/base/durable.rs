@@ -1,0 +1,179 @@
+//! Files that survive a crash: atomic replacement, and locks that a dead process cannot hold.
+
+use super::{Fault, Home, Run};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Replaces a file whole: written beside it, fsynced, renamed over it, folder fsynced. A reader
+/// sees the old content or the new, never a part; `mode` is that of the new file.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, mode, |file| file.write_all(content))
+}
+
+/// [`replace`] with content that is written piece by piece.
+pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let folder = parent(path);
+    let work = || -> Result<()> {
+        let mut temp = tempfile::Builder::new()
+            .prefix(".part-")
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(folder)?;
+        write(temp.as_file_mut())?;
+        // The umask may have taken bits away.
+        temp.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        temp.as_file().sync_all()?;
+        temp.persist(path)?;
+        sync_folder(folder)
+    };
+    work().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Renames within one file system and makes it last.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+    sync_folder(parent(to))?;
+    if parent(from) != parent(to) {
+        sync_folder(parent(from))?;
+    }
+    Ok(())
+}
+
+/// Makes the names in a folder last (a rename or a deletion in it).
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("cannot sync the folder {}", folder.display()))
+}
+
+/// Creates a folder and what is missing above it; new ones get `mode`.
+pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))
+}
+
+/// The folder a path is in.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// How long a second run waits for the first one, unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One kind of work on one home, held by one process. The kernel frees it when the process
+/// ends, however it ends, so it cannot go stale; the file stays, so nobody unlinks it from
+/// under another.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Who holds a lock, as written in it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Holder {
+    pid: u32,
+    program: String,
+    run: String,
+    since: DateTime<Utc>,
+}
+
+impl Lock {
+    /// Takes the lock of one kind of `work`, waiting up to `patience` for another holder.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown that names the holder, when it stays taken.
+    pub fn take(home: &Home, work: &str, run: &Run, patience: Duration) -> Result<Lock> {
+        let path = home.lock(work);
+        make_folder(parent(&path), 0o700)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot open the lock {}", path.display()))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(25));
+                }
+                Err(fs::TryLockError::WouldBlock) => return Err(busy(&mut file, work).into()),
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+        }
+        let holder = Holder {
+            pid: std::process::id(),
+            program: run.program.clone(),
+            run: run.id.clone(),
+            since: run.now,
+        };
+        // Only for the message of whoever waits: a full disk must not stop the work itself.
+        let _ =
+            file.set_len(0).and_then(|()| file.write_all(&serde_json::to_vec(&holder).unwrap_or_default()));
+        Ok(Lock { _file: file })
+    }
+}
+
+fn busy(file: &mut File, work: &str) -> Fault {
+    let mut text = String::new();
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let who = match serde_json::from_str::<Holder>(&text) {
+        Ok(holder) => format!(
+            "{} (pid {}, run {}) has been at it since {}",
+            holder.program,
+            holder.pid,
+            holder.run,
+            super::units::local(holder.since)
+        ),
+        Err(_) => "another run is at it".to_owned(),
+    };
+    Fault::unknown(format!("the {work} of this home is busy: {who}"))
+        .hint("wait until it is done and run this again; the lock frees itself when that process ends")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_rubbish() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        replace(&path, b"old", 0o644).unwrap();
+        let failed = replace_with(&path, 0o644, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_second_holder_is_told_who_is_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let run = Run::begin("backup");
+        let first = Lock::take(&home, "backup", &run, Duration::ZERO).unwrap();
+        let refused = Lock::take(&home, "backup", &run, Duration::from_millis(30)).unwrap_err();
+        assert!(refused.to_string().contains(&run.id), "{refused}");
+        assert_eq!(Fault::of(&refused).0, super::super::State::Unknown);
+        drop(first);
+        Lock::take(&home, "backup", &run, Duration::ZERO).unwrap();
+    }
+}

@@ -1,0 +1,31 @@
+//! The text logs that people grep: one line an event, in `logs/NAME.log`.
+
+use super::units::local;
+use super::{Home, Run, durable, text};
+use anyhow::{Context, Result};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Appends `[2026-11-20 09:30:01] [LEVEL] Title - message (run abc1234)`.
+///
+/// The line is written by one `write` to a file opened for append, so lines of two runs never
+/// mix. `level` is one of INFO, WARNING, ERROR, CRITICAL, OK.
+pub fn append(home: &Home, log: &str, run: &Run, level: &str, title: &str, message: &str) -> Result<()> {
+    let path = home.log(log);
+    durable::make_folder(&home.logs(), 0o755)?;
+    let line = format!(
+        "[{}] [{level}] {} - {} (run {})\n",
+        local(run.now),
+        text::one_line(title, 200),
+        text::one_line(message, 2000),
+        run.id
+    );
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(&path)
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .with_context(|| format!("cannot append to {}", path.display()))
+}

@@ -1,0 +1,76 @@
+//! Where things are: every path under an agent's home is spelled here and nowhere else.
+
+use std::path::{Path, PathBuf};
+
+/// The home folder of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// A home at an absolute path. Nothing is created.
+    pub fn new(root: PathBuf) -> Home {
+        Home { root }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path as a config writes it: absolute, or relative to the home.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Our own state: `.ops`, mode 0700.
+    pub fn ops(&self) -> PathBuf {
+        self.root.join(".ops")
+    }
+
+    /// The journal: `.ops/ops.db`.
+    pub fn journal(&self) -> PathBuf {
+        self.ops().join("ops.db")
+    }
+
+    /// What we know of one service: `.ops/service/NAME.json`.
+    pub fn service_record(&self, service: &str) -> PathBuf {
+        self.ops().join("service").join(format!("{service}.json"))
+    }
+
+    /// The lock of one kind of work: `.ops/locks/NAME.lock`.
+    pub fn lock(&self, work: &str) -> PathBuf {
+        self.ops().join("locks").join(format!("{work}.lock"))
+    }
+
+    /// The agent's logs and ours: `logs`.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// One of our text logs: `logs/NAME.log`.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+
+    /// The status page: `logs/dashboard.html`.
+    pub fn dashboard_page(&self) -> PathBuf {
+        self.logs().join("dashboard.html")
+    }
+
+    /// The status for machines: `logs/ops_status.json`.
+    pub fn status_json(&self) -> PathBuf {
+        self.logs().join("ops_status.json")
+    }
+
+    /// A path as people read it: relative to the home where it is inside it.
+    pub fn show(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .ok()
+            .filter(|inside| !inside.as_os_str().is_empty())
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    }
+}

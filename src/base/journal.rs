@@ -1,0 +1,210 @@
+//! `ops.db`: our own history in SQLite. The rooms keep their queries; the tables are all here.
+//!
+//! A journal that cannot be read is set aside, never fatal: an alert must go out all the same
+//! when a database is what broke.
+
+use super::{Home, Run, State, durable, units};
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OpenFlags, params};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The history of one home.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+    /// Where an unreadable predecessor was moved, if this run had to.
+    set_aside: Option<PathBuf>,
+}
+
+/// The tables of this version. Times are milliseconds since 1970 (UTC), states are 0 to 3.
+const TABLES: &str = "
+CREATE TABLE runs(
+  id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
+CREATE INDEX runs_at ON runs(at);
+CREATE TABLE samples(
+  run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, check_name TEXT NOT NULL,
+  state INTEGER NOT NULL, value REAL, PRIMARY KEY(run, check_name)) WITHOUT ROWID;
+CREATE TABLE scans(
+  path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, at INTEGER NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE incidents(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, severity INTEGER NOT NULL,
+  opened_at INTEGER NOT NULL, seen_at INTEGER NOT NULL, closed_at INTEGER,
+  summary TEXT NOT NULL, record TEXT NOT NULL);
+CREATE UNIQUE INDEX incidents_open ON incidents(type) WHERE closed_at IS NULL;
+CREATE TABLE messages(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE, run TEXT NOT NULL,
+  incident INTEGER REFERENCES incidents(id), type TEXT NOT NULL, kind TEXT NOT NULL,
+  severity INTEGER NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX messages_at ON messages(at);
+CREATE TABLE deliveries(
+  message INTEGER NOT NULL REFERENCES messages(id) ON DELETE CASCADE, channel TEXT NOT NULL,
+  attempts INTEGER NOT NULL, at INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT,
+  PRIMARY KEY(message, channel)) WITHOUT ROWID;
+CREATE TABLE backups(
+  name TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  content INTEGER NOT NULL, files INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE restarts(
+  id INTEGER PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, service TEXT NOT NULL,
+  cause TEXT NOT NULL, pid INTEGER, good INTEGER NOT NULL);
+CREATE INDEX restarts_at ON restarts(at);
+CREATE TABLE actions(
+  id INTEGER PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, program TEXT NOT NULL,
+  what TEXT NOT NULL, state INTEGER NOT NULL);
+";
+
+const VERSION: i64 = 1;
+
+/// How long samples, closed incidents, messages and actions are kept.
+const KEPT_DAYS: i64 = 400;
+
+/// How long the samples of single checks are kept: what the 30-day strip shows, and some.
+const SAMPLES_KEPT_DAYS: i64 = 35;
+
+impl Journal {
+    /// Opens the journal of a home, making it if there is none. A damaged one is moved to
+    /// `ops.db.damaged-STAMP` and a new one is begun.
+    pub fn open(home: &Home) -> Result<Journal> {
+        durable::make_folder(&home.ops(), 0o700)?;
+        let path = home.journal();
+        match Journal::open_at(&path) {
+            Ok(connection) => Ok(Journal { connection, set_aside: None }),
+            Err(error) if is_damage(&error) => {
+                let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
+                durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
+                for sidecar in super::database::sidecars(&path) {
+                    let _ = fs::remove_file(sidecar);
+                }
+                let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
+                Ok(Journal { connection, set_aside: Some(aside) })
+            }
+            Err(error) => Err(error).with_context(|| opening(&path)),
+        }
+    }
+
+    /// A journal that lives only as long as this run: for a home that cannot be written.
+    pub fn in_memory() -> Result<Journal> {
+        let connection = Connection::open_in_memory().context("cannot open a journal in memory")?;
+        connection.execute_batch(TABLES).context("cannot lay out a journal in memory")?;
+        Ok(Journal { connection, set_aside: None })
+    }
+
+    /// Where the damaged predecessor went, if [`Journal::open`] had to move it.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
+    /// The connection, for the queries of a room.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs `work` in one transaction that is on disk when this returns.
+    pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let transaction =
+            rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)
+                .context("cannot write to the journal")?;
+        let value = work(&transaction)?;
+        transaction.commit().context("cannot write to the journal")?;
+        Ok(value)
+    }
+
+    /// Notes an action of this run: what was done and how it ended.
+    pub fn note(&self, run: &Run, what: &str, state: State) -> Result<()> {
+        self.connection
+            .execute(
+                "INSERT INTO actions(run, at, program, what, state) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![run.id, run.now.timestamp_millis(), run.program, what, state.code()],
+            )
+            .context("cannot write to the journal")?;
+        Ok(())
+    }
+
+    /// Forgets what is older than anything shows. Cheap: an index tells there is nothing to do.
+    pub fn forget_old(&self, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
+        let before = |days| (now - chrono::TimeDelta::days(days)).timestamp_millis();
+        self.connection
+            .execute("DELETE FROM runs WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
+            .and_then(|_| self.connection.execute("DELETE FROM messages WHERE at < ?1", [before(KEPT_DAYS)]))
+            .and_then(|_| self.connection.execute("DELETE FROM restarts WHERE at < ?1", [before(KEPT_DAYS)]))
+            .context("cannot thin the journal")?;
+        Ok(())
+    }
+
+    fn open_at(path: &Path) -> rusqlite::Result<Connection> {
+        let new = !path.exists();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        if new {
+            // Best effort: the folder is 0700 already.
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+        }
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        connection.execute_batch("PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL;")?;
+        if version < VERSION {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            let transaction =
+                rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
+            // Another run may have been quicker.
+            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version < VERSION {
+                transaction.execute_batch(TABLES)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            transaction.commit()?;
+        }
+        Ok(connection)
+    }
+}
+
+fn opening(path: &Path) -> String {
+    format!("cannot open the journal {}", path.display())
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_journal_is_set_aside_not_fatal() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        drop(Journal::open(&home).unwrap());
+        fs::write(home.journal(), "this is no database, and long enough to be read as one").unwrap();
+        let journal = Journal::open(&home).unwrap();
+        assert!(journal.set_aside().is_some_and(Path::exists));
+        journal.note(&Run::begin("test"), "something", State::Ok).unwrap();
+    }
+
+    #[test]
+    fn many_runs_may_open_a_new_journal_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let home = home.clone();
+                std::thread::spawn(move || Journal::open(&home)?.note(&Run::begin("test"), "x", State::Ok))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+        let journal = Journal::open(&home).unwrap();
+        let rows: i64 =
+            journal.connection().query_row("SELECT count(*) FROM actions", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 8);
+        assert_eq!(fs::metadata(home.ops()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

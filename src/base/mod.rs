@@ -1,0 +1,22 @@
+//! What everything else stands on: values, and the few places that touch disk and processes.
+
+pub mod database;
+pub mod durable;
+pub mod events;
+pub mod fault;
+pub mod home;
+pub mod journal;
+pub mod process;
+pub mod range;
+pub mod render;
+pub mod run;
+pub mod secret;
+pub mod state;
+pub mod text;
+pub mod units;
+
+pub use fault::Fault;
+pub use home::Home;
+pub use journal::Journal;
+pub use run::Run;
+pub use state::State;

@@ -1,0 +1,129 @@
+//! Processes on Linux, read from `/proc` directly (proc(5)).
+
+use super::{Identity, Process, Signal};
+use chrono::DateTime;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Error, ErrorKind, Result};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub(super) fn find(pid: u32) -> Result<Option<Process>> {
+    let folder = format!("/proc/{pid}");
+    let read = || -> Result<(Vec<u8>, u32)> {
+        Ok((fs::read(format!("{folder}/stat"))?, fs::metadata(&folder)?.uid()))
+    };
+    match read() {
+        Ok((stat, uid)) => parse(pid, uid, &String::from_utf8_lossy(&stat)).map(Some),
+        // ESRCH: it ended between open and read.
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The line of `/proc/PID/stat`. The name, field 2, may hold spaces and brackets: the last `)`
+/// ends it.
+fn parse(pid: u32, uid: u32, stat: &str) -> Result<Process> {
+    let wrong = || Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat reads '{stat}'"));
+    let (_, rest) = stat.rsplit_once(')').ok_or_else(wrong)?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // `rest` begins with field 3.
+    let number = |field: usize| -> Result<u64> {
+        fields.get(field - 3).and_then(|text| text.parse().ok()).ok_or_else(wrong)
+    };
+    let state = fields.first().ok_or_else(wrong)?;
+    let start = number(22)?;
+    let ticks = rustix::param::clock_ticks_per_second();
+    let started_ms = boot_time() * 1000 + start * 1000 / ticks;
+    Ok(Process {
+        identity: Identity { pid, start, boot: boot_id().to_owned() },
+        zombie: matches!(*state, "Z" | "X" | "x"),
+        stopped: matches!(*state, "T" | "t"),
+        session: number(6)? as u32,
+        uid,
+        started: DateTime::from_timestamp_millis(started_ms as i64).ok_or_else(wrong)?,
+        rss: number(24)? * rustix::param::page_size() as u64,
+        cpu: Duration::from_millis((number(14)? + number(15)?) * 1000 / ticks),
+        threads: number(20)? as u32,
+    })
+}
+
+/// Differs from boot to boot, so that a start time of an earlier one is never taken for now.
+fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default()
+    })
+}
+
+/// Seconds since 1970 at which the machine booted.
+fn boot_time() -> u64 {
+    static TIME: OnceLock<u64> = OnceLock::new();
+    *TIME.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or_default()
+    })
+}
+
+pub(super) fn arguments(pid: u32) -> Vec<OsString> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut parts: Vec<_> =
+        bytes.split(|&byte| byte == 0).map(|part| OsString::from_vec(part.to_vec())).collect();
+    // Each argument ends with a NUL, so the last part is empty.
+    parts.pop();
+    parts
+}
+
+pub(super) fn has_environment(pid: u32, name: &str, value: &str) -> bool {
+    let wanted = format!("{name}={value}");
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|bytes| bytes.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
+    let Some(pid) = Pid::from_raw(identity.pid as i32) else { return Ok(false) };
+    // The pidfd first, the identity then: from here on the number cannot go to another.
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match find(identity.pid)? {
+        Some(process) if process.identity == *identity && process.alive() => {}
+        _ => return Ok(false),
+    }
+    match pidfd_send_signal(&handle, signal) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn all() -> Result<Vec<Process>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ended meanwhile, or may not be looked at, is not there for us.
+        processes.extend(find(pid).ok().flatten());
+    }
+    Ok(processes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "42 (a) R (b) S 1 42 42 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 3 0 1000 4096 10 1 1 1";
+        let process = super::parse(42, 0, stat).unwrap();
+        assert!(process.alive());
+        assert_eq!((process.session, process.threads, process.identity.start), (42, 3, 1000));
+        assert_eq!(process.cpu.as_millis(), 2000);
+        assert!(super::parse(42, 0, "42 (a").is_err());
+        assert!(super::parse(42, 0, "42 (a) Z 1").is_err());
+    }
+}

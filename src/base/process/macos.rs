@@ -1,0 +1,78 @@
+//! Processes on macOS, through sysinfo.
+//!
+//! There is no pidfd: a signal is sent after the identity was looked at again, so the window in
+//! which the number could change hands is that of two system calls.
+
+use super::{Identity, Process, Signal};
+use chrono::DateTime;
+use rustix::process::{Pid, kill_process};
+use std::ffi::OsString;
+use std::io::{Error, Result};
+use std::time::Duration;
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+
+fn look(which: ProcessesToUpdate<'_>, kind: ProcessRefreshKind) -> Result<System> {
+    let mut system = System::new().map_err(Error::other)?;
+    system.refresh_processes_specifics(which, true, kind);
+    Ok(system)
+}
+
+fn describe(process: &sysinfo::Process) -> Process {
+    let start = process.start_time();
+    Process {
+        identity: Identity { pid: process.pid().as_u32(), start, boot: String::new() },
+        zombie: matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead),
+        stopped: matches!(process.status(), ProcessStatus::Stop),
+        session: process.session_id().map_or(0, |id| id.as_u32()),
+        uid: process.user_id().map_or(u32::MAX, |id| **id),
+        started: DateTime::from_timestamp(start as i64, 0).unwrap_or_default(),
+        rss: process.memory(),
+        cpu: Duration::from_millis(process.accumulated_cpu_time()),
+        threads: 1,
+    }
+}
+
+fn usual() -> ProcessRefreshKind {
+    ProcessRefreshKind::nothing().with_memory().with_cpu().with_user(UpdateKind::Always)
+}
+
+pub(super) fn find(pid: u32) -> Result<Option<Process>> {
+    let id = sysinfo::Pid::from_u32(pid);
+    Ok(look(ProcessesToUpdate::Some(&[id]), usual())?.process(id).map(describe))
+}
+
+pub(super) fn arguments(pid: u32) -> Vec<OsString> {
+    let id = sysinfo::Pid::from_u32(pid);
+    let kind = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
+    look(ProcessesToUpdate::Some(&[id]), kind)
+        .ok()
+        .and_then(|system| system.process(id).map(|process| process.cmd().to_vec()))
+        .unwrap_or_default()
+}
+
+pub(super) fn has_environment(pid: u32, name: &str, value: &str) -> bool {
+    let id = sysinfo::Pid::from_u32(pid);
+    let kind = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
+    let wanted = OsString::from(format!("{name}={value}"));
+    look(ProcessesToUpdate::Some(&[id]), kind)
+        .ok()
+        .and_then(|system| system.process(id).map(|process| process.environ().contains(&wanted)))
+        .unwrap_or(false)
+}
+
+pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
+    let Some(pid) = Pid::from_raw(identity.pid as i32) else { return Ok(false) };
+    match find(identity.pid)? {
+        Some(process) if process.identity == *identity && process.alive() => {}
+        _ => return Ok(false),
+    }
+    match kill_process(pid, signal) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn all() -> Result<Vec<Process>> {
+    Ok(look(ProcessesToUpdate::All, usual())?.processes().values().map(describe).collect())
+}

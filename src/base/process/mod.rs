@@ -1,0 +1,217 @@
+//! Processes: who is behind a pid, signals that reach only that one, and programs run with a
+//! deadline.
+//!
+//! A pid is a claim: it may be of a process long dead, or of another that got the number since.
+//! An [`Identity`] is a pid together with what no later process can share.
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod platform;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod platform;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+pub use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A process that can be told from any other, before and after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The number.
+    pub pid: u32,
+    /// When it started, in a unit of the platform (clock ticks since boot on Linux, seconds
+    /// since 1970 on macOS).
+    pub start: u64,
+    /// The boot in which that start counts.
+    pub boot: String,
+}
+
+/// What the system tells of one process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Who it is.
+    pub identity: Identity,
+    /// Dead, but not yet waited for by its parent: it runs no more.
+    pub zombie: bool,
+    /// Stopped by a signal (SIGSTOP, a debugger).
+    pub stopped: bool,
+    /// Its session: ours are started in one of their own.
+    pub session: u32,
+    /// The owner's user id.
+    pub uid: u32,
+    /// When it started.
+    pub started: DateTime<Utc>,
+    /// Resident memory, in bytes.
+    pub rss: u64,
+    /// Processor time used so far (user and system).
+    pub cpu: Duration,
+    /// Threads.
+    pub threads: u32,
+}
+
+impl Process {
+    /// The process that has this pid now, or none.
+    pub fn find(pid: u32) -> Result<Option<Process>> {
+        platform::find(pid).with_context(|| format!("cannot look at process {pid}"))
+    }
+
+    /// Its arguments as they stand now; empty for a zombie or a kernel thread.
+    pub fn arguments(&self) -> Vec<OsString> {
+        platform::arguments(self.identity.pid)
+    }
+
+    /// Whether its environment, as it was started with, holds `NAME=value`.
+    ///
+    /// False as well when the environment may not be read.
+    pub fn has_environment(&self, name: &str, value: &str) -> bool {
+        platform::has_environment(self.identity.pid, name, value)
+    }
+
+    /// Whether it runs: a zombie does not.
+    pub fn alive(&self) -> bool {
+        !self.zombie
+    }
+}
+
+impl Identity {
+    /// The live process of this identity; none if it ended, even if its number lives on.
+    pub fn find(&self) -> Result<Option<Process>> {
+        Ok(Process::find(self.pid)?.filter(|process| process.identity == *self && process.alive()))
+    }
+
+    /// Sends a signal to this process and to no other. False: it had already ended.
+    pub fn signal(&self, signal: Signal) -> Result<bool> {
+        platform::signal(self, signal).with_context(|| format!("cannot signal process {}", self.pid))
+    }
+}
+
+/// Every process that can be seen.
+pub fn all() -> Result<Vec<Process>> {
+    platform::all().context("cannot list the processes")
+}
+
+/// What a finished program left.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed, 1 MiB at most.
+    pub stdout: Vec<u8>,
+    /// What it complained of, 1 MiB at most.
+    pub stderr: Vec<u8>,
+}
+
+/// Runs a program in a process group of its own and ends the whole group at the deadline.
+///
+/// # Errors
+/// When it cannot be started, or is not done within `limit`.
+pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Result<Output> {
+    const MOST: u64 = 1 << 20;
+    let name = command.get_program().to_string_lossy().into_owned();
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run {name}"))?;
+    let group = rustix::process::Pid::from_child(&child);
+    let deadline = Instant::now() + limit;
+
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        let input = input.to_vec();
+        // A program that does not read its input must not hold us up.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
+    let collect = |pipe: Option<Box<dyn Read + Send>>| {
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(pipe) = pipe {
+                let _ = pipe.take(MOST).read_to_end(&mut bytes);
+            }
+            let _ = send.send(bytes);
+        });
+        receive
+    };
+    let stdout = collect(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = collect(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for {name}"))? {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            // The child has not been waited for, so its group number is still its own.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
+            anyhow::bail!("{name} was not done within {}", super::units::Span(limit));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    // A grandchild may hold the pipes open for longer.
+    let rest = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(50));
+    let stdout = stdout.recv_timeout(rest()).unwrap_or_default();
+    let stderr = stderr.recv_timeout(rest()).unwrap_or_default();
+    Ok(Output { status, stdout, stderr })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_and_is_itself() {
+        let me = Process::find(std::process::id()).unwrap().unwrap();
+        assert!(me.alive() && !me.stopped && me.threads >= 1 && me.rss > 0);
+        assert!((Utc::now() - me.started).num_seconds() < 3600);
+        assert!(me.identity.find().unwrap().is_some());
+        let earlier = Identity { start: me.identity.start - 1, ..me.identity.clone() };
+        assert!(earlier.find().unwrap().is_none(), "the same number at another time is another process");
+        assert!(!earlier.signal(Signal::KILL).unwrap());
+        assert!(!me.arguments().is_empty());
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let process = Process::find(child.id()).unwrap().unwrap();
+            if process.zombie {
+                assert!(process.identity.find().unwrap().is_none());
+                assert!(!process.identity.signal(Signal::TERM).unwrap());
+                break;
+            }
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_is_ended_with_its_children_at_the_deadline() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 60 & sleep 60"]);
+        let begun = Instant::now();
+        let error = run(shell, None, Duration::from_millis(200)).unwrap_err();
+        assert!(error.to_string().contains("not done within 200ms"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn input_and_output_go_through() {
+        let output = run(Command::new("cat"), Some(b"hello"), Duration::from_secs(10)).unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout, b"hello");
+    }
+}

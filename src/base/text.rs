@@ -1,0 +1,81 @@
+//! Text that came from elsewhere: made safe to print, short enough to read, near to a known word.
+
+/// Makes untrusted text safe for a terminal and a log line: control characters (escape codes,
+/// carriage returns, bidirectional overrides) become visible escapes; tabs become a space.
+pub fn sanitize(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => safe.push(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                safe.extend(c.escape_unicode());
+            }
+            c if c.is_control() => safe.extend(c.escape_default()),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// One line of at most `limit` characters, safe to print; `…` marks what was cut.
+pub fn one_line(text: &str, limit: usize) -> String {
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let safe = sanitize(&joined);
+    if safe.chars().count() <= limit {
+        return safe;
+    }
+    let mut cut: String = safe.chars().take(limit.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// The known word nearest to a mistyped one, if any is near enough to be meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()) / 3 + 1)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: usize, singular: &str) -> String {
+    if number == 1 { format!("1 {singular}") } else { format!("{number} {singular}s") }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escape_codes_cannot_reach_a_terminal() {
+        assert_eq!(sanitize("a\x1b[2Jb\rc\u{202e}d"), "a\\u{1b}[2Jb\\rc\\u{202e}d");
+        assert_eq!(one_line("two\nlines  here", 40), "two lines here");
+        assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn nearest_finds_slips_not_strangers() {
+        assert_eq!(nearest("coldown", ["cooldown", "max_per_hour"]), Some("cooldown"));
+        assert_eq!(nearest("zebra", ["cooldown", "max_per_hour"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn sanitized_text_has_no_control_characters(text in any::<String>()) {
+            prop_assert!(!sanitize(&text).chars().any(char::is_control));
+            prop_assert!(one_line(&text, 30).chars().count() <= 30);
+        }
+    }
+}

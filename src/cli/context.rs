@@ -1,0 +1,156 @@
+//! What every verb gets: the run, the common options, and the ways to say something.
+
+use crate::base::render::document;
+use crate::base::{Fault, Run, State};
+use crate::config::{self, Loaded};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Options of every program.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// The config file
+    #[arg(short, long, global = true, env = "OPS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's home folder
+    #[arg(long, global = true, env = "OPS_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colour the output
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// One invocation, as a verb sees it.
+#[derive(Debug)]
+pub struct Context {
+    /// The facts of this run.
+    pub run: Run,
+    /// The common options.
+    pub common: Common,
+    colored: bool,
+}
+
+impl Context {
+    /// The context of a program begun now.
+    pub fn new(program: &str, common: Common) -> Context {
+        let plain = || {
+            !io::stdout().is_terminal()
+                || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+                || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+        };
+        let colored = match common.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => !plain(),
+        };
+        Context { run: Run::begin(program), common, colored }
+    }
+
+    /// Finds and reads the config.
+    pub fn load(&self) -> Result<Loaded> {
+        let file = config::find(self.common.config.as_deref(), self.common.home.as_deref())?;
+        config::load(&file, self.common.home.as_deref())
+    }
+
+    /// Prints results to stdout.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", text.trim_end_matches('\n'))?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Prints a document for machines.
+    pub fn print_json<T: Serialize>(&self, body: &T) -> Result<()> {
+        let text = document(body)?;
+        self.print(&text)
+    }
+
+    /// Says something to people, on stderr, unless `--quiet`.
+    pub fn note(&self, text: &str) {
+        if !self.common.quiet {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Says what only matters to someone who asked with `-v`.
+    pub fn detail(&self, text: &str) {
+        if self.common.verbose > 0 {
+            self.note(text);
+        }
+    }
+
+    /// Whether stdout gets colours.
+    pub fn colored(&self) -> bool {
+        self.colored
+    }
+
+    /// Asks before something that cannot be undone easily.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown, when nobody can be asked and `--yes` was not given.
+    pub fn confirm(&self, question: &str, yes: bool) -> Result<bool> {
+        if yes {
+            return Ok(true);
+        }
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Fault::unknown(format!(
+                "{question} There is no terminal to ask on; nothing was changed"
+            ))
+            .hint("say --yes to go ahead without being asked")
+            .into());
+        }
+        let mut err = io::stderr().lock();
+        write!(err, "{question} [y/N] ")?;
+        err.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Prints an error as the last word of a run: on stderr, and as a document with `--json`.
+    pub(super) fn report(&self, error: &anyhow::Error) -> State {
+        let (state, hint) = Fault::of(error);
+        if self.common.json {
+            #[derive(Serialize)]
+            struct Failure<'a> {
+                run: &'a str,
+                state: State,
+                error: String,
+                hint: Option<&'a str>,
+            }
+            let failure = Failure { run: &self.run.id, state, error: format!("{error:#}"), hint };
+            let _ = self.print_json(&failure);
+        }
+        let mut err = io::stderr().lock();
+        let _ = writeln!(err, "{}: {error:#}", self.run.program);
+        if let Some(hint) = hint {
+            let _ = writeln!(err, "hint: {hint}");
+        }
+        state
+    }
+}

@@ -1,0 +1,61 @@
+//! From `main` to a verb and back: parse, run, turn the result into an exit code.
+
+use super::context::{Common, Context};
+use crate::base::State;
+use crate::service;
+use anyhow::Result;
+use clap::{Args, Command, FromArgMatches};
+use std::io;
+use std::process::ExitCode;
+
+/// Runs a small program: its arguments `A` beside the common ones, and its one verb.
+pub fn door<A: Args>(
+    name: &'static str,
+    about: &'static str,
+    verb: fn(&Context, A) -> Result<State>,
+) -> ExitCode {
+    if let Some(code) = service::exec_session_if_asked() {
+        return code;
+    }
+    let command = A::augment_args(Common::augment_args(command(name, about)));
+    let matches = match command.try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let parsed =
+        Common::from_arg_matches(&matches).and_then(|common| Ok((common, A::from_arg_matches(&matches)?)));
+    match parsed {
+        Ok((common, args)) => finish(&Context::new(name, common), |context| verb(context, args)),
+        Err(error) => usage(&error),
+    }
+}
+
+/// The bare command of a program, named and versioned.
+pub(super) fn command(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about).max_term_width(100)
+}
+
+/// Help and version go to stdout with 0; a usage error is 3, as Nagios reads 2 as CRITICAL.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let state = if error.use_stderr() { State::Unknown } else { State::Ok };
+    ExitCode::from(state.code())
+}
+
+/// Runs a verb and reports its failure.
+pub(super) fn finish(context: &Context, verb: impl FnOnce(&Context) -> Result<State>) -> ExitCode {
+    let state = match verb(context) {
+        Ok(state) => state,
+        Err(error) if is_broken_pipe(&error) => State::Ok,
+        Err(error) => context.report(&error),
+    };
+    ExitCode::from(state.code())
+}
+
+/// Whoever read our output has seen enough: no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,10 @@
+//! The doors: arguments, output, exit codes; and the verbs, a file each.
+//!
+//! A verb is an `Args` struct and a `run` that does the work and gives the exit code. The small
+//! programs and `ops` call the same `run`.
+
+mod context;
+mod door;
+
+pub use context::{Common, Context};
+pub use door::door;

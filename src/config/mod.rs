@@ -1,0 +1,368 @@
+//! `ops.toml` → [`Config`]: typed, complete, with every path absolute.
+//!
+//! Every default is written down once: in the `Default` of the table it belongs to. What an
+//! agent needs beyond that is data, in `presets/`.
+
+pub mod check;
+mod expand;
+mod load;
+mod place;
+pub mod preset;
+mod template;
+
+pub use check::{Check, Kind};
+pub use load::{Loaded, find, load, read_env_file};
+pub use template::starter;
+
+use crate::base::secret::Secret;
+use crate::base::units::{Size, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything an operator can say about one agent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// `[agent]`
+    pub agent: Agent,
+    /// `[service.NAME]`
+    pub service: BTreeMap<String, Service>,
+    /// `[check.NAME]`
+    pub check: BTreeMap<String, Check>,
+    /// `[backup]`
+    pub backup: Backup,
+    /// `[logs]`
+    pub logs: Logs,
+    /// `[alerts]`
+    pub alerts: Alerts,
+    /// `[dashboard]`
+    pub dashboard: Dashboard,
+    /// `[schedule]`
+    pub schedule: Schedule,
+    /// `[builtin_agent]`
+    pub builtin_agent: BuiltinAgent,
+}
+
+/// `[agent]`: what is operated.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Its name, in every line, mail and page. Letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Its home folder; the folder of `ops.toml` unless said otherwise.
+    pub home: PathBuf,
+    /// The preset that this file adds to: `builtin` where there is no `[service]`, else `none`.
+    pub preset: String,
+    /// A file of `NAME=value` lines for `${NAME}` in this file and for the services.
+    pub env_file: Option<PathBuf>,
+}
+
+impl Default for Agent {
+    fn default() -> Agent {
+        Agent { name: "agent".to_owned(), home: PathBuf::new(), preset: String::new(), env_file: None }
+    }
+}
+
+/// Whose pid file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// The service writes and removes it.
+    Agent,
+    /// We write it when we start the service.
+    Ops,
+}
+
+/// `[service.NAME]`: one long-running process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// Program and arguments. `{ops}` is our own program, `{home}` the agent's home.
+    pub command: Vec<String>,
+    /// The folder it runs in; the agent's home unless said otherwise.
+    pub cwd: PathBuf,
+    /// Environment to set.
+    pub env: BTreeMap<String, String>,
+    /// Environment to take away.
+    pub env_remove: Vec<String>,
+    /// Its pid file, if it has one.
+    pub pid_file: Option<PathBuf>,
+    /// Whose the pid file is.
+    pub owner: Owner,
+    /// The status file it writes (DESIGN of the format: README, "The status file").
+    pub status_file: Option<PathBuf>,
+    /// When it counts as started: `status` (the status file says running, written since the
+    /// start), `tcp:HOST:PORT` (answers), `alive` (still there after a second). Empty: `status`
+    /// if there is a status file, else `alive`.
+    pub ready: String,
+    /// How long it may take to be ready.
+    pub ready_timeout: Span,
+    /// How long it may take to stop after TERM.
+    pub stop_grace: Span,
+    /// Ports that must be free again after a stop.
+    pub ports: Vec<u16>,
+    /// Whether `alert` restarts it when it died.
+    pub recover: bool,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        Service {
+            command: Vec::new(),
+            cwd: PathBuf::new(),
+            env: BTreeMap::new(),
+            env_remove: Vec::new(),
+            pid_file: None,
+            owner: Owner::Ops,
+            status_file: None,
+            ready: String::new(),
+            ready_timeout: Span::seconds(30),
+            stop_grace: Span::seconds(30),
+            ports: Vec::new(),
+            recover: true,
+        }
+    }
+}
+
+/// `[backup]`: what is kept safe, where, and for how long.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// Where archives go.
+    pub dir: PathBuf,
+    /// Globs, relative to the home, of what goes in. `**` crosses folders.
+    pub include: Vec<String>,
+    /// Globs of what stays out although included. Our own state, the backups, pid and lock
+    /// files, sockets and the sidecars of databases never go in.
+    pub exclude: Vec<String>,
+    /// What stays.
+    pub keep: Keep,
+}
+
+impl Default for Backup {
+    fn default() -> Backup {
+        Backup {
+            dir: PathBuf::from("backups"),
+            include: vec!["**".to_owned()],
+            exclude: ["logs/**", "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]
+                .map(str::to_owned)
+                .into(),
+            keep: Keep::default(),
+        }
+    }
+}
+
+/// `keep`: how far back archives are kept, and how densely.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// Every archive of the last while.
+    pub all: Span,
+    /// One an ISO week for so long.
+    pub weekly: Span,
+    /// One a month for so long.
+    pub monthly: Span,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { all: Span::days(7), weekly: Span::days(30), monthly: Span::days(365) }
+    }
+}
+
+/// `[logs]`: which logs there are and how they are bounded.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// Globs, relative to the home, of the log files.
+    pub include: Vec<String>,
+    /// Globs of files among them that are left alone.
+    pub exclude: Vec<String>,
+    /// A dated log is compressed when it was not written for this long.
+    pub compress_after: Span,
+    /// A compressed log is deleted when it is older.
+    pub delete_after: Span,
+    /// A log still in use is cut when it is larger.
+    pub max_size: Size,
+    /// How many lines stay when a log is cut.
+    pub keep_lines: usize,
+    /// All logs together; beyond it the oldest compressed ones go first.
+    pub max_total: Size,
+}
+
+impl Default for Logs {
+    fn default() -> Logs {
+        Logs {
+            include: vec!["logs/**/*.log".to_owned(), "logs/**/*.log.gz".to_owned()],
+            exclude: Vec::new(),
+            compress_after: Span::days(1),
+            delete_after: Span::days(30),
+            max_size: Size(100_000_000),
+            keep_lines: 1000,
+            max_total: Size(10_000_000_000),
+        }
+    }
+}
+
+/// `[alerts]`: when people are told, and how.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// The least time between two messages about the same thing.
+    pub cooldown: Span,
+    /// Messages an hour, of all types together. A first CRITICAL and a recovery always go out.
+    pub max_per_hour: usize,
+    /// Whether a dead service is restarted.
+    pub recover: bool,
+    /// More crashes than this within an hour: no more restarts, a louder alert instead.
+    pub max_restarts_per_hour: usize,
+    /// Where a CRITICAL goes, in order. Channels that are not set up are passed over.
+    pub critical: Vec<String>,
+    /// Where a WARNING goes.
+    pub warning: Vec<String>,
+    /// `[alerts.desktop]`
+    pub desktop: Desktop,
+    /// `[alerts.email]`
+    pub email: Option<Email>,
+    /// `[alerts.webhook]`
+    pub webhook: Option<Webhook>,
+}
+
+impl Default for Alerts {
+    fn default() -> Alerts {
+        Alerts {
+            cooldown: Span::minutes(30),
+            max_per_hour: 5,
+            recover: true,
+            max_restarts_per_hour: 3,
+            critical: ["desktop", "email", "webhook"].map(str::to_owned).into(),
+            warning: ["desktop", "webhook"].map(str::to_owned).into(),
+            desktop: Desktop::default(),
+            email: None,
+            webhook: None,
+        }
+    }
+}
+
+/// `[alerts.desktop]`: a notification on this machine's screen.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Desktop {
+    /// Whether to try. Without a desktop session it is passed over, not failed.
+    pub enabled: bool,
+}
+
+impl Default for Desktop {
+    fn default() -> Desktop {
+        Desktop { enabled: true }
+    }
+}
+
+/// How a mail connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// Plain, then STARTTLS (port 587). Refused if the server does not offer it.
+    Starttls,
+    /// TLS from the first byte (port 465).
+    Tls,
+    /// None: only for a server on this machine (port 25).
+    None,
+}
+
+/// `[alerts.email]`: a mail by SMTP.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// The server's name.
+    pub host: String,
+    /// Its port; 587, 465 or 25 by `tls`.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// `starttls`, `tls` or `none`.
+    #[serde(default = "starttls")]
+    pub tls: Tls,
+    /// A PEM file of a certificate authority to trust besides the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The user to log in as.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The password: `${VAR}`, `file:PATH` or `command:…`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// The sender: `name@host` or `Name <name@host>`.
+    pub from: String,
+    /// The recipients.
+    pub to: Vec<String>,
+}
+
+fn starttls() -> Tls {
+    Tls::Starttls
+}
+
+/// `[alerts.webhook]`: a JSON document by HTTP POST.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where to. Often a secret itself: `${VAR}`, `file:PATH` or `command:…`.
+    pub url: Secret,
+    /// Headers to add, such as `Authorization`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// `[dashboard]`: the page.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dashboard {
+    /// How often an open page loads itself again.
+    pub refresh: Span,
+}
+
+impl Default for Dashboard {
+    fn default() -> Dashboard {
+        Dashboard { refresh: Span::seconds(10) }
+    }
+}
+
+/// `[schedule]`: when cron runs what. Five fields each, local time; empty: not at all.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Health check and alerts.
+    pub alert: String,
+    /// Log rotation.
+    pub rotate_logs: String,
+    /// Backup.
+    pub backup: String,
+    /// The status page.
+    pub dashboard: String,
+}
+
+impl Default for Schedule {
+    fn default() -> Schedule {
+        Schedule {
+            alert: "*/5 * * * *".to_owned(),
+            rotate_logs: "0 0 * * *".to_owned(),
+            backup: "0 2 * * *".to_owned(),
+            dashboard: "* * * * *".to_owned(),
+        }
+    }
+}
+
+/// `[builtin_agent]`: the agent that comes along, `ops agent`. Read again on SIGHUP.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuiltinAgent {
+    /// How often its heart beats.
+    pub heartbeat: Span,
+    /// How often it draws facts from its episodes.
+    pub consolidate: Span,
+}
+
+impl Default for BuiltinAgent {
+    fn default() -> BuiltinAgent {
+        BuiltinAgent { heartbeat: Span::minutes(1), consolidate: Span::minutes(10) }
+    }
+}

@@ -1,0 +1,85 @@
+//! The `ops.toml` that `ops init` and `ops up` write: short, commented, complete by itself.
+
+/// The text of a new `ops.toml` for an agent of this name.
+///
+/// Everything in it that is commented out shows the default.
+pub fn starter(name: &str, preset: &str) -> String {
+    format!(
+        r##"# agent-ops: how the agent "{name}" is kept alive, backed up, quiet and visible.
+# Every key has a default: what is commented out shows it. `ops config show` prints them all,
+# `ops config check` tells what is wrong and where.
+
+[agent]
+name = "{name}"
+preset = "{preset}"         # services and checks that this file adds to
+# home = "."               # this file's folder
+# env_file = ".env"        # NAME=value lines for ${{NAME}} here and for the services
+
+# [builtin_agent]
+# heartbeat = "1m"
+# consolidate = "10m"
+
+# An agent of your own instead: set preset = "none" above and name its services.
+# [service.daemon]
+# command = [".venv/bin/python3", "src/daemon.py"]
+# pid_file = "logs/daemon.pid"
+# status_file = "logs/daemon_status.json"
+
+# [check.disk]
+# kind = "disk"
+# warn = "5GB"             # less than this is free
+# crit = "2GB"
+
+# [backup]
+# dir = "backups"
+# include = ["memory/**", "config/**"]
+# keep = {{ all = "7d", weekly = "30d", monthly = "365d" }}
+
+# [logs]
+# compress_after = "1d"
+# delete_after = "30d"
+# max_size = "100MB"       # a log in use is cut to its last keep_lines above this
+# keep_lines = 1000
+
+# [alerts]
+# cooldown = "30m"         # the least time between two messages about one thing
+# max_per_hour = 5
+# recover = true           # restart a service that died
+
+# [alerts.email]
+# host = "smtp.example.org"
+# user = "me@example.org"
+# password = "${{SMTP_PASSWORD}}"
+# from = "agent@example.org"
+# to = ["me@example.org"]
+
+# [alerts.webhook]
+# url = "${{ALERT_WEBHOOK_URL}}"
+
+# [schedule]               # for `ops cron-install`
+# alert = "*/5 * * * *"
+# backup = "0 2 * * *"
+"##
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    /// The commented lines must stay true: uncommented, they must load.
+    #[test]
+    fn every_suggestion_is_valid() {
+        let text = super::starter("agent", "none");
+        let lines = text.lines().map(|line| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let setting =
+                bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            if setting { bare.replace("${", "$${") } else { String::new() }
+        });
+        let text: String = lines.map(|line| line + "\n").collect();
+        assert!(text.contains("[alerts.email]") && text.contains("[service.daemon]"));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ops.toml"), text.replace("env_file", "# env_file")).unwrap();
+        let loaded = crate::config::load(&dir.path().join("ops.toml"), None).unwrap();
+        assert_eq!(loaded.config.service.len(), 1);
+    }
+}

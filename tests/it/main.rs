@@ -1,0 +1,3 @@
+//! Black-box tests: every one drives the built programs in a temporary home.
+
+mod sandbox;
