@@ -159,6 +159,12 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     Ok(Loaded { config, file: file.to_owned(), home })
 }
 
+/// One of our own programs: the file beside the one that runs.
+pub fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().unwrap_or_default();
+    me.parent().unwrap_or(Path::new("")).join(name)
+}
+
 /// Reads the variables of an environment file.
 pub fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path)

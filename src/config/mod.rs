@@ -11,7 +11,7 @@ pub mod preset;
 mod template;
 
 pub use check::{Check, Kind};
-pub use load::{Loaded, find, load, read_env_file};
+pub use load::{Loaded, find, load, program, read_env_file};
 pub use template::starter;
 
 use crate::base::secret::Secret;
