@@ -6,6 +6,7 @@ pub mod events;
 pub mod fault;
 pub mod home;
 pub mod journal;
+pub mod lines;
 pub mod process;
 pub mod range;
 pub mod render;
