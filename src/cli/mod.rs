@@ -4,7 +4,11 @@
 //! programs and `ops` call the same `run`.
 
 mod context;
+pub mod cron;
+pub mod dashboard;
 mod door;
+pub mod logs;
+pub mod rotate_logs;
 
 pub use context::{Common, Context};
 pub use door::door;
