@@ -1,9 +1,9 @@
 //! `ops cron-install` and `ops cron-uninstall`: our block in the user's crontab.
 
 use super::Context;
-use crate::base::durable::{Lock, PATIENCE, make_folder};
+use crate::base::durable::{self, Lock, PATIENCE};
 use crate::base::{Fault, State, events};
-use crate::config::Loaded;
+use crate::config::{self, Loaded};
 use crate::schedule::{self, Torn};
 use anyhow::{Context as _, Result};
 use clap::Args as Arguments;
@@ -43,7 +43,11 @@ struct Body<'a> {
 /// Puts our block into the crontab, or brings it up to date.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let block = schedule::block(&loaded, &programs()?)?;
+    let common = &context.common;
+    let file = config::find(common.config.as_deref(), common.home.as_deref())?;
+    let file =
+        std::path::absolute(&file).with_context(|| format!("cannot tell where {} is", file.display()))?;
+    let block = schedule::block(&loaded, &file, &programs()?)?;
     if args.print {
         if context.common.json {
             context.print_json(&Body { changed: false, dry_run: true, block: &block, before: None })?;
@@ -55,7 +59,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let state = whose_crontab(context, &loaded)?;
     if !args.dry_run {
         // The jobs append to a log in it.
-        make_folder(&loaded.home.logs(), 0o755)?;
+        durable::make_folder(&loaded.home.logs(), 0o755)?;
     }
     edit(context, &loaded, args.dry_run, &block, |old| schedule::install(old, loaded.home.root(), &block))?;
     Ok(state)
@@ -114,16 +118,15 @@ fn edit(
 
 /// The folder of our programs: where this one is.
 fn programs() -> Result<PathBuf> {
-    let here = std::env::current_exe().context("cannot tell where this program is")?;
-    let folder = here.parent().map(PathBuf::from).unwrap_or_default();
     for name in ["alert", "rotate-logs", "backup", "dashboard"] {
-        if !folder.join(name).is_file() {
-            return Err(Fault::unknown(format!("there is no program {}", folder.join(name).display()))
+        let program = config::program(name);
+        if !program.is_file() {
+            return Err(Fault::unknown(format!("there is no program {}", program.display()))
                 .hint("the programs belong in one folder; `cargo build --release` makes them all")
                 .into());
         }
     }
-    Ok(folder)
+    Ok(durable::parent(&config::program("alert")).to_owned())
 }
 
 /// The jobs run as the user whose crontab it is: that should be the owner of the home.

@@ -3,12 +3,18 @@
 //! A verb is an `Args` struct and a `run` that does the work and gives the exit code. The small
 //! programs and `ops` call the same `run`.
 
+mod agent;
+mod config;
 mod context;
 pub mod cron;
 pub mod dashboard;
 mod door;
+pub mod health;
+mod init;
 pub mod logs;
+pub mod ops;
 pub mod rotate_logs;
+mod service;
 
 pub use context::{Common, Context};
 pub use door::door;

@@ -12,12 +12,13 @@ use crate::config::Loaded;
 use anyhow::Result;
 use std::path::Path;
 
-/// The block of an agent: its jobs at the times of `[schedule]`, run by the programs in `bin`.
+/// The block of an agent: its jobs at the times of `[schedule]`, run by the programs in `bin`
+/// with the config file that was read.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
 /// cannot be written into a crontab.
-pub fn block(loaded: &Loaded, bin: &Path) -> Result<String> {
+pub fn block(loaded: &Loaded, config: &Path, bin: &Path) -> Result<String> {
     let schedule = &loaded.config.schedule;
     let keys = [
         ("alert", &schedule.alert),
@@ -27,8 +28,7 @@ pub fn block(loaded: &Loaded, bin: &Path) -> Result<String> {
     ];
     for (key, when) in keys {
         if let Err(why) = when::check(when) {
-            let file = loaded.file.display();
-            return Err(Fault::unknown(format!("{file}: schedule.{key} = \"{when}\": {why}"))
+            return Err(Fault::unknown(format!("{}: schedule.{key} = \"{when}\": {why}", config.display()))
                 .hint(
                     "five fields: minute, hour, day of the month, month, day of the week; empty: not at all",
                 )
@@ -37,14 +37,6 @@ pub fn block(loaded: &Loaded, bin: &Path) -> Result<String> {
     }
     let home = loaded.home.root();
     let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
-    let jobs = Jobs {
-        agent: &loaded.config.agent.name,
-        home,
-        config: &loaded.file,
-        bin,
-        logs: &logs,
-        log: &log,
-        schedule,
-    };
+    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, bin, logs: &logs, log: &log, schedule };
     jobs.render().map_err(|why| Fault::unknown(why).into())
 }

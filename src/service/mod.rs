@@ -149,10 +149,17 @@ impl Services<'_> {
         crate::base::durable::Lock::take(self.home, &format!("service-{name}"), self.run, patience)
     }
 
-    /// The command with `{ops}` and `{home}` filled in.
+    /// The command with `{ops}`, `{home}` and `{config}` filled in.
     fn command(&self, service: &config::Service) -> Vec<String> {
-        let ops = config::program("ops").display().to_string();
-        let home = self.home.root().display().to_string();
-        service.command.iter().map(|word| word.replace("{ops}", &ops).replace("{home}", &home)).collect()
+        let fill = [
+            ("{ops}", config::program("ops")),
+            ("{home}", self.home.root().to_owned()),
+            ("{config}", self.config.file.clone()),
+        ];
+        let filled = |word: &String| {
+            fill.iter()
+                .fold(word.clone(), |word, (name, path)| word.replace(name, &path.display().to_string()))
+        };
+        service.command.iter().map(filled).collect()
     }
 }
