@@ -37,7 +37,7 @@ pub(super) fn objectives(history: &History, backups: &Backups, disk: Option<&Dis
         };
     let percent = |value: f64| format!("{} % (7 d)", shorten(value));
     let newest = backups.newest.as_ref().filter(|newest| newest.verified);
-    vec![
+    let mut all = vec![
         objective("uptime", "> 99 %", history.uptime.percent(), &percent, &|value| value > 99.0),
         objective("checks passing", "> 95 %", history.checks.percent(), &percent, &|value| value > 95.0),
         objective(
@@ -68,13 +68,20 @@ pub(super) fn objectives(history: &History, backups: &Backups, disk: Option<&Dis
             &|number| format!("{number} (7 d)"),
             &|number| number < 1.0,
         ),
-    ]
+    ];
+    // No backup at all is not a matter of not knowing.
+    if let Some(backup) =
+        all.iter_mut().find(|objective| objective.name == "backup a day" && objective.met.is_none())
+    {
+        backup.text = if backups.count == 0 { "none yet" } else { "none verified" }.to_owned();
+        backup.met = Some(false);
+    }
+    all
 }
 
-/// One place after the point, rounded down: 99.96 % is not 100 %.
+/// Two places after the point at most, rounded down: 99.996 % is not 100 %.
 fn shorten(percent: f64) -> String {
-    let text = format!("{:.1}", (percent * 10.0).floor() / 10.0);
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+    ((percent * 100.0).floor() / 100.0).to_string()
 }
 
 #[cfg(test)]
@@ -83,11 +90,13 @@ mod tests {
     use crate::dashboard::Archive;
 
     #[test]
-    fn nothing_known_is_neither_met_nor_missed() {
+    fn what_is_not_known_is_neither_met_nor_missed_save_that_there_is_no_backup() {
         let backups = Backups { folder: String::new(), count: 0, bytes: 0, newest: None };
         let all = objectives(&History::default(), &backups, None);
         assert_eq!(all.len(), 6);
-        assert!(all.iter().all(|objective| objective.met.is_none() && objective.actual.is_none()));
+        assert!(all.iter().all(|objective| objective.actual.is_none()));
+        let told: Vec<_> = all.iter().filter(|objective| objective.met.is_some()).collect();
+        assert_eq!((told.len(), told[0].text.as_str(), told[0].met), (1, "none yet", Some(false)));
     }
 
     #[test]
@@ -108,7 +117,7 @@ mod tests {
             objectives(history, backups, Some(&disk)).into_iter().map(|objective| objective.met).collect()
         };
         assert_eq!(met(&history, &backups), [true, false, true, true, true, true].map(Some));
-        assert_eq!(objectives(&history, &backups, Some(&disk))[0].text, "99.9 % (7 d)");
+        assert_eq!(objectives(&history, &backups, Some(&disk))[0].text, "99.96 % (7 d)");
         (history.alerts, history.restarts) = (Some(5), Some(1));
         if let Some(newest) = &mut backups.newest {
             newest.age += 1;

@@ -35,13 +35,13 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
                 div.page {
                     (header(snapshot))
                     main {
+                        @if !snapshot.incidents.is_empty() { (incidents(snapshot)) }
                         (services(snapshot))
                         (objectives(snapshot))
-                        (checks(snapshot))
-                        @if !snapshot.incidents.is_empty() { (incidents(snapshot)) }
-                        (history(&snapshot.history))
                         (storage(snapshot))
                         (backups(snapshot))
+                        (checks(snapshot))
+                        (history(&snapshot.history))
                         (alerts(snapshot))
                     }
                     footer { "agent-ops " (snapshot.version) " · run " (snapshot.run) " · " (snapshot.home) }
@@ -113,7 +113,7 @@ fn card(size: &str, id: &str, title: &str, inner: &Markup) -> Markup {
 fn services(snapshot: &Snapshot) -> Markup {
     let title = if snapshot.services.len() == 1 { "Service" } else { "Services" };
     card(
-        "big",
+        "services",
         "services",
         title,
         &html! {
@@ -150,7 +150,7 @@ fn numbers(service: &Service) -> Markup {
                         Some(_) => "in the future".to_owned(),
                         None => "never".to_owned(),
                     }))
-                    (number("says", &beat.status))
+                    @if beat.status != service.condition { (number("says", &beat.status)) }
                 }
             }
         }
@@ -166,7 +166,7 @@ fn checks(snapshot: &Snapshot) -> Markup {
     let mut findings: Vec<&Finding> = snapshot.health.findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.badness(finding.critical)));
     card(
-        "wide",
+        "all",
         "checks",
         "Checks",
         &html! {
@@ -190,7 +190,7 @@ fn checks(snapshot: &Snapshot) -> Markup {
 
 fn objectives(snapshot: &Snapshot) -> Markup {
     card(
-        "small",
+        "objectives",
         "objectives",
         "Objectives",
         &html! {
@@ -218,7 +218,7 @@ fn objectives(snapshot: &Snapshot) -> Markup {
 
 fn incidents(snapshot: &Snapshot) -> Markup {
     card(
-        "wide",
+        "all",
         "incidents",
         "Open incidents",
         &html! {
@@ -239,7 +239,7 @@ fn incidents(snapshot: &Snapshot) -> Markup {
 
 fn history(history: &History) -> Markup {
     card(
-        "wide",
+        "all",
         "history",
         "History",
         &html! {
@@ -316,7 +316,7 @@ fn bar(x: f64, width: f64, state: Option<State>, title: &str) -> Markup {
 fn storage(snapshot: &Snapshot) -> Markup {
     let bytes: u64 = snapshot.databases.iter().map(|file| file.bytes).sum();
     card(
-        "",
+        "storage",
         "storage",
         "Storage",
         &html! {
@@ -341,7 +341,7 @@ fn storage(snapshot: &Snapshot) -> Markup {
                     dd { (snapshot.logs.files) " " small { (Size(snapshot.logs.bytes)) } }
                 }
                 @if let Some(errors) = snapshot.logs.errors {
-                    div { dt { "recent error lines" } dd { (errors) } }
+                    div { dt { "recent errors" } dd { (errors) } }
                 }
             }
         },
@@ -351,7 +351,7 @@ fn storage(snapshot: &Snapshot) -> Markup {
 fn backups(snapshot: &Snapshot) -> Markup {
     let backups = &snapshot.backups;
     card(
-        "",
+        "backups",
         "backups",
         "Backups",
         &html! {
@@ -365,8 +365,8 @@ fn backups(snapshot: &Snapshot) -> Markup {
                     }
                     dl.numbers {
                         (number("archives", &backups.count.to_string()))
-                        (number("the newest", &Size(newest.bytes).to_string()))
-                        (number("all of them", &Size(backups.bytes).to_string()))
+                        (number("newest", &Size(newest.bytes).to_string()))
+                        (number("together", &Size(backups.bytes).to_string()))
                     }
                 }
                 None => p.soft { "There is none yet." },
@@ -377,7 +377,7 @@ fn backups(snapshot: &Snapshot) -> Markup {
 
 fn alerts(snapshot: &Snapshot) -> Markup {
     card(
-        "wide",
+        "alerts",
         "alerts",
         "Recent alerts",
         &html! {
