@@ -101,9 +101,9 @@ fn tally(snapshot: &Snapshot) -> String {
 }
 
 /// A card: a heading and what is below it.
-fn card(size: &str, id: &str, title: &str, inner: &Markup) -> Markup {
+fn card(id: &str, title: &str, inner: &Markup) -> Markup {
     html! {
-        section class=(size) aria-labelledby=(id) {
+        section class=(id) aria-labelledby=(id) {
             h2 id=(id) { (title) }
             (inner)
         }
@@ -113,7 +113,6 @@ fn card(size: &str, id: &str, title: &str, inner: &Markup) -> Markup {
 fn services(snapshot: &Snapshot) -> Markup {
     let title = if snapshot.services.len() == 1 { "Service" } else { "Services" };
     card(
-        "services",
         "services",
         title,
         &html! {
@@ -166,7 +165,6 @@ fn checks(snapshot: &Snapshot) -> Markup {
     let mut findings: Vec<&Finding> = snapshot.health.findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.state.badness(finding.critical)));
     card(
-        "all",
         "checks",
         "Checks",
         &html! {
@@ -190,7 +188,6 @@ fn checks(snapshot: &Snapshot) -> Markup {
 
 fn objectives(snapshot: &Snapshot) -> Markup {
     card(
-        "objectives",
         "objectives",
         "Objectives",
         &html! {
@@ -218,7 +215,6 @@ fn objectives(snapshot: &Snapshot) -> Markup {
 
 fn incidents(snapshot: &Snapshot) -> Markup {
     card(
-        "all",
         "incidents",
         "Open incidents",
         &html! {
@@ -239,7 +235,6 @@ fn incidents(snapshot: &Snapshot) -> Markup {
 
 fn history(history: &History) -> Markup {
     card(
-        "all",
         "history",
         "History",
         &html! {
@@ -317,7 +312,6 @@ fn storage(snapshot: &Snapshot) -> Markup {
     let bytes: u64 = snapshot.databases.iter().map(|file| file.bytes).sum();
     card(
         "storage",
-        "storage",
         "Storage",
         &html! {
             @if let Some(disk) = &snapshot.disk {
@@ -352,7 +346,6 @@ fn backups(snapshot: &Snapshot) -> Markup {
     let backups = &snapshot.backups;
     card(
         "backups",
-        "backups",
         "Backups",
         &html! {
             @match &backups.newest {
@@ -377,7 +370,6 @@ fn backups(snapshot: &Snapshot) -> Markup {
 
 fn alerts(snapshot: &Snapshot) -> Markup {
     card(
-        "alerts",
         "alerts",
         "Recent alerts",
         &html! {
