@@ -6,10 +6,14 @@
 mod agent;
 mod config;
 mod context;
+pub mod cron;
+pub mod dashboard;
 mod door;
 pub mod health;
 mod init;
+pub mod logs;
 pub mod ops;
+pub mod rotate_logs;
 mod service;
 
 pub use context::{Common, Context};

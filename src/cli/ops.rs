@@ -1,7 +1,7 @@
 //! `ops`: the one front door.
 
 use super::context::{Common, Context};
-use super::{agent, config, door, health, init, service};
+use super::{agent, config, cron, dashboard, door, health, init, logs, rotate_logs, service};
 use crate::base::State;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,6 +32,16 @@ enum Verb {
     Restart(service::RestartArgs),
     /// Check the agent's health (for Nagios: health-check)
     Health(health::Args),
+    /// Show how everything is: on the terminal, as a page, for machines
+    Dashboard(dashboard::Args),
+    /// Show the last lines of a log, or follow it
+    Logs(logs::Args),
+    /// Compress old logs, delete older ones, cut those that grew too large
+    RotateLogs(rotate_logs::Args),
+    /// Have cron run the checks, backups and the rest
+    CronInstall(cron::Args),
+    /// Take our lines out of the crontab
+    CronUninstall(cron::RemoveArgs),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -68,6 +78,11 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
+        Some(Verb::Dashboard(args)) => dashboard::run(context, args),
+        Some(Verb::Logs(args)) => logs::run(context, args),
+        Some(Verb::RotateLogs(args)) => rotate_logs::run(context, args),
+        Some(Verb::CronInstall(args)) => cron::run(context, args),
+        Some(Verb::CronUninstall(args)) => cron::remove(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),
