@@ -6,12 +6,14 @@ pub mod events;
 pub mod fault;
 pub mod home;
 pub mod journal;
+pub mod lines;
 pub mod process;
 pub mod range;
 pub mod render;
 pub mod run;
 pub mod secret;
 pub mod state;
+pub mod status_file;
 pub mod text;
 pub mod units;
 
