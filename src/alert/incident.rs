@@ -20,7 +20,7 @@ const TRAIL: usize = 60;
 
 /// One check of one run, as the alerts see it.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub(super) struct Look {
     /// The check's name: the key of its incident.
     pub check: String,
     /// The alert type of the present state.
@@ -39,7 +39,7 @@ pub struct Look {
 
 /// Why a bad look is no news.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Excuse {
+pub(super) enum Excuse {
     /// Its operator stopped the service.
     Stopped,
     /// It follows from what this other check found.
@@ -66,7 +66,7 @@ pub enum Kind {
 
 /// The rules of the house, from `[alerts]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub(super) struct Rules {
     /// The least time between two messages about the same thing.
     pub cooldown: Span,
 }
@@ -155,25 +155,35 @@ pub struct Incident {
 
 /// What one look came to.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub(super) struct Step {
     /// The incident as it stands now, if there is or was one to keep.
     pub incident: Option<Incident>,
     /// What people should hear, if the throttle lets it pass.
     pub wish: Option<Kind>,
+    /// Why, or why not.
+    pub why: String,
 }
 
 /// What a look at a check does to its incident. `previous` is the last incident of this check,
 /// open or closed; a closed one only lends its history of changes.
-pub fn step(previous: Option<&Incident>, look: &Look, now: DateTime<Utc>, rules: Rules, run: &str) -> Step {
+pub(super) fn step(
+    previous: Option<&Incident>,
+    look: &Look,
+    now: DateTime<Utc>,
+    rules: Rules,
+    run: &str,
+) -> Step {
     let open = previous.filter(|incident| incident.closed.is_none());
     let mut incident = match (open, look.state, &look.excuse) {
         (Some(open), _, Some(Excuse::Stopped)) => {
             let mut incident = open.clone();
             incident.close(now);
-            incident.decide(now, run, "closed silently: stopped by its operator");
-            return Step { incident: Some(incident), wish: None };
+            let why = "closed silently: stopped by its operator".to_owned();
+            return Step { incident: Some(incident), wish: None, why };
         }
-        (None, State::Ok, _) | (None, _, Some(_)) => return Step { incident: None, wish: None },
+        (None, State::Ok, _) | (None, _, Some(_)) => {
+            return Step { incident: None, wish: None, why: String::new() };
+        }
         (Some(open), _, _) => open.clone(),
         (None, _, None) => Incident::begin(previous, look, now, run),
     };
@@ -185,8 +195,7 @@ pub fn step(previous: Option<&Incident>, look: &Look, now: DateTime<Utc>, rules:
         }
         _ => incident.bad_look(look, now, rules),
     };
-    incident.decide(now, run, &why);
-    Step { incident: Some(incident), wish }
+    Step { incident: Some(incident), wish, why }
 }
 
 impl Incident {
@@ -412,7 +421,7 @@ impl Incident {
 
 /// The time since `then`; none if that lies in the future, for then the clock was wrong and
 /// nothing may wait for it.
-pub fn elapsed(now: DateTime<Utc>, then: DateTime<Utc>) -> Option<TimeDelta> {
+pub(super) fn elapsed(now: DateTime<Utc>, then: DateTime<Utc>) -> Option<TimeDelta> {
     let age = now - then;
     (age >= TimeDelta::zero()).then_some(age)
 }

@@ -13,16 +13,18 @@ use std::collections::BTreeMap;
 
 /// What is known of one service in this run.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// How it is.
     pub status: Status,
     /// When recovery tried to start it, in the last hours.
     pub attempts: Vec<DateTime<Utc>>,
+    /// A start or a stop of ours is at it now.
+    pub busy: bool,
 }
 
 /// A service that is to be restarted in this run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restart {
+pub(super) struct Restart {
     /// The service.
     pub service: String,
     /// The check whose incident it belongs to.
@@ -32,7 +34,7 @@ pub struct Restart {
 }
 
 /// Every check to look at, and every service to restart.
-pub fn looks(
+pub(super) fn looks(
     report: &Report,
     config: &Config,
     services: &BTreeMap<String, Known>,
@@ -52,6 +54,9 @@ pub fn looks(
         let mut look = finding.map_or_else(|| unchecked(name, &known.status), look);
         if stopped(&known.status) {
             look.excuse = Some(Excuse::Stopped);
+        } else if look.state != State::Ok && known.busy {
+            look.excuse = Some(Excuse::Follows("a start or stop that is under way".to_owned()));
+            down.insert(name, look.check.clone());
         } else if look.state == State::Critical {
             down.insert(name, look.check.clone());
             if let Some(cause) = dead(&known.status)
@@ -61,11 +66,9 @@ pub fn looks(
                 let gave_up = open.is_some_and(|incident| incident.gave_up);
                 let most = config.alerts.max_restarts_per_hour;
                 match recovery::decide(&known.attempts, gave_up, most, now) {
-                    Attempt::Now => restarts.push(Restart {
-                        service: name.clone(),
-                        check: look.check.clone(),
-                        cause,
-                    }),
+                    Attempt::Now => {
+                        restarts.push(Restart { service: name.clone(), check: look.check.clone(), cause })
+                    }
                     Attempt::Later => {}
                     Attempt::Never => {
                         look.gave_up = true;
@@ -178,10 +181,11 @@ mod tests {
         let status = Status {
             service: "daemon".to_owned(),
             liveness: Liveness::Dead("process 12 is gone".to_owned()),
+            pid_file_names: None,
             stopped_by_operator: stopped.then(Utc::now),
         };
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
-        [("daemon".to_owned(), Known { status, attempts })].into()
+        [("daemon".to_owned(), Known { status, attempts, busy: false })].into()
     }
 
     fn down() -> Report {
@@ -214,6 +218,15 @@ mod tests {
         let (looks, restarts) = looks(&down(), &config(), &known(true, 0), &BTreeMap::new(), Utc::now());
         let stopped = || Some(Excuse::Stopped);
         assert_eq!(excuses(&looks), [("disk", None), ("heartbeat", stopped()), ("process", stopped())]);
+        assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn a_restart_under_way_is_no_crash() {
+        let mut known = known(false, 0);
+        known.values_mut().for_each(|known| known.busy = true);
+        let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
+        assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
         assert!(restarts.is_empty());
     }
 

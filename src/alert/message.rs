@@ -18,7 +18,7 @@ const RUNBOOKS: [(&str, &str); 7] = [
 ];
 
 /// The alert type of a service that recovery has given up on.
-pub const RESTART_LOOP: &str = "restart_loop";
+pub(super) const RESTART_LOOP: &str = "restart_loop";
 
 /// One message, as it waits in the journal until it is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ pub fn runbook(alert: &str) -> Option<&'static str> {
 }
 
 /// `daemon_critical` → `Daemon Critical`.
-pub fn title(alert: &str) -> String {
+pub(super) fn title(alert: &str) -> String {
     alert
         .split('_')
         .filter(|word| !word.is_empty())

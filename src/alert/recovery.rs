@@ -18,7 +18,7 @@ const CAUSE: &str = "died: ";
 
 /// Whether to start a dead service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub(super) enum Attempt {
     /// In this run.
     Now,
     /// In a later one: the pause is not over.
@@ -29,7 +29,7 @@ pub enum Attempt {
 
 /// Decides by the attempts so far. Each was one crash, and it is down once more: with more than
 /// `max_per_hour` crashes within an hour nothing is tried again.
-pub fn decide(
+pub(super) fn decide(
     attempts: &[DateTime<Utc>],
     gave_up: bool,
     max_per_hour: usize,
@@ -47,7 +47,7 @@ pub fn decide(
 
 /// How an attempt ended.
 #[derive(Clone, Debug)]
-pub struct Tried {
+pub(super) struct Tried {
     /// Whether it runs again.
     pub good: bool,
     /// "restarted as pid 12", "could not be restarted: …".
@@ -56,7 +56,11 @@ pub struct Tried {
 
 /// Starts a service. The attempt is in the journal before it begins, so that one which kills us
 /// counts as well.
-pub fn restart(services: &Services, journal: &Journal, service: &str, cause: &str) -> Tried {
+pub(super) fn restart(services: &Services<'_>, journal: &Journal, service: &str, cause: &str) -> Tried {
+    // Its operator may have stopped it since we looked: a start would undo that.
+    if services.status(service).is_ok_and(|status| status.stopped_by_operator.is_some()) {
+        return Tried { good: true, text: "left alone: its operator stopped it just now".to_owned() };
+    }
     let row = begin(services, journal, service, cause);
     let (tried, pid) = match services.start(service) {
         Ok(Started::New(process)) => {
@@ -70,32 +74,29 @@ pub fn restart(services: &Services, journal: &Journal, service: &str, cause: &st
         Err(error) => (Tried { good: false, text: format!("could not be restarted: {error:#}") }, None),
     };
     if let Ok(row) = row {
-        let _ = journal.connection().execute(
-            "UPDATE restarts SET pid = ?1, good = ?2 WHERE id = ?3",
-            params![pid, tried.good, row],
-        );
+        let _ = journal
+            .connection()
+            .execute("UPDATE restarts SET pid = ?1, good = ?2 WHERE id = ?3", params![pid, tried.good, row]);
     }
     tried
 }
 
-fn begin(services: &Services, journal: &Journal, service: &str, cause: &str) -> Result<i64> {
+fn begin(services: &Services<'_>, journal: &Journal, service: &str, cause: &str) -> Result<i64> {
     journal
         .connection()
         .execute(
             "INSERT INTO restarts(run, at, service, cause, good) VALUES(?1, ?2, ?3, ?4, 0)",
-            params![
-                services.run.id,
-                services.run.now.timestamp_millis(),
-                service,
-                format!("{CAUSE}{cause}")
-            ],
+            params![services.run.id, services.run.now.timestamp_millis(), service, format!("{CAUSE}{cause}")],
         )
         .context("cannot note the restart in the journal")?;
     Ok(journal.connection().last_insert_rowid())
 }
 
 /// When recovery tried to start each service, in the last day.
-pub fn attempts(journal: &Journal, now: DateTime<Utc>) -> Result<BTreeMap<String, Vec<DateTime<Utc>>>> {
+pub(super) fn attempts(
+    journal: &Journal,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<String, Vec<DateTime<Utc>>>> {
     let mut found: BTreeMap<String, Vec<DateTime<Utc>>> = BTreeMap::new();
     let mut statement = journal.connection().prepare(
         "SELECT service, at FROM restarts WHERE at > ?1 AND substr(cause, 1, length(?2)) = ?2 ORDER BY at",

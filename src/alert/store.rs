@@ -15,7 +15,7 @@ const TRIED_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// One incident as it changed in this run, and what is to be said of it.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub(super) struct Change {
     /// The incident.
     pub incident: Incident,
     /// What is to be said.
@@ -24,7 +24,7 @@ pub struct Change {
 
 /// A message that is not settled, and where it got so far.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// Its row; none if it could not be stored.
     pub id: Option<i64>,
     /// The message.
@@ -36,7 +36,7 @@ pub struct Waiting {
 }
 
 /// The last incident of each check: open, or closed within a day.
-pub fn incidents(journal: &Journal, now: DateTime<Utc>) -> Result<BTreeMap<String, Incident>> {
+pub(super) fn incidents(journal: &Journal, now: DateTime<Utc>) -> Result<BTreeMap<String, Incident>> {
     let mut statement = journal.connection().prepare(
         "SELECT id, record, check_name, type, severity, opened_at, seen_at, closed_at, summary
          FROM incidents WHERE id IN (
@@ -62,10 +62,16 @@ pub fn find(journal: &Journal, name: &str, most: usize) -> Result<Vec<Incident>>
 
 /// Stores what a run decided, in one transaction: incidents, and messages before anybody gets
 /// them. Gives the messages of this run, and those of before that are still to be delivered.
-pub fn store(journal: &Journal, run: &Run, changes: &[Change], silenced: bool) -> Result<Vec<Waiting>> {
+pub(super) fn store(
+    journal: &Journal,
+    run: &Run,
+    changes: &mut [Change],
+    silenced: bool,
+) -> Result<Vec<Waiting>> {
     journal.transaction(|connection| {
         for change in changes {
             let incident = store_incident(connection, &change.incident)?;
+            change.incident.id = Some(incident);
             if let Some(message) = &change.message {
                 // It says all that the older ones of its incident would have said.
                 connection.execute(
@@ -81,7 +87,7 @@ pub fn store(journal: &Journal, run: &Run, changes: &[Change], silenced: bool) -
 }
 
 /// Stores an incident by itself.
-pub fn save(journal: &Journal, incident: &Incident) -> Result<()> {
+pub(super) fn save(journal: &Journal, incident: &Incident) -> Result<()> {
     journal.transaction(|connection| store_incident(connection, incident).map(|_| ()))
 }
 
@@ -146,7 +152,7 @@ fn store_message(connection: &Connection, run: &Run, incident: Option<i64>, mess
 }
 
 /// Puts what was tried into a message that waits.
-pub fn amend(journal: &Journal, message: &Message) -> Result<()> {
+pub(super) fn amend(journal: &Journal, message: &Message) -> Result<()> {
     journal
         .connection()
         .execute(
@@ -181,7 +187,7 @@ fn waiting(connection: &Connection, run: &Run) -> Result<Vec<Waiting>> {
             connection.execute("UPDATE messages SET settled = 1 WHERE id = ?1", [id])?;
             continue;
         };
-        let mut statement = connection.prepare_cached(
+        let mut statement = connection.prepare(
             "SELECT channel, outcome FROM deliveries WHERE message = ?1 AND outcome IN ('delivered', 'refused')",
         )?;
         let done = statement
@@ -193,7 +199,13 @@ fn waiting(connection: &Connection, run: &Run) -> Result<Vec<Waiting>> {
 }
 
 /// Notes what became of a message on a channel.
-pub fn record(journal: &Journal, run: &Run, message: i64, channel: &str, outcome: &Outcome) -> Result<()> {
+pub(super) fn record(
+    journal: &Journal,
+    run: &Run,
+    message: i64,
+    channel: &str,
+    outcome: &Outcome,
+) -> Result<()> {
     journal
         .connection()
         .execute(
@@ -208,7 +220,7 @@ pub fn record(journal: &Journal, run: &Run, message: i64, channel: &str, outcome
 }
 
 /// Nothing more is to be done about a message.
-pub fn settle(journal: &Journal, message: i64) -> Result<()> {
+pub(super) fn settle(journal: &Journal, message: i64) -> Result<()> {
     journal
         .connection()
         .execute("UPDATE messages SET settled = 1 WHERE id = ?1", [message])
@@ -217,7 +229,7 @@ pub fn settle(journal: &Journal, message: i64) -> Result<()> {
 }
 
 /// When the messages of the last two hours were made.
-pub fn sent(journal: &Journal, now: DateTime<Utc>) -> Result<Vec<DateTime<Utc>>> {
+pub(super) fn sent(journal: &Journal, now: DateTime<Utc>) -> Result<Vec<DateTime<Utc>>> {
     let mut statement = journal.connection().prepare("SELECT at FROM messages WHERE at > ?1")?;
     let since = (now - TimeDelta::hours(2)).timestamp_millis();
     let rows = statement.query_map([since], |row| row.get::<_, i64>(0))?;
@@ -271,7 +283,7 @@ pub struct Silence {
 }
 
 /// The last silence that was said, whether it holds or not.
-pub fn silence(journal: &Journal) -> Result<Option<Silence>> {
+pub(super) fn silence(journal: &Journal) -> Result<Option<Silence>> {
     let row = journal
         .connection()
         .query_row("SELECT at, until, reason FROM silences ORDER BY id DESC LIMIT 1", [], |row| {
@@ -302,7 +314,7 @@ pub fn say_silence(journal: &Journal, run: &Run, length: Span, reason: &str) -> 
 }
 
 /// How many runs of `alert` came to their end: grows by one with each.
-pub fn finished(journal: &Journal) -> Result<i64> {
+pub(super) fn finished(journal: &Journal) -> Result<i64> {
     journal
         .connection()
         .query_row("SELECT coalesce(max(id), 0) FROM actions WHERE what = ?1", [FINISHED], |row| row.get(0))
@@ -310,7 +322,7 @@ pub fn finished(journal: &Journal) -> Result<i64> {
 }
 
 /// What [`finished`] counts.
-pub const FINISHED: &str = "looked, and told whom it had to";
+pub(super) const FINISHED: &str = "looked, and told whom it had to";
 
 fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     let id = row.get(0)?;

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// A message that should be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub(super) struct Wish {
     /// What it says.
     pub kind: Kind,
     /// How bad its incident is.
@@ -17,7 +17,7 @@ pub struct Wish {
 
 impl Wish {
     /// The wish to say `kind` of an incident as it stands before anybody is told.
-    pub fn of(incident: &Incident, kind: Kind) -> Wish {
+    pub(super) fn of(incident: &Incident, kind: Kind) -> Wish {
         let critical_told = incident.told.as_ref().is_some_and(|told| told.worst == State::Critical);
         let first_critical = incident.severity == State::Critical && !critical_told;
         let gave_up = incident.gave_up && incident.told.as_ref().is_some_and(|told| !told.gave_up);
@@ -31,7 +31,7 @@ impl Wish {
 
 /// What became of a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It goes out.
     Send,
     /// The hourly cap holds it back.
@@ -42,7 +42,7 @@ pub enum Verdict {
 
 /// Judges wishes, in their order: what has a reserved place goes out, of the others the worst
 /// first, as long as the hour has room. `sent`: how many messages the last hour saw.
-pub fn judge(wishes: &[Wish], sent: usize, max_per_hour: usize, silenced: bool) -> Vec<Verdict> {
+pub(super) fn judge(wishes: &[Wish], sent: usize, max_per_hour: usize, silenced: bool) -> Vec<Verdict> {
     if silenced {
         return vec![Verdict::Silenced; wishes.len()];
     }
@@ -63,12 +63,12 @@ pub fn judge(wishes: &[Wish], sent: usize, max_per_hour: usize, silenced: bool) 
 
 /// Whether a silence holds: from when it was said until it ends. One that was said in the
 /// future was said by a clock that is wrong, and does not hold.
-pub fn silent(now: DateTime<Utc>, said: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+pub(super) fn silent(now: DateTime<Utc>, said: DateTime<Utc>, until: DateTime<Utc>) -> bool {
     said <= now && now < until
 }
 
 /// How many of these times lie within the last hour.
-pub fn within_an_hour(now: DateTime<Utc>, times: &[DateTime<Utc>]) -> usize {
+pub(super) fn within_an_hour(now: DateTime<Utc>, times: &[DateTime<Utc>]) -> usize {
     times.iter().filter(|&&at| elapsed(now, at).is_some_and(|age| age < TimeDelta::hours(1))).count()
 }
 

@@ -71,9 +71,7 @@ fn show(message: &Message) -> Outcome {
         Ok(_) => Outcome::Delivered,
         Err(first) => match osascript(message) {
             Ok(()) => Outcome::Delivered,
-            Err(second) => {
-                Outcome::Failed(crate::base::text::one_line(&format!("{first}; {second:#}"), 300))
-            }
+            Err(second) => Outcome::Failed(crate::base::text::one_line(&format!("{first}; {second:#}"), 300)),
         },
     }
 }

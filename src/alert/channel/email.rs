@@ -23,9 +23,8 @@ pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outco
         Err(error) => return Outcome::Failed(one_line(&format!("{error:#}"), 300)),
     };
     let hide = |why: String| one_line(&redact(&why, password.as_deref().unwrap_or_default()), 300);
-    let prepared = mail(email, message).and_then(|mail| {
-        Ok((mail, transport(email, password.as_deref(), deadline)?))
-    });
+    let prepared =
+        mail(email, message).and_then(|mail| Ok((mail, transport(email, password.as_deref(), deadline)?)));
     let (mail, transport) = match prepared {
         Ok(prepared) => prepared,
         // Wrong settings: the next message may find them mended.
@@ -89,7 +88,8 @@ fn transport(email: &Email, password: Option<&str>, deadline: Instant) -> Result
         .tls(tls)
         .timeout(Some(left.min(READ)));
     if let Some(user) = &email.user {
-        builder = builder.credentials(Credentials::new(user.clone(), password.unwrap_or_default().to_owned()));
+        builder =
+            builder.credentials(Credentials::new(user.clone(), password.unwrap_or_default().to_owned()));
     }
     Ok(builder.build())
 }

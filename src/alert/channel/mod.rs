@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What became of one message on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Somebody can read it now.
     Delivered,
     /// There is nothing to deliver to here (no desktop session): neither success nor failure.
@@ -24,7 +24,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word in the journal and in documents.
-    pub fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self {
             Outcome::Delivered => "delivered",
             Outcome::Unavailable(_) => "unavailable",
@@ -34,7 +34,7 @@ impl Outcome {
     }
 
     /// Why it was not delivered.
-    pub fn error(&self) -> Option<&str> {
+    pub(super) fn error(&self) -> Option<&str> {
         match self {
             Outcome::Delivered => None,
             Outcome::Unavailable(why) | Outcome::Failed(why) | Outcome::Refused(why) => Some(why),
@@ -93,7 +93,7 @@ impl Channel {
 ///
 /// A library's own timeout may be one for each read, so a peer that answers a byte a second
 /// would hold us for ever: each channel has a thread, and who is not done in time has failed.
-pub fn send_all(
+pub(super) fn send_all(
     work: Vec<(Channel, Vec<(usize, Message)>)>,
     mut record: impl FnMut(usize, &'static str, Outcome),
 ) {

@@ -34,9 +34,8 @@ pub(super) fn send(webhook: &Webhook, message: &Message, deadline: Instant) -> O
     let mut secrets = Vec::new();
     let outcome = post(webhook, message, deadline, &mut secrets);
     // An error of the client may quote the address, and with it a key.
-    let hide = |why: String| {
-        one_line(&secrets.iter().fold(why, |why, secret: &String| redact(&why, secret)), 300)
-    };
+    let hide =
+        |why: String| one_line(&secrets.iter().fold(why, |why, secret: &String| redact(&why, secret)), 300);
     match outcome {
         Ok(200..=299) => Outcome::Delivered,
         Ok(status @ (408 | 429)) => Outcome::Failed(format!("the server answered {status}")),
