@@ -5,6 +5,7 @@ mod email;
 mod webhook;
 
 use super::message::Message;
+use crate::base::units::Span;
 use crate::config::{self, Alerts};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -95,18 +96,24 @@ impl Channel {
 /// would hold us for ever: each channel has a thread, and who is not done in time has failed.
 pub(super) fn send_all(
     work: Vec<(Channel, Vec<(usize, Message)>)>,
+    record: impl FnMut(usize, &'static str, Outcome),
+) {
+    send_within(work.into_iter().map(|(channel, messages)| (channel.limit(), channel, messages)), record);
+}
+
+fn send_within(
+    work: impl Iterator<Item = (Duration, Channel, Vec<(usize, Message)>)>,
     mut record: impl FnMut(usize, &'static str, Outcome),
 ) {
     let begun = Instant::now();
     let (send, receive) = mpsc::channel();
     let mut open: Vec<(Duration, &'static str, usize)> = Vec::new();
-    for (channel, messages) in work {
-        let deadline = begun + channel.limit();
-        open.extend(messages.iter().map(|(index, _)| (channel.limit(), channel.name(), *index)));
+    for (limit, channel, messages) in work {
+        open.extend(messages.iter().map(|(index, _)| (limit, channel.name(), *index)));
         let send = send.clone();
         std::thread::spawn(move || {
             for (index, message) in messages {
-                let outcome = channel.send(&message, deadline);
+                let outcome = channel.send(&message, begun + limit);
                 if send.send((index, channel.name(), outcome)).is_err() {
                     return;
                 }
@@ -125,13 +132,10 @@ pub(super) fn send_all(
                 }
             }
             Err(error) => {
-                // A thread that ended without an answer has panicked: that is a failure too.
-                let over = |(of, ..): &(Duration, &str, usize)| {
-                    *of == limit || error == mpsc::RecvTimeoutError::Disconnected
-                };
-                for (limit, name, index) in open.extract_if(.., |entry| over(entry)) {
-                    let why = format!("not done within {}", crate::base::units::Span(limit));
-                    record(index, name, Outcome::Failed(why));
+                // Threads that ended without an answer have panicked: that is a failure too.
+                let ended = error == mpsc::RecvTimeoutError::Disconnected;
+                for (of, name, index) in open.extract_if(.., |(of, ..)| ended || *of == limit) {
+                    record(index, name, Outcome::Failed(format!("not done within {}", Span(of))));
                 }
             }
         }
@@ -210,8 +214,9 @@ mod tests {
         let good = webhook(server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
         let message = Message::test("agent", &Run::begin("alert"));
         let mut outcomes = Vec::new();
-        let work = vec![(mute, vec![(0, message.clone())]), (good, vec![(1, message)])];
-        send_all(work, |index, _, outcome| outcomes.push((index, outcome.word())));
+        let limit = Duration::from_millis(1500);
+        let work = [(limit, mute, vec![(0, message.clone())]), (limit, good, vec![(1, message)])];
+        send_within(work.into_iter(), |index, _, outcome| outcomes.push((index, outcome.word())));
         assert_eq!(outcomes, [(1, "delivered"), (0, "failed")]);
     }
 }
