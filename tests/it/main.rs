@@ -1,4 +1,6 @@
 //! Black-box tests: every one drives the built programs in a temporary home.
 
+#![allow(unreachable_pub, missing_docs)]
+
 mod alert;
 mod sandbox;
