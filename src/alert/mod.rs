@@ -11,6 +11,7 @@ mod message;
 mod plan;
 mod recovery;
 mod run;
+mod spare;
 mod store;
 mod throttle;
 
@@ -28,7 +29,7 @@ use chrono::{DateTime, Utc};
 
 /// The problems that are open, the worst first.
 pub fn open(journal: &Journal, run: &Run) -> Result<Vec<Incident>> {
-    let incidents = store::incidents(journal, run.now)?.into_values();
+    let incidents = store::incidents(journal.connection(), run.now)?.into_values();
     let mut open: Vec<_> = incidents.filter(|incident| incident.closed.is_none()).collect();
     open.sort_by_key(|incident| std::cmp::Reverse(incident.severity.badness(false)));
     Ok(open)
@@ -36,7 +37,8 @@ pub fn open(journal: &Journal, run: &Run) -> Result<Vec<Incident>> {
 
 /// The silence that holds now, if one does.
 pub fn silence(journal: &Journal, now: DateTime<Utc>) -> Result<Option<Silence>> {
-    Ok(store::silence(journal)?.filter(|silence| throttle::silent(now, silence.said, silence.until)))
+    Ok(store::silence(journal.connection())?
+        .filter(|silence| throttle::silent(now, silence.said, silence.until)))
 }
 
 /// Says that somebody is at the problems of a check or an alert type: no reminders until they

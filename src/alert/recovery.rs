@@ -6,7 +6,7 @@ use crate::base::Journal;
 use crate::service::{Services, Started};
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 
 /// How long to wait before the first, second … attempt within an hour.
@@ -94,11 +94,11 @@ fn begin(services: &Services<'_>, journal: &Journal, service: &str, cause: &str)
 
 /// When recovery tried to start each service, in the last day.
 pub(super) fn attempts(
-    journal: &Journal,
+    connection: &Connection,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<String, Vec<DateTime<Utc>>>> {
     let mut found: BTreeMap<String, Vec<DateTime<Utc>>> = BTreeMap::new();
-    let mut statement = journal.connection().prepare(
+    let mut statement = connection.prepare(
         "SELECT service, at FROM restarts WHERE at > ?1 AND substr(cause, 1, length(?2)) = ?2 ORDER BY at",
     )?;
     let since = (now - TimeDelta::days(1)).timestamp_millis();

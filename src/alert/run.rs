@@ -1,18 +1,21 @@
 //! One run of `alert`, from the first look to the last delivery.
 
 use super::deliver::{Delivery, deliver};
-use super::incident::Rules;
+use super::incident::{Incident, Rules};
 use super::look::{Known, Restart, looks};
 use super::plan::{Situation, plan};
-use super::store::{self, Change, Waiting};
+use super::spare::Spare;
+use super::store::{self, Change, Silence, Waiting};
 use super::{channel::Channel, recovery, throttle};
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::local;
-use crate::base::{Fault, Journal, Run, State, events};
+use crate::base::{Fault, Journal, Run, State, database, events};
 use crate::config::Loaded;
 use crate::health;
 use crate::service::Services;
 use anyhow::Result;
+use chrono::{DateTime, Utc};
+use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +69,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         restarts: Vec::new(),
         notes: Vec::new(),
     };
-    let journal = open_journal(loaded, dry, &mut notes)?;
+    let (journal, lasting) = open_journal(loaded, dry, &mut notes)?;
     let before = store::finished(&journal).unwrap_or_default();
     let _lock = match (!dry).then(|| Lock::take(&loaded.home, "alert", run, PATIENCE)).transpose() {
         Ok(lock) => lock,
@@ -88,26 +91,31 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes.push(format!("{error:#}"));
     }
     let services = Services { home: &loaded.home, config: &loaded.config, run };
-    let incidents = store::incidents(&journal, run.now)?;
-    let known = know(services, &journal, dry, &mut notes)?;
-    let (looks, restarts) = looks(&report, &loaded.config, &known, &incidents, run.now);
+    let mut past =
+        if lasting { Past::read(journal.connection(), run.now)? } else { Past::rescue(loaded, run) };
+    let spare = Spare::read(&loaded.home);
+    let spared = spare.is_some();
+    if let Some(spare) = spare {
+        spare.overlay(&mut past.incidents, &mut past.attempts);
+    }
+    let known = know(services, &past.attempts, dry, &mut notes);
+    let (looks, restarts) = looks(&report, &loaded.config, &known, &past.incidents, run.now);
 
     let alerts = &loaded.config.alerts;
-    let silence = super::silence(&journal, run.now)?;
     let mut changes = plan(
         &looks,
-        &incidents,
+        &past.incidents,
         Situation {
             agent: &loaded.config.agent.name,
             run,
             rules: Rules { cooldown: alerts.cooldown },
             max_per_hour: alerts.max_per_hour,
-            sent: throttle::within_an_hour(run.now, &store::sent(&journal, run.now)?),
-            silenced: silence.is_some(),
+            sent: throttle::within_an_hour(run.now, &past.sent),
+            silenced: past.silence.is_some(),
         },
     );
     summary.open = changes.iter().filter(|change| change.incident.closed.is_none()).count();
-    if let Some(silence) = &silence {
+    if let Some(silence) = &past.silence {
         let why = if silence.reason.is_empty() { String::new() } else { format!(": {}", silence.reason) };
         notes.push(format!("alerts are silenced until {}{why}", local(silence.until)));
     }
@@ -121,14 +129,16 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         return Ok(Summary { notes, ..summary });
     }
 
-    let stored = store::store(&journal, run, &mut changes, silence.is_some());
+    let stored = store::store(&journal, run, &mut changes, past.silence.is_some());
     for message in changes.iter().filter_map(|change| change.message.as_ref()) {
         let (title, line) = (message.title(), message.line());
         if let Err(error) = events::append(&loaded.home, "alerts", run, message.level(), &title, &line) {
             notes.push(format!("{error:#}"));
         }
     }
+    let lasting = lasting && stored.is_ok();
     for restart in &restarts {
+        past.attempts.entry(restart.service.clone()).or_default().push(run.now);
         let tried = recovery::restart(&services, &journal, &restart.service, &restart.cause);
         note_restart(&journal, run, &mut changes, restart, &tried, &mut notes);
         summary.restarts.push(Restarted {
@@ -140,6 +150,14 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     let waiting = outbox(stored, &changes, &mut notes);
     summary.messages = deliver(alerts, Some(&journal), run, &waiting);
     summary.state = judge(&summary);
+    if lasting && spared {
+        Spare::remove(&loaded.home);
+    } else if !lasting {
+        let reached = |uid: &str| summary.messages.iter().any(|sent| sent.uid == uid && sent.reached);
+        if !Spare::after(&changes, past, reached).write(&loaded.home) {
+            notes.push("nothing can be remembered: the next run may tell the same again".to_owned());
+        }
+    }
     if unheard(&summary.messages) {
         notes.push(nobody(loaded));
     }
@@ -152,10 +170,44 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     Ok(Summary { notes, ..summary })
 }
 
-/// The journal; one in memory where the real one cannot be used, for people are told all the same.
-fn open_journal(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<Journal> {
+/// What earlier runs knew.
+#[derive(Default)]
+pub(super) struct Past {
+    /// The last incident of each check.
+    pub(super) incidents: BTreeMap<String, Incident>,
+    /// When recovery tried to start each service.
+    pub(super) attempts: BTreeMap<String, Vec<DateTime<Utc>>>,
+    sent: Vec<DateTime<Utc>>,
+    silence: Option<Silence>,
+}
+
+impl Past {
+    fn read(connection: &Connection, now: DateTime<Utc>) -> Result<Past> {
+        Ok(Past {
+            incidents: store::incidents(connection, now)?,
+            attempts: recovery::attempts(connection, now)?,
+            sent: store::sent(connection, now)?,
+            silence: store::silence(connection)?
+                .filter(|silence| throttle::silent(now, silence.said, silence.until)),
+        })
+    }
+
+    /// What a journal that cannot be written still says, if anything.
+    fn rescue(loaded: &Loaded, run: &Run) -> Past {
+        let mut past = database::open_read_only(&loaded.home.journal())
+            .and_then(|connection| Past::read(&connection, run.now))
+            .unwrap_or_default();
+        // Their rows are not in the journal of this run.
+        past.incidents.values_mut().for_each(|incident| incident.id = None);
+        past
+    }
+}
+
+/// The journal, and whether it lasts: where the real one cannot be used it is one in memory, for
+/// people are told all the same.
+fn open_journal(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<(Journal, bool)> {
     if dry && !loaded.home.journal().exists() {
-        return Journal::in_memory();
+        return Ok((Journal::in_memory()?, false));
     }
     match Journal::open(&loaded.home) {
         Ok(journal) => {
@@ -165,11 +217,11 @@ fn open_journal(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<J
                     loaded.home.show(aside)
                 ));
             }
-            Ok(journal)
+            Ok((journal, true))
         }
         Err(error) => {
-            notes.push(format!("{error:#}; told without memory, so this may be told again"));
-            Journal::in_memory()
+            notes.push(format!("{error:#}; people are told all the same"));
+            Ok((Journal::in_memory()?, false))
         }
     }
 }
@@ -177,23 +229,22 @@ fn open_journal(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<J
 /// What is known of each service.
 fn know(
     services: Services<'_>,
-    journal: &Journal,
+    attempts: &BTreeMap<String, Vec<DateTime<Utc>>>,
     dry: bool,
     notes: &mut Vec<String>,
-) -> Result<BTreeMap<String, Known>> {
-    let mut attempts = recovery::attempts(journal, services.run.now)?;
+) -> BTreeMap<String, Known> {
     let mut known = BTreeMap::new();
     for name in services.config.service.keys() {
         match services.status(name) {
             Ok(status) => {
                 let busy = !dry && status.process().is_none() && is_busy(services, name);
-                let attempts = attempts.remove(name).unwrap_or_default();
+                let attempts = attempts.get(name).cloned().unwrap_or_default();
                 known.insert(name.clone(), Known { status, attempts, busy });
             }
             Err(error) => notes.push(format!("cannot look at {name}: {error:#}")),
         }
     }
-    Ok(known)
+    known
 }
 
 /// Whether a start or a stop of ours is at a service at this moment.
@@ -248,7 +299,7 @@ fn outbox(stored: Result<Vec<Waiting>>, changes: &[Change], notes: &mut Vec<Stri
             waiting
         }
         Err(error) => {
-            notes.push(format!("{error:#}; told without memory, so this may be told again"));
+            notes.push(format!("{error:#}; people are told all the same"));
             made()
                 .map(|message| Waiting {
                     id: None,
@@ -276,10 +327,10 @@ fn nobody(loaded: &Loaded) -> String {
     let names: Vec<_> = Channel::all(&loaded.config.alerts).iter().map(Channel::name).collect();
     let log = loaded.home.show(&loaded.home.log("alerts"));
     if names.iter().any(|name| *name != "desktop") {
-        format!("nobody could be told ({}); {log} has it, and the next run tries again", names.join(", "))
+        format!("nobody could be told ({}); see {log}; the next run tries again", names.join(", "))
     } else {
         format!(
-            "nobody could be told: only {log} has it. Set up [alerts.email] or [alerts.webhook] in {} and try it \
+            "nobody could be told, there is only {log}. Set up [alerts.email] or [alerts.webhook] in {} and try it \
              with 'ops alert test'",
             loaded.config.file.display()
         )

@@ -36,8 +36,8 @@ pub(super) struct Waiting {
 }
 
 /// The last incident of each check: open, or closed within a day.
-pub(super) fn incidents(journal: &Journal, now: DateTime<Utc>) -> Result<BTreeMap<String, Incident>> {
-    let mut statement = journal.connection().prepare(
+pub(super) fn incidents(connection: &Connection, now: DateTime<Utc>) -> Result<BTreeMap<String, Incident>> {
+    let mut statement = connection.prepare(
         "SELECT id, record, check_name, type, severity, opened_at, seen_at, closed_at, summary
          FROM incidents WHERE id IN (
            SELECT max(id) FROM incidents WHERE closed_at IS NULL OR closed_at > ?1 GROUP BY check_name)",
@@ -229,8 +229,8 @@ pub(super) fn settle(journal: &Journal, message: i64) -> Result<()> {
 }
 
 /// When the messages of the last two hours were made.
-pub(super) fn sent(journal: &Journal, now: DateTime<Utc>) -> Result<Vec<DateTime<Utc>>> {
-    let mut statement = journal.connection().prepare("SELECT at FROM messages WHERE at > ?1")?;
+pub(super) fn sent(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<DateTime<Utc>>> {
+    let mut statement = connection.prepare("SELECT at FROM messages WHERE at > ?1")?;
     let since = (now - TimeDelta::hours(2)).timestamp_millis();
     let rows = statement.query_map([since], |row| row.get::<_, i64>(0))?;
     let times: Vec<i64> = rows.collect::<rusqlite::Result<_>>().context("cannot read the messages")?;
@@ -283,9 +283,8 @@ pub struct Silence {
 }
 
 /// The last silence that was said, whether it holds or not.
-pub(super) fn silence(journal: &Journal) -> Result<Option<Silence>> {
-    let row = journal
-        .connection()
+pub(super) fn silence(connection: &Connection) -> Result<Option<Silence>> {
+    let row = connection
         .query_row("SELECT at, until, reason FROM silences ORDER BY id DESC LIMIT 1", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
         })

@@ -432,8 +432,24 @@ fn a_home_that_takes_no_state_keeps_no_alert_back() {
     crit(&sandbox);
     sandbox.write(".ops", "a file where a folder should be");
     let run = at(0, &sandbox, "12:00");
-    assert!(run.stderr.contains("without memory"), "{}", run.stderr);
+    assert!(run.stderr.contains("people are told all the same"), "{}", run.stderr);
     assert_eq!(hook.kinds(), ["new"]);
+    // And yet it is told once.
+    at(0, &sandbox, "12:05");
+    assert_eq!(hook.take().len(), 0);
+    hook.answer(500);
+    at(2, &sandbox, "12:30");
+    hook.answer(200);
+    hook.take();
+    at(0, &sandbox, "12:35");
+    assert_eq!(hook.kinds(), ["reminder"], "what reached nobody is told again");
+    fs::remove_file(sandbox.path(".ops")).unwrap();
+    at(0, &sandbox, "12:40");
+    assert_eq!(hook.take().len(), 0, "the journal takes over what was remembered");
+    assert_eq!(sandbox.json(0, "alert", &["list"])["open"][0]["check"], "size0");
+    good(&sandbox);
+    at(0, &sandbox, "12:45");
+    assert_eq!(hook.kinds(), ["recovered"]);
 }
 
 #[test]
