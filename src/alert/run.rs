@@ -8,6 +8,7 @@ use super::spare::Spare;
 use super::store::{self, Change, Silence, Waiting};
 use super::{channel::Channel, recovery, throttle};
 use crate::base::durable::{Lock, PATIENCE};
+use crate::base::journal::is_damaged;
 use crate::base::units::local;
 use crate::base::{Fault, Journal, Run, State, database, events};
 use crate::config::Loaded;
@@ -69,8 +70,8 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         restarts: Vec::new(),
         notes: Vec::new(),
     };
-    let (journal, lasting) = open_journal(loaded, dry, &mut notes)?;
-    let before = store::finished(&journal).unwrap_or_default();
+    let mut source = Source::open(loaded, dry, &mut notes)?;
+    let before = store::finished(&source.journal).unwrap_or_default();
     let _lock = match (!dry).then(|| Lock::take(&loaded.home, "alert", run, PATIENCE)).transpose() {
         Ok(lock) => lock,
         Err(error) if error.downcast_ref::<Fault>().is_some() => return Err(error),
@@ -80,11 +81,13 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
             None
         }
     };
-    if store::finished(&journal).is_ok_and(|after| after != before) {
+    if store::finished(&source.journal).is_ok_and(|after| after != before) {
         notes.push("another run did it while this one waited".to_owned());
         return Ok(Summary { notes, ..summary });
     }
 
+    let mut past = source.past(loaded, run, dry, &mut notes)?;
+    let Source { journal, lasting } = source;
     let report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&journal, run, &report) {
@@ -205,23 +208,50 @@ impl Past {
 
 /// The journal, and whether it lasts: where the real one cannot be used it is one in memory, for
 /// people are told all the same.
-fn open_journal(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<(Journal, bool)> {
-    if dry && !loaded.home.journal().exists() {
-        return Ok((Journal::in_memory()?, false));
-    }
-    match Journal::open(&loaded.home) {
-        Ok(journal) => {
-            if let Some(aside) = journal.set_aside() {
-                notes.push(format!(
-                    "the journal was damaged: it is now {}, and a new one was begun; what was open is told anew",
-                    loaded.home.show(aside)
-                ));
-            }
-            Ok((journal, true))
+struct Source {
+    journal: Journal,
+    lasting: bool,
+}
+
+impl Source {
+    fn open(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<Source> {
+        if dry && !loaded.home.journal().exists() {
+            return Ok(Source { journal: Journal::in_memory()?, lasting: false });
         }
-        Err(error) => {
-            notes.push(format!("{error:#}; people are told all the same"));
-            Ok((Journal::in_memory()?, false))
+        Source::of(Journal::open(&loaded.home), loaded, notes)
+    }
+
+    fn of(opened: Result<Journal>, loaded: &Loaded, notes: &mut Vec<String>) -> Result<Source> {
+        match opened {
+            Ok(journal) => {
+                if let Some(aside) = journal.set_aside() {
+                    notes.push(format!(
+                        "the journal was damaged: it is now {}, and a new one was begun; what was open is told anew",
+                        loaded.home.show(aside)
+                    ));
+                }
+                Ok(Source { journal, lasting: true })
+            }
+            Err(error) => {
+                notes.push(format!("{error:#}; people are told all the same"));
+                Ok(Source { journal: Journal::in_memory()?, lasting: false })
+            }
+        }
+    }
+
+    /// What earlier runs knew. Damage that only shows now is no reason to keep silent either.
+    fn past(&mut self, loaded: &Loaded, run: &Run, dry: bool, notes: &mut Vec<String>) -> Result<Past> {
+        if !self.lasting {
+            return Ok(Past::rescue(loaded, run));
+        }
+        match Past::read(self.journal.connection(), run.now) {
+            Ok(past) => Ok(past),
+            Err(error) => {
+                let anew =
+                    if is_damaged(&error) && !dry { Journal::begin_anew(&loaded.home) } else { Err(error) };
+                *self = Source::of(anew, loaded, notes)?;
+                Ok(Past::default())
+            }
         }
     }
 }

@@ -75,17 +75,22 @@ impl Journal {
         let path = home.journal();
         match Journal::open_at(&path) {
             Ok(connection) => Ok(Journal { connection, set_aside: None }),
-            Err(error) if is_damage(&error) => {
-                let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
-                durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
-                for sidecar in super::database::sidecars(&path) {
-                    let _ = fs::remove_file(sidecar);
-                }
-                let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
-                Ok(Journal { connection, set_aside: Some(aside) })
-            }
+            Err(error) if is_damage(&error) => Journal::begin_anew(home),
             Err(error) => Err(error).with_context(|| opening(&path)),
         }
+    }
+
+    /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
+    /// not meet, but a query did ([`is_damaged`]).
+    pub fn begin_anew(home: &Home) -> Result<Journal> {
+        let path = home.journal();
+        let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
+        durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
+        for sidecar in super::database::sidecars(&path) {
+            let _ = fs::remove_file(sidecar);
+        }
+        let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
+        Ok(Journal { connection, set_aside: Some(aside) })
     }
 
     /// A journal that lives only as long as this run: for a home that cannot be written.
@@ -175,6 +180,11 @@ impl Journal {
 
 fn opening(path: &Path) -> String {
     format!("cannot open the journal {}", path.display())
+}
+
+/// Whether a query failed because the database is damaged.
+pub fn is_damaged(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(is_damage)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

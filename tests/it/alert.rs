@@ -426,6 +426,24 @@ fn a_damaged_journal_keeps_no_alert_back() {
 }
 
 #[test]
+fn damage_deep_in_the_journal_keeps_no_alert_back() {
+    let hook = Hook::new();
+    let sandbox = with_checks(1, &webhook(&hook));
+    crit(&sandbox);
+    at(0, &sandbox, "12:00");
+    assert_eq!(hook.take().len(), 1);
+    // The first page, with its header and the tables' names, is whole.
+    let mut bytes = fs::read(sandbox.path(".ops/ops.db")).unwrap();
+    bytes[4096..].fill(0x5a);
+    fs::write(sandbox.path(".ops/ops.db"), bytes).unwrap();
+    let run = at(0, &sandbox, "12:05");
+    assert!(run.stderr.contains("damaged"), "{}", run.stderr);
+    assert_eq!(hook.kinds(), ["new"]);
+    at(0, &sandbox, "12:10");
+    assert_eq!(hook.take().len(), 0);
+}
+
+#[test]
 fn a_home_that_takes_no_state_keeps_no_alert_back() {
     let hook = Hook::new();
     let sandbox = with_checks(1, &webhook(&hook));

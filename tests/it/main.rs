@@ -3,4 +3,6 @@
 #![allow(unreachable_pub, missing_docs)]
 
 mod alert;
+mod house;
 mod sandbox;
+mod service;
