@@ -4,6 +4,7 @@
 //! programs and `ops` call the same `run`.
 
 mod agent;
+pub mod alert;
 mod config;
 mod context;
 pub mod cron;

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod alert;
 mod cron;
 mod dashboard;
 mod doors;
