@@ -12,6 +12,7 @@ pub mod render;
 pub mod run;
 pub mod secret;
 pub mod state;
+pub mod step;
 pub mod text;
 pub mod units;
 
