@@ -1,7 +1,7 @@
 //! What every verb gets: the run, the common options, and the ways to say something.
 
 use crate::base::render::document;
-use crate::base::{Fault, Run, State};
+use crate::base::{Fault, Journal, Run, State};
 use crate::config::{self, Loaded};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -70,10 +70,36 @@ impl Context {
         Context { run: Run::begin(program), common, colored }
     }
 
-    /// Finds and reads the config.
+    /// Finds and reads the config; the home must be there.
     pub fn load(&self) -> Result<Loaded> {
         let file = config::find(self.common.config.as_deref(), self.common.home.as_deref())?;
-        config::load(&file, self.common.home.as_deref())
+        let loaded = config::load(&file, self.common.home.as_deref())?;
+        let home = loaded.home.root();
+        if !home.is_dir() {
+            return Err(Fault::unknown(format!("the agent's home {} is not a folder", home.display()))
+                .hint(format!("set [agent] home in {}, or create the folder", file.display()))
+                .into());
+        }
+        Ok(loaded)
+    }
+
+    /// Opens the journal of a home, if it can be had: what can be done without it is done.
+    pub fn journal(&self, loaded: &Loaded) -> Option<Journal> {
+        match Journal::open(&loaded.home) {
+            Ok(journal) => {
+                if let Some(aside) = journal.set_aside() {
+                    self.note(&format!(
+                        "the journal was damaged; it is now {}, a new one was begun",
+                        aside.display()
+                    ));
+                }
+                Some(journal)
+            }
+            Err(error) => {
+                self.note(&format!("no history is kept: {error:#}"));
+                None
+            }
+        }
     }
 
     /// Prints results to stdout.

@@ -3,8 +3,14 @@
 //! A verb is an `Args` struct and a `run` that does the work and gives the exit code. The small
 //! programs and `ops` call the same `run`.
 
+mod agent;
+mod config;
 mod context;
 mod door;
+pub mod health;
+mod init;
+pub mod ops;
+mod service;
 
 pub use context::{Common, Context};
 pub use door::door;

@@ -18,8 +18,6 @@ use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 pub struct Loaded {
     /// What it says.
     pub config: Config,
-    /// Its file.
-    pub file: PathBuf,
     /// The agent's home.
     pub home: Home,
 }
@@ -143,6 +141,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     let read =
         File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
     let mut config = Config {
+        file: file.to_owned(),
         agent: read.agent,
         service: read.service,
         check,
@@ -156,7 +155,13 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     config.agent.preset = base.map_or("none", |preset| preset.name).to_owned();
     validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
     resolve(&mut config, &home);
-    Ok(Loaded { config, file: file.to_owned(), home })
+    Ok(Loaded { config, home })
+}
+
+/// One of our own programs: the file beside the one that runs.
+pub fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().unwrap_or_default();
+    me.parent().unwrap_or(Path::new("")).join(name)
 }
 
 /// Reads the variables of an environment file.

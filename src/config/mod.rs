@@ -11,7 +11,7 @@ pub mod preset;
 mod template;
 
 pub use check::{Check, Kind};
-pub use load::{Loaded, find, load, read_env_file};
+pub use load::{Loaded, find, load, program, read_env_file};
 pub use template::starter;
 
 use crate::base::secret::Secret;
@@ -23,6 +23,9 @@ use std::path::PathBuf;
 /// Everything an operator can say about one agent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
+    /// The file it was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// `[agent]`
     pub agent: Agent,
     /// `[service.NAME]`
@@ -77,7 +80,8 @@ pub enum Owner {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
-    /// Program and arguments. `{ops}` is our own program, `{home}` the agent's home.
+    /// Program and arguments. `{ops}` is our own program, `{home}` the agent's home, `{config}` this
+    /// file.
     pub command: Vec<String>,
     /// The folder it runs in; the agent's home unless said otherwise.
     pub cwd: PathBuf,

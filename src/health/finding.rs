@@ -145,9 +145,8 @@ impl Report {
 }
 
 fn worst(findings: &[Finding]) -> Option<&Finding> {
-    // `max_by_key` would give the last of equals.
-    findings.iter().reduce(|worst, finding| {
-        let badness = |finding: &Finding| finding.state.badness(finding.critical);
-        if badness(finding) > badness(worst) { finding } else { worst }
-    })
+    // Of equals the one that matters: a dead process explains a stale heartbeat. `max_by_key`
+    // would give the last of equals.
+    let rank = |finding: &Finding| (finding.state.badness(finding.critical), finding.critical);
+    findings.iter().reduce(|worst, finding| if rank(finding) > rank(worst) { finding } else { worst })
 }

@@ -1,8 +1,21 @@
 //! The processes of the agent: who they are, start, stop, restart.
+//!
+//! A pid is a claim. A service runs only if a live process is provably its own: we started it
+//! and it still has that pid and that start time, or its pid file names a process that could
+//! have written it and whose command line fits. Nothing else is ever signalled.
+
+mod identify;
+mod ready;
+mod record;
+mod session;
+mod start;
+mod stop;
+
+pub use session::exec_session_if_asked;
 
 use crate::base::process::Process;
-use crate::base::{Home, Run};
-use crate::config::Config;
+use crate::base::{Fault, Home, Run, text};
+use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 
@@ -29,9 +42,21 @@ pub struct Status {
     pub service: String,
     /// How it is.
     pub liveness: Liveness,
+    /// The service runs, but its pid file names this other live process.
+    pub pid_file_names: Option<(u32, String)>,
     /// When its operator stopped it, if that was the last thing said: then it is not to be
     /// restarted by us.
     pub stopped_by_operator: Option<DateTime<Utc>>,
+}
+
+impl Status {
+    /// Its process, if it runs.
+    pub fn process(&self) -> Option<&Process> {
+        match &self.liveness {
+            Liveness::Running(process) => Some(process),
+            _ => None,
+        }
+    }
 }
 
 /// What a start came to.
@@ -41,6 +66,15 @@ pub enum Started {
     Already(Process),
     /// It was started and is ready.
     New(Process),
+}
+
+impl Started {
+    /// The process, whichever it is.
+    pub fn process(&self) -> &Process {
+        match self {
+            Started::Already(process) | Started::New(process) => process,
+        }
+    }
 }
 
 /// The services of one agent, for one run.
@@ -55,29 +89,77 @@ pub struct Services<'a> {
 }
 
 impl Services<'_> {
+    /// The names: all, or the one that is asked for.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown when there is no such service.
+    pub fn names(&self, only: Option<&str>) -> Result<Vec<String>> {
+        let known = self.config.service.keys();
+        let Some(name) = only else { return Ok(known.cloned().collect()) };
+        self.service(name)?;
+        Ok(vec![name.to_owned()])
+    }
+
     /// Looks at one service. Changes nothing.
-    pub fn status(&self, _service: &str) -> Result<Status> {
-        anyhow::bail!("under construction")
+    pub fn status(&self, name: &str) -> Result<Status> {
+        identify::look(self, name)
     }
 
-    /// Starts a service and waits until it is ready.
-    pub fn start(&self, _service: &str) -> Result<Started> {
-        anyhow::bail!("under construction")
+    /// Starts a service and waits until it is ready. The operator wants it to run from now on.
+    ///
+    /// # Errors
+    /// When it ends at once or is not ready in time, with the last lines of its log.
+    pub fn start(&self, name: &str) -> Result<Started> {
+        let _lock = self.lock(name)?;
+        start::start(self, name)
     }
 
-    /// Stops a service: TERM, grace, and with `force` KILL. False: it did not run.
-    /// `remember`: an operator's word, so nothing of ours starts it again by itself.
-    pub fn stop(&self, _service: &str, _force: bool, _remember: bool) -> Result<bool> {
-        anyhow::bail!("under construction")
+    /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False: it
+    /// did not run. With `remember` it is an operator's word: nothing of ours starts it again
+    /// by itself.
+    ///
+    /// # Errors
+    /// When something of it is left afterwards.
+    pub fn stop(&self, name: &str, force: bool, remember: bool) -> Result<bool> {
+        let _lock = self.lock(name)?;
+        stop::stop(self, name, force, remember)
     }
 
     /// Stops, starts, and waits for a sign of life newer than the start.
-    pub fn restart(&self, _service: &str, _force: bool) -> Result<Process> {
-        anyhow::bail!("under construction")
+    pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
+        let _lock = self.lock(name)?;
+        stop::stop(self, name, force, false)?;
+        Ok(start::start(self, name)?.process().clone())
     }
-}
 
-/// x
-pub fn exec_session_if_asked() -> Option<std::process::ExitCode> {
-    None
+    fn service(&self, name: &str) -> Result<&config::Service> {
+        self.config.service.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.service.keys().map(String::as_str).collect();
+            let hint = match text::nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("services: {}", known.join(", ")),
+            };
+            Fault::unknown(format!("there is no service '{}'", text::sanitize(name))).hint(hint).into()
+        })
+    }
+
+    fn lock(&self, name: &str) -> Result<crate::base::durable::Lock> {
+        self.service(name)?;
+        let patience = crate::base::durable::PATIENCE;
+        crate::base::durable::Lock::take(self.home, &format!("service-{name}"), self.run, patience)
+    }
+
+    /// The command with `{ops}`, `{home}` and `{config}` filled in.
+    fn command(&self, service: &config::Service) -> Vec<String> {
+        let fill = [
+            ("{ops}", config::program("ops")),
+            ("{home}", self.home.root().to_owned()),
+            ("{config}", self.config.file.clone()),
+        ];
+        let filled = |word: &String| {
+            fill.iter()
+                .fold(word.clone(), |word, (name, path)| word.replace(name, &path.display().to_string()))
+        };
+        service.command.iter().map(filled).collect()
+    }
 }

@@ -1,0 +1,115 @@
+//! `ops`: the one front door.
+
+use super::context::{Common, Context};
+use super::{agent, config, door, health, init, service};
+use crate::base::State;
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Keep a long-running AI agent alive, backed up, quiet and visible
+#[derive(Parser, Debug)]
+#[command(name = "ops", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 warning, 2 critical or failed, 3 could not tell (also: bad usage)."
+)]
+struct Ops {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Write a commented ops.toml
+    Init(init::Args),
+    /// Start the agent, or one service of it
+    Start(service::StartArgs),
+    /// Stop the agent; it stays stopped until it is started again
+    Stop(service::StopArgs),
+    /// Stop and start the agent, and wait for a new sign of life
+    Restart(service::RestartArgs),
+    /// Check the agent's health (for Nagios: health-check)
+    Health(health::Args),
+    /// Check or show the config
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Run the built-in reference agent in the foreground
+    Agent(agent::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Runs `ops`.
+pub fn main() -> ExitCode {
+    if let Some(code) = crate::service::exec_session_if_asked() {
+        return code;
+    }
+    match Ops::try_parse() {
+        Ok(Ops { common, verb }) => {
+            let context = Context::new(&verb.as_ref().map_or("ops".to_owned(), name), common);
+            door::finish(&context, |context| run(context, verb))
+        }
+        Err(error) => door::usage(&error),
+    }
+}
+
+fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
+    match verb {
+        None => health::run(context, health::Args { only: Vec::new() }),
+        Some(Verb::Init(args)) => init::run(context, args),
+        Some(Verb::Start(args)) => service::start(context, args),
+        Some(Verb::Stop(args)) => service::stop(context, args),
+        Some(Verb::Restart(args)) => service::restart(context, args),
+        Some(Verb::Health(args)) => health::run(context, args),
+        Some(Verb::Config(verb)) => config::run(context, verb),
+        Some(Verb::Agent(args)) => agent::run(context, args),
+        Some(Verb::Completions { shell }) => completions(context, shell),
+        Some(Verb::Man) => manual(context),
+    }
+}
+
+/// `ops restart`, as locks and logs name this run.
+fn name(verb: &Verb) -> String {
+    let word = format!("{verb:?}");
+    let word = word.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let mut name = String::from("ops ");
+    for (index, c) in word.chars().enumerate() {
+        if c.is_ascii_uppercase() && index > 0 {
+            name.push('-');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+fn completions(context: &Context, shell: clap_complete::Shell) -> Result<State> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Ops::command(), "ops", &mut script);
+    context.print(&String::from_utf8_lossy(&script))?;
+    Ok(State::Ok)
+}
+
+fn manual(context: &Context) -> Result<State> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Ops::command()).render(&mut page)?;
+    context.print(&String::from_utf8_lossy(&page))?;
+    Ok(State::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Ops::command().debug_assert();
+        assert_eq!(name(&Verb::Man), "ops man");
+    }
+}

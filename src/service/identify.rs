@@ -1,0 +1,207 @@
+//! Whether a service runs, and as which process.
+
+use super::record::{MARKER, Record};
+use super::{Liveness, Services, Status};
+use crate::base::process::{self, Process};
+use crate::base::text;
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
+    let service = services.service(name)?;
+    let record = Record::read(services.home, name);
+    let started = match &record.identity {
+        Some(identity) => identity.find()?,
+        None => None,
+    };
+    let claim = service.pid_file.as_deref().map(read_pid_file);
+    let claimed = match &claim {
+        Some(Claim::Pid { pid, written }) => Process::find(*pid)?.map(|process| (process, *written)),
+        _ => None,
+    };
+
+    let mut pid_file_names = None;
+    let liveness = match (started, claimed) {
+        (Some(ours), Some((other, _))) if other.alive() && other.identity != ours.identity => {
+            pid_file_names = Some((other.identity.pid, describe(&other)));
+            Liveness::Running(ours)
+        }
+        (Some(ours), _) => Liveness::Running(ours),
+        (None, Some((process, _))) if process.zombie => {
+            Liveness::Dead(format!("process {} has ended and is a zombie", process.identity.pid))
+        }
+        (None, Some((process, written))) => {
+            let wanted = services.command(service);
+            let interpreter = wanted.first().and_then(|program| interpreter(&service.cwd.join(program)));
+            if could_have_written(&process, written)
+                && fits(&wanted, interpreter.as_deref(), &process.arguments())
+            {
+                Liveness::Running(process)
+            } else {
+                Liveness::Stranger { pid: process.identity.pid, command: describe(&process) }
+            }
+        }
+        (None, None) => Liveness::Dead(why_dead(services, claim.as_ref(), &record)),
+    };
+    Ok(Status {
+        service: name.to_owned(),
+        liveness,
+        pid_file_names,
+        stopped_by_operator: record.stopped_by_operator,
+    })
+}
+
+/// What a pid file says.
+#[derive(Debug, PartialEq)]
+pub(super) enum Claim {
+    /// There is none.
+    Missing,
+    /// There is no pid in it.
+    Unreadable(String),
+    /// This pid, written at this time.
+    Pid { pid: u32, written: DateTime<Utc> },
+}
+
+pub(super) fn read_pid_file(path: &Path) -> Claim {
+    let read = || -> std::io::Result<(String, DateTime<Utc>)> {
+        let written = fs::metadata(path)?.modified()?.into();
+        Ok((String::from_utf8_lossy(&fs::read(path)?).into_owned(), written))
+    };
+    match read() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Claim::Missing,
+        Err(error) => Claim::Unreadable(error.to_string()),
+        Ok((text, written)) => match text.trim().parse() {
+            Ok(pid) if pid > 0 && pid <= i32::MAX as u32 => Claim::Pid { pid, written },
+            _ => Claim::Unreadable(format!("it reads '{}'", text::one_line(&text, 20))),
+        },
+    }
+}
+
+/// A process that started after the file was written did not write it: the number was recycled.
+/// Two seconds allow for clocks of different grain.
+fn could_have_written(process: &Process, written: DateTime<Utc>) -> bool {
+    process.started <= written + TimeDelta::seconds(2)
+}
+
+/// Whether a command line is that of the configured command: the same words in the same order,
+/// paths by their last part, the program first or, if it is a script, behind its interpreter.
+fn fits(wanted: &[String], interpreter: Option<&str>, arguments: &[OsString]) -> bool {
+    let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let same = |wanted: &str, argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument == wanted
+            || (wanted.contains('/') && !wanted.ends_with('/') && base(wanted) == base(&argument))
+    };
+    let Some((program, rest)) = wanted.split_first() else { return false };
+    let named = |at: usize, name: &str| {
+        arguments.get(at).is_some_and(|word| base(&word.to_string_lossy()) == base(name))
+    };
+    let behind = match interpreter {
+        _ if named(0, program) => 1,
+        Some(interpreter) if named(0, interpreter) && named(1, program) => 2,
+        _ => return false,
+    };
+    let mut arguments = arguments[behind..].iter();
+    rest.iter().all(|word| arguments.any(|argument| same(word, argument)))
+}
+
+/// The interpreter that a script names in its first line: `#!/bin/sh`, `#!/usr/bin/env python3`.
+fn interpreter(program: &Path) -> Option<String> {
+    let mut line = [0; 128];
+    let read = fs::File::open(program).and_then(|mut file| std::io::Read::read(&mut file, &mut line)).ok()?;
+    let text = String::from_utf8_lossy(&line[..read]).into_owned();
+    let mut words = text.lines().next()?.strip_prefix("#!")?.split_whitespace();
+    let first = words.next()?;
+    let name = if first.ends_with("/env") { words.find(|word| !word.starts_with('-'))? } else { first };
+    Some(name.to_owned())
+}
+
+fn describe(process: &Process) -> String {
+    let arguments = process.arguments();
+    let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+    if words.is_empty() {
+        "a process without a command line".to_owned()
+    } else {
+        text::one_line(&words.join(" "), 80)
+    }
+}
+
+fn why_dead(services: &Services<'_>, claim: Option<&Claim>, record: &Record) -> String {
+    match (claim, &record.identity) {
+        (Some(Claim::Pid { pid, .. }), _) => format!("process {pid} is gone"),
+        (Some(Claim::Unreadable(why)), _) => format!("its pid file has no pid: {why}"),
+        (_, Some(identity)) => format!("process {} is gone", identity.pid),
+        (_, None) if services.home.root().is_dir() => "it was never started".to_owned(),
+        (_, None) => format!("there is no home {}", services.home.root().display()),
+    }
+}
+
+/// What is left of the last run of a service when its first process is dead: members of its
+/// session that carry its mark.
+pub(super) fn leftovers(record: &Record) -> Result<Vec<Process>> {
+    let Some(identity) = &record.identity else { return Ok(Vec::new()) };
+    if record.marker.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(process::all()?
+        .into_iter()
+        .filter(|process| process.alive() && process.identity.boot == identity.boot)
+        .filter(|process| process.session == identity.pid && process.identity.start >= identity.start)
+        .filter(|process| process.has_environment(MARKER, &record.marker))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(wanted: &[&str], interpreter: Option<&str>, arguments: &[&str]) -> bool {
+        let wanted: Vec<_> = wanted.iter().map(|&word| word.to_owned()).collect();
+        let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+        fits(&wanted, interpreter, &arguments)
+    }
+
+    #[test]
+    fn command_lines_that_fit_and_look_alikes_that_do_not() {
+        let daemon = [".venv/bin/python3", "src/core/daemon.py"];
+        assert!(fit(&daemon, None, &[".venv/bin/python3", "src/core/daemon.py", "--verbose"]));
+        assert!(fit(&daemon, None, &["/home/a/.venv/bin/python3", "-u", "/home/a/src/core/daemon.py"]));
+        assert!(!fit(&daemon, None, &["python3", "src/core/email_daemon.py"]));
+        assert!(!fit(&daemon, None, &["vim", "python3", "src/core/daemon.py"]));
+        assert!(!fit(&daemon, None, &["tail", "-f", "src/core/daemon.py"]));
+        assert!(!fit(&daemon, None, &[]));
+        assert!(fit(&["./run.sh"], Some("/bin/sh"), &["/bin/sh", "./run.sh"]));
+        assert!(!fit(&["./run.sh"], Some("/bin/sh"), &["vim", "./run.sh"]));
+        assert!(!fit(&["./run.sh"], None, &["/bin/sh", "./run.sh"]));
+        assert!(!fit(&["bot", "--home", "/a/x"], None, &["bot", "--home", "/b/y"]), "another agent's");
+        assert!(!fit(&["bot", "serve"], None, &["bot"]));
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        for (line, name) in [("#!/bin/sh\n", "/bin/sh"), ("#! /usr/bin/env -S python3 -u\n", "python3")] {
+            fs::write(&path, line).unwrap();
+            assert_eq!(interpreter(&path).as_deref(), Some(name));
+        }
+        fs::write(&path, b"\x7fELF").unwrap();
+        assert_eq!(interpreter(&path), None);
+    }
+
+    #[test]
+    fn pid_files_with_rubbish_have_no_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pid");
+        assert_eq!(read_pid_file(&path), Claim::Missing);
+        for rubbish in ["", "abc", "-5", "0", "99999999999", "1 2", "\x1b[2J"] {
+            fs::write(&path, rubbish).unwrap();
+            assert!(matches!(read_pid_file(&path), Claim::Unreadable(_)), "{rubbish:?}");
+        }
+        fs::write(&path, " 42\n").unwrap();
+        assert!(matches!(read_pid_file(&path), Claim::Pid { pid: 42, .. }));
+    }
+}

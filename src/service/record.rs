@@ -1,0 +1,44 @@
+//! What we know of a service from one run to the next: `.ops/service/NAME.json`.
+
+use crate::base::process::Identity;
+use crate::base::{Home, durable};
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::fs;
+
+/// The record of one service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// The process we started last.
+    pub identity: Option<Identity>,
+    /// The value of [`MARKER`] in the environment of that process and its descendants.
+    pub marker: String,
+    /// When we started it.
+    pub started: Option<DateTime<Utc>>,
+    /// By which run.
+    pub run: String,
+    /// When its operator stopped it; none once it was started again.
+    pub stopped_by_operator: Option<DateTime<Utc>>,
+}
+
+/// The variable that marks what descends from a service that we started.
+pub(super) const MARKER: &str = "AGENT_OPS_SERVICE";
+
+impl Record {
+    /// Reads the record. One that is missing or damaged says nothing: the pid file and the
+    /// command line then have to do.
+    pub(super) fn read(home: &Home, service: &str) -> Record {
+        fs::read(home.service_record(service))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn write(&self, home: &Home, service: &str) -> Result<()> {
+        let path = home.service_record(service);
+        durable::make_folder(durable::parent(&path), 0o700)?;
+        durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+}
