@@ -4,12 +4,14 @@
 //! programs and `ops` call the same `run`.
 
 mod agent;
+pub mod backup;
 mod config;
 mod context;
 mod door;
 pub mod health;
 mod init;
 pub mod ops;
+pub mod restore;
 mod service;
 
 pub use context::{Common, Context};

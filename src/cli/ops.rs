@@ -1,7 +1,7 @@
 //! `ops`: the one front door.
 
 use super::context::{Common, Context};
-use super::{agent, config, door, health, init, service};
+use super::{agent, backup, config, door, health, init, restore, service};
 use crate::base::State;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,6 +32,10 @@ enum Verb {
     Restart(service::RestartArgs),
     /// Check the agent's health (for Nagios: health-check)
     Health(health::Args),
+    /// Make a verified backup; list, verify, prune and pin those there are
+    Backup(backup::Args),
+    /// Bring a backup back, or leave everything as it was
+    Restore(restore::Args),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -68,6 +72,8 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
+        Some(Verb::Backup(args)) => backup::run(context, args),
+        Some(Verb::Restore(args)) => restore::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),
