@@ -98,29 +98,48 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
             .into());
     }
     let dir = &loaded.config.backup.dir;
-    let made = build(loaded, run, journal, plan).map_err(|error| no_space(error, dir))?;
-    let (path, bytes, manifest) = made;
-    let state = if manifest.problems.is_empty() { State::Ok } else { State::Warning };
+    let (path, bytes, manifest) = build(loaded, run, journal, plan).map_err(|error| no_space(error, dir))?;
     let name = file_name(&path);
-    step("published")?;
-    shelf::point_latest(dir, &name)?;
-    step("latest")?;
-    if let Some(journal) = journal {
-        shelf::record(journal, run, &name, bytes, &manifest, state)?;
-    }
-    step("journaled")?;
     let mut made = Made {
-        state,
+        state: State::Ok,
         archive: path,
         bytes,
         content: manifest.bytes(),
         files: manifest.count(),
         databases: manifest.databases.len(),
-        vanished: manifest.vanished,
-        problems: manifest.problems,
+        vanished: manifest.vanished.clone(),
+        problems: manifest.problems.clone(),
         pruned: Vec::new(),
         seconds: 0.0,
     };
+    // The archive is safe now, whatever else goes wrong.
+    if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
+        made.problems.push(format!("the archive is whole, but {error:#}"));
+    }
+    if !made.problems.is_empty() {
+        made.state = State::Warning;
+    }
+    made.seconds = begun.elapsed().as_secs_f64();
+    Ok(made)
+}
+
+/// What follows a new archive: `latest`, the journal, and pruning.
+fn after(
+    loaded: &Loaded,
+    run: &Run,
+    journal: Option<&Journal>,
+    name: &str,
+    manifest: &Manifest,
+    made: &mut Made,
+) -> Result<()> {
+    step("published")?;
+    shelf::point_latest(&loaded.config.backup.dir, name)?;
+    step("latest")?;
+    if let Some(journal) = journal {
+        let state = if made.problems.is_empty() { State::Ok } else { State::Warning };
+        shelf::record(journal, run, name, made.bytes, manifest, state)?;
+    }
+    step("journaled")?;
     let pruning = judge(loaded, journal, run)?;
     if pruning.drastic {
         made.problems.push(format!(
@@ -128,12 +147,10 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
             pruning.leaving().count(),
             pruning.verdicts.len()
         ));
-        made.state = State::Warning;
-    } else {
-        made.pruned = delete(&pruning, journal)?;
+        return Ok(());
     }
-    made.seconds = begun.elapsed().as_secs_f64();
-    Ok(made)
+    made.pruned = delete(&pruning, journal)?;
+    Ok(())
 }
 
 /// Builds, verifies and publishes one archive.
@@ -265,8 +282,10 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
     }
     let newest = find(loaded, journal, "latest")?;
     let checked = verify(&newest, &loaded.config.backup.dir);
-    if let (Err(_), Some(journal)) = (&checked, journal) {
-        record_look(journal, run, &newest, None, false, false)?;
+    if let (Err(error), Some(journal)) = (&checked, journal)
+        && reader::is_damage(error)
+    {
+        record_look(loaded, journal, run, &newest, None, false, false)?;
     }
     checked.context("nothing was deleted, because the newest archive is not whole")?;
     delete(&pruning, journal)

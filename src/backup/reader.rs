@@ -2,8 +2,8 @@
 
 use super::blocks;
 use super::manifest::{MANIFEST, Manifest, SCHEMA};
-use crate::base::Fault;
 use crate::base::text::one_line;
+use crate::base::{Fault, State};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
@@ -48,6 +48,12 @@ pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
     Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
         .hint("nothing was changed; `backup list` shows the others, `backup verify NAME` tries one")
         .into()
+}
+
+/// Whether an error says that an archive is damaged or dishonest, rather than that it could not be
+/// told.
+pub fn is_damage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Fault>().is_some() && Fault::of(error).0 == State::Critical
 }
 
 /// Reads the index alone: quick, and not checked against the content. None: the archive was not

@@ -355,7 +355,10 @@ pub(super) fn record(
 }
 
 /// Journals what a look at an archive found. `drill`: it was restored on trial as well.
+///
+/// An archive that is elsewhere than on the shelf is not journaled.
 pub fn record_look(
+    loaded: &Loaded,
     journal: &Journal,
     run: &Run,
     archive: &Path,
@@ -364,6 +367,9 @@ pub fn record_look(
     drill: bool,
 ) -> Result<()> {
     let Some(name) = archive.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    if archive.parent() != Some(loaded.config.backup.dir.as_path()) {
+        return Ok(());
+    }
     let at = run.now.timestamp_millis();
     let (verified, drilled) = (sound.then_some(at), (sound && drill).then_some(at));
     let bytes = fs::metadata(archive).map_or(0, |meta| meta.len());

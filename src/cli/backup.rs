@@ -225,11 +225,16 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     }
     let archive = backup::find(loaded, journal, which)?;
     // Databases are unpacked beside the archives if that is allowed, else where we may write.
-    let scratch = tempfile::tempdir_in(&loaded.config.backup.dir).or_else(|_| tempfile::tempdir())?;
-    let contents = backup::verify(&archive, scratch.path());
+    let dir = &loaded.config.backup.dir;
+    let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+    let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
+    let contents = backup::verify(&archive, &scratch);
     if let Some(journal) = journal {
         let manifest = contents.as_ref().ok().and_then(|contents| contents.manifest.as_ref());
-        backup::record_look(journal, &context.run, &archive, manifest, contents.is_ok(), false)?;
+        let damaged = contents.as_ref().err().is_some_and(backup::reader::is_damage);
+        if damaged || contents.is_ok() {
+            backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
+        }
     }
     let contents = contents?;
     for note in &contents.notes {

@@ -87,6 +87,11 @@ pub fn prepare<'a>(
     only: &[PathBuf],
 ) -> Result<Prepared<'a>> {
     let lock = backup::lock(loaded, run)?;
+    if loaded.home.restore_journal().exists() {
+        return Err(Fault::unknown("an earlier restore was cut short; nothing was changed")
+            .hint("run `restore` or `backup` without --dry-run: it finishes or undoes that first")
+            .into());
+    }
     let archive = select::choose(loaded, journal, which, run.now)?;
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
@@ -94,10 +99,10 @@ pub fn prepare<'a>(
     durable::make_folder(&scratch, 0o700)?;
     let contents = backup::verify(&archive, &scratch);
     if let (Err(error), Some(journal)) = (&contents, journal)
-        && Fault::of(error).0 == State::Critical
+        && backup::reader::is_damage(error)
     {
         // Best effort: the refusal itself matters more.
-        let _ = backup::record_look(journal, run, &archive, None, false, false);
+        let _ = backup::record_look(loaded, journal, run, &archive, None, false, false);
     }
     let contents = contents?;
     let home = loaded.home.root();
@@ -145,6 +150,13 @@ fn select_entries(
                 .into());
         }
     }
+    let databases = contents.entries.iter().filter(|entry| entry.database);
+    let shm: BTreeSet<PathBuf> = databases
+        .map(|database| {
+            let [_, shm, _] = database::sidecars(&database.path);
+            shm
+        })
+        .collect();
     let mut notes = Vec::new();
     let mut left_out = BTreeSet::new();
     let backups = loaded.config.backup.dir.strip_prefix(home).ok().filter(|dir| *dir != Path::new(""));
@@ -158,10 +170,7 @@ fn select_entries(
             left_out.insert(entry.path.iter().next().unwrap_or_default().to_owned());
         }
         let there = home.join(&entry.path);
-        let shared_memory = contents
-            .entries
-            .iter()
-            .any(|other| other.database && database::sidecars(&other.path)[1] == entry.path);
+        let shared_memory = shm.contains(&entry.path);
         if asked && entry.outward {
             let target = if let Shape::Link(target) = &entry.shape { target.clone() } else { PathBuf::new() };
             if fs::read_link(&there).ok().as_ref() != Some(&target) {
@@ -210,16 +219,17 @@ impl Prepared<'_> {
         let staging = self.loaded.home.staging().join(&self.run.id);
         self.need_room(home)?;
         durable::make_folder(&staging, 0o700)?;
-        stage::stage(&self.archive, &self.wanted, &staging).context("nothing was changed")?;
+        let staged = stage::stage(&self.archive, &self.wanted, &staging);
+        if let Err(error) = staged {
+            let _ = fs::remove_dir_all(&staging);
+            return Err(error.context("nothing was changed"));
+        }
         step("staged")?;
 
         let services = Services { home: &self.loaded.home, config: &self.loaded.config, run: self.run };
-        let stopped = stop(&services, &self.running, force)?;
-        let mut swap = self.plan_swap(&staging, &stopped);
-        let outcome = self.swap(&mut swap, &services);
-        match outcome {
-            Ok(()) => {}
-            Err(error) => return Err(self.undo(swap, &services, error)),
+        let mut swap = self.swap_to(staging);
+        if let Err(error) = self.swap(&mut swap, &services, force) {
+            return Err(self.undo(swap, &services, error));
         }
         swap.close(&self.loaded.home)?;
         let aside = Some(swap.aside.0).filter(|aside| aside.is_dir());
@@ -234,19 +244,35 @@ impl Prepared<'_> {
             bytes: self.bytes(),
             replaced: self.replaced,
             aside,
-            restarted: stopped,
+            restarted: swap.services,
             archive: self.archive,
             notes: self.notes,
         })
     }
 
-    /// The swap as the home is now, with everything stopped.
-    fn plan_swap(&self, staging: &Path, stopped: &[String]) -> Swap {
+    /// The swap, without a move yet.
+    fn swap_to(&self, staging: PathBuf) -> Swap {
         let home = self.loaded.home.root();
         let stamp = units::stamp(self.run.now);
         let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
         let mut asides = names.map(|name| home.join(format!(".pre-restore.{name}")));
         let aside = asides.find(|path| fs::symlink_metadata(path).is_err());
+        Swap {
+            archive: Name(self.archive.clone()),
+            run: self.run.id.clone(),
+            at: self.run.now,
+            phase: Phase::Swapping,
+            stage: Name(staging),
+            aside: Name(aside.unwrap_or_else(|| home.join(".pre-restore"))),
+            services: self.running.clone(),
+            moves: Vec::new(),
+            folders: Vec::new(),
+        }
+    }
+
+    /// Writes down every move, as the home is now that nothing writes to it.
+    fn plan_moves(&self, swap: &mut Swap) {
+        let home = self.loaded.home.root();
         let paths = |want: fn(&Entry) -> bool| -> Vec<&Path> {
             self.wanted.iter().filter(|entry| want(entry)).map(|entry| entry.path.as_path()).collect()
         };
@@ -256,21 +282,22 @@ impl Prepared<'_> {
             let skip = usize::from(entry.shape != Shape::Folder);
             folders.extend(entry.path.ancestors().skip(skip).filter(|up| !home.join(up).is_dir()));
         }
-        Swap {
-            archive: Name(self.archive.clone()),
-            run: self.run.id.clone(),
-            at: self.run.now,
-            phase: Phase::Swapping,
-            stage: Name(staging.to_owned()),
-            aside: Name(aside.unwrap_or_else(|| home.join(".pre-restore"))),
-            services: stopped.to_vec(),
-            moves: swap::moves(home, &files, &paths(|entry| entry.database)),
-            folders: folders.into_iter().map(|path| Name(path.to_owned())).collect(),
-        }
+        swap.moves = swap::moves(home, &files, &paths(|entry| entry.database));
+        swap.folders = folders.into_iter().map(|path| Name(path.to_owned())).collect();
     }
 
-    fn swap(&self, swap: &mut Swap, services: &Services<'_>) -> Result<()> {
+    fn swap(&self, swap: &mut Swap, services: &Services<'_>, force: bool) -> Result<()> {
         let home = self.loaded.home.root();
+        // Before anything stops: should we end here, the next run starts it again.
+        swap.save(&self.loaded.home, Phase::Swapping)?;
+        for name in &swap.services {
+            services.stop(name, force, false).map_err(|error| {
+                Fault::critical(format!("{name} does not stop: {error:#}"))
+                    .hint("--force kills what does not stop")
+            })?;
+            step("stopped")?;
+        }
+        self.plan_moves(swap);
         swap.save(&self.loaded.home, Phase::Swapping)?;
         let made = stage::make_folders(&self.wanted, home)?;
         swap.forward(home)?;
@@ -286,13 +313,14 @@ impl Prepared<'_> {
     /// Puts everything back and says so.
     fn undo(&self, mut swap: Swap, services: &Services<'_>, cause: anyhow::Error) -> anyhow::Error {
         match undo(&self.loaded.home, &mut swap, services) {
-            Ok(()) => Fault::critical(format!("{cause:#}; everything was put back as it was"))
-                .hint(if swap.services.is_empty() {
-                    "nothing of the agent was changed".to_owned()
-                } else {
-                    format!("{} runs again on the old files", swap.services.join(", "))
-                })
-                .into(),
+            Ok(()) => {
+                let hint = match Fault::of(&cause).1 {
+                    Some(hint) => hint.to_owned(),
+                    None if swap.services.is_empty() => "nothing of the agent was changed".to_owned(),
+                    None => format!("{} runs again on the old files", swap.services.join(", ")),
+                };
+                Fault::critical(format!("{cause:#}; everything was put back as it was")).hint(hint).into()
+            }
             Err(error) => Fault::critical(format!("{cause:#}; and it could not all be put back: {error:#}"))
                 .hint(format!(
                     "run `restore` or `backup` again: it goes on putting back; the old files are in {}",
@@ -353,7 +381,15 @@ impl Prepared<'_> {
         let tried = self.try_out(folder.path());
         if let Some(journal) = self.journal {
             let manifest = self.contents.manifest.as_ref();
-            backup::record_look(journal, self.run, &self.archive, manifest, tried.is_ok(), true)?;
+            backup::record_look(
+                self.loaded,
+                journal,
+                self.run,
+                &self.archive,
+                manifest,
+                tried.is_ok(),
+                true,
+            )?;
             let state = if tried.is_ok() { State::Ok } else { State::Critical };
             journal.note(self.run, &format!("drilled {}", self.archive.display()), state)?;
         }
@@ -410,51 +446,20 @@ impl Prepared<'_> {
     }
 }
 
-/// Stops services for a while. If one does not stop, those that did are started again.
-fn stop(services: &Services<'_>, running: &[String], force: bool) -> Result<Vec<String>> {
-    let mut stopped = Vec::new();
-    for name in running {
-        let stop = services.stop(name, force, false).and_then(|did| {
-            step("stopped")?;
-            Ok(did)
-        });
-        match stop {
-            Ok(true) => stopped.push(name.clone()),
-            Ok(false) => {}
-            Err(error) => {
-                let mut message = format!("{name} does not stop: {error:#}; no file was changed");
-                // It may have stopped after all.
-                stopped.push(name.clone());
-                for name in &stopped {
-                    if let Err(error) = services.start(name) {
-                        message.push_str(&format!("; {name} does not start again: {error:#}"));
-                    }
-                }
-                return Err(Fault::critical(message).hint("--force kills what does not stop").into());
-            }
-        }
-    }
-    Ok(stopped)
-}
-
 /// Puts everything back: stops what runs on the new files, moves, starts what ran before.
 fn undo(home: &crate::base::Home, swap: &mut Swap, services: &Services<'_>) -> Result<()> {
-    // Before the first write of the journal nothing was moved.
-    let begun = home.restore_journal().exists();
-    if begun {
-        swap.save(home, Phase::Undoing)?;
+    // On a full disk this may fail; going back takes no space.
+    let _ = swap.save(home, Phase::Undoing);
+    if !swap.moves.is_empty() {
         for name in &swap.services {
             services.stop(name, true, false)?;
         }
         swap.back(home.root())?;
-        swap.close(home)?;
-    } else {
-        let _ = fs::remove_dir_all(&swap.stage.0);
     }
     for name in &swap.services {
         services.start(name).with_context(|| format!("the files are back, but {name} does not start"))?;
     }
-    Ok(())
+    swap.close(home)
 }
 
 /// Finishes or undoes a restore that was cut short, and says which. None: there was none.

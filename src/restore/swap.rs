@@ -177,7 +177,11 @@ impl Swap {
     pub(super) fn close(&self, home: &Home) -> Result<()> {
         remove_empty(&self.aside.0);
         let path = home.restore_journal();
-        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        match fs::remove_file(&path) {
+            // It could not even be begun.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.with_context(|| format!("cannot remove {}", path.display()))?,
+        }
         durable::sync_folder(durable::parent(&path))?;
         step("closed")?;
         // What cannot be removed now is swept by the next restore.
