@@ -51,7 +51,8 @@ fn a_broken_config_is_told_with_line_and_column() {
         assert_eq!(document["state"], "unknown");
         assert!(document["error"].as_str().unwrap().contains("coldown"));
     }
-    let left: Vec<_> = std::fs::read_dir(&sandbox.home).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(&sandbox.home).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["ops.toml"], "nothing was changed");
 }
 
@@ -61,7 +62,11 @@ fn a_home_that_is_not_there() {
     std::fs::remove_dir(&sandbox.home).unwrap();
     for (program, words) in PROGRAMS {
         let said = sandbox.expect(3, program, words);
-        assert!(said.stderr.contains("there is no config") && said.stderr.contains("hint: "), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("there is no config") && said.stderr.contains("hint: "),
+            "{}",
+            said.stderr
+        );
         assert!(!sandbox.home.exists(), "{program} made it");
     }
     // A config elsewhere that names it.
@@ -108,13 +113,17 @@ fn the_config_is_shown_without_its_secrets() {
         "[agent]\nenv_file = \".env\"\n[alerts.webhook]\nurl = \"${HOOK}\"\n[alerts.email]\nhost = \"localhost\"\n\
          password = \"${PASS}\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n",
     );
-    for words in [&["config", "show"] as &[&str], &["config", "show", "--json"], &["config", "check", "--json"]] {
+    for words in
+        [&["config", "show"] as &[&str], &["config", "show", "--json"], &["config", "check", "--json"]]
+    {
         let said = sandbox.expect(0, "ops", words);
         assert!(!said.stdout.contains("5ECR3T") && !said.stdout.contains("pa55w0rd"), "{}", said.stdout);
         assert!(said.stdout.contains("[redacted]"));
     }
     let shown = sandbox.expect(0, "ops", &["config", "show"]).stdout;
-    for default in ["cooldown = \"30m\"", "max_per_hour = 5", "compress_after = \"1day\"", "keep_lines = 1000"] {
+    for default in
+        ["cooldown = \"30m\"", "max_per_hour = 5", "compress_after = \"1day\"", "keep_lines = 1000"]
+    {
         assert!(shown.contains(default), "{default} is missing in\n{shown}");
     }
 }
@@ -134,7 +143,8 @@ fn init_writes_once() {
 fn output_that_is_piped_away_is_no_error() {
     use std::process::Stdio;
     let sandbox = Sandbox::new();
-    let mut child = sandbox.program("ops").args(["completions", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        sandbox.program("ops").args(["completions", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
     // The reader leaves before anything is written.
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));

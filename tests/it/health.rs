@@ -113,7 +113,9 @@ fn status_files_of_every_shape() {
 fn a_hung_agent_is_seen_by_its_heartbeat() {
     let sandbox = with_agent(&["--heartbeat", "100ms", "--hang-after", "0.3"]);
     sandbox.expect(0, "ops", &["start"]);
-    crate::sandbox::wait_until("the heartbeat is critical", || state_of(&sandbox, "heartbeat").0 == "critical");
+    crate::sandbox::wait_until("the heartbeat is critical", || {
+        state_of(&sandbox, "heartbeat").0 == "critical"
+    });
     assert_eq!(state_of(&sandbox, "process").0, "ok", "it lives");
 }
 
@@ -163,7 +165,7 @@ fn errors_in_the_log_are_counted_and_made_harmless() {
     let log = format!("logs/daemon_{today}.log");
     sandbox.write(&log, "[ERROR] one\nfine\n".repeat(5));
     assert_eq!(state_of(&sandbox, "log_errors").0, "ok");
-    sandbox.write(&log, "[ERROR] one \x1b[2J|\n\0\0Traceback\n\xff\n".repeat(5));
+    sandbox.write(&log, b"[ERROR] one \x1b[2J|\n\0\0Traceback\n\xff\n".repeat(5));
     let (state, summary) = state_of(&sandbox, "log_errors");
     assert_eq!(state, "warning");
     assert!(!summary.contains('\x1b'), "{summary:?}");
@@ -203,8 +205,12 @@ fn a_port_that_answers_and_one_that_does_not() {
 #[test]
 fn disk_thresholds_are_those_of_the_config() {
     let sandbox = Sandbox::new();
-    for (warn, crit, expected) in [("0B", "0B", "ok"), ("900TB", "0B", "warning"), ("900TB", "800TB", "critical")] {
-        let disk = format!("[agent]\npreset = \"none\"\n[check.disk]\nkind = \"disk\"\nwarn = \"{warn}\"\ncrit = \"{crit}\"\n");
+    for (warn, crit, expected) in
+        [("0B", "0B", "ok"), ("900TB", "0B", "warning"), ("900TB", "800TB", "critical")]
+    {
+        let disk = format!(
+            "[agent]\npreset = \"none\"\n[check.disk]\nkind = \"disk\"\nwarn = \"{warn}\"\ncrit = \"{crit}\"\n"
+        );
         sandbox.write("ops.toml", disk);
         assert_eq!(state_of(&sandbox, "disk").0, expected);
     }
