@@ -3,6 +3,12 @@
 #![allow(unreachable_pub, missing_docs)]
 
 mod alert;
+mod cron;
+mod dashboard;
+mod doors;
+mod health;
 mod house;
+mod logs;
+mod rotate;
 mod sandbox;
 mod service;
