@@ -94,8 +94,6 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes.push(format!("{error:#}"));
     }
     let services = Services { home: &loaded.home, config: &loaded.config, run };
-    let mut past =
-        if lasting { Past::read(journal.connection(), run.now)? } else { Past::rescue(loaded, run) };
     let spare = Spare::read(&loaded.home);
     let spared = spare.is_some();
     if let Some(spare) = spare {
