@@ -1,7 +1,11 @@
 //! Black-box tests: every one drives the built programs in a temporary home.
 
+#![allow(unreachable_pub, missing_docs)]
+
 mod cron;
 mod dashboard;
+mod house;
 mod logs;
 mod rotate;
 mod sandbox;
+mod service;
