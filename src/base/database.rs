@@ -49,6 +49,12 @@ pub fn open_read_only(path: &Path) -> Result<Connection> {
     open(path, quiet && is_wal(path)?)
 }
 
+/// Opens another program's database for reading, taking part in its locks in any case. In WAL
+/// mode this may leave an empty `-wal` and a `-shm` behind.
+pub fn open_sharing(path: &Path) -> Result<Connection> {
+    open(path, false)
+}
+
 fn open(path: &Path, immutable: bool) -> Result<Connection> {
     let mut uri = String::from("file:");
     for &byte in path.as_os_str().as_bytes() {
@@ -69,8 +75,9 @@ fn open(path: &Path, immutable: bool) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Bytes 18 and 19 of the header say 2 in WAL mode (sqlite.org/fileformat2.html, 1.3.3).
-fn is_wal(path: &Path) -> Result<bool> {
+/// Whether a database is in WAL mode: then bytes 18 and 19 of its header say 2
+/// (sqlite.org/fileformat2.html, 1.3.3).
+pub fn is_wal(path: &Path) -> Result<bool> {
     let mut head = [0; 20];
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(file.read_exact(&mut head).is_ok() && head[18] == 2 && head[19] == 2)

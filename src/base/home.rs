@@ -44,6 +44,16 @@ impl Home {
         self.ops().join("locks").join(format!("{work}.lock"))
     }
 
+    /// What a restore is doing, while it does it: `.ops/restore.json`.
+    pub fn restore_journal(&self) -> PathBuf {
+        self.ops().join("restore.json")
+    }
+
+    /// Where a restore lays files ready before it moves anything: `.ops/restore`.
+    pub fn staging(&self) -> PathBuf {
+        self.ops().join("restore")
+    }
+
     /// The agent's logs and ours: `logs`.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -14,6 +14,7 @@ pub mod run;
 pub mod secret;
 pub mod state;
 pub mod status_file;
+pub mod step;
 pub mod text;
 pub mod units;
 

@@ -62,6 +62,19 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     Ok(State::Ok)
 }
 
+/// `ops status`: the terminal view; the exit code tells how the agent is.
+pub(super) fn status(context: &Context) -> Result<State> {
+    let loaded = context.load()?;
+    let journal = context.journal(&loaded);
+    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    if context.common.json {
+        context.print_json(&snapshot)?;
+    } else {
+        context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+    }
+    Ok(snapshot.state)
+}
+
 fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {
     #[derive(Serialize)]
     struct Written<'a> {

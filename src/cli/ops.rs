@@ -1,7 +1,10 @@
 //! `ops`: the one front door.
 
 use super::context::{Common, Context};
-use super::{agent, config, cron, dashboard, door, health, init, logs, rotate_logs, service};
+use super::{
+    agent, alert, backup, config, cron, dashboard, door, health, init, logs, restore, rotate_logs, service,
+    up,
+};
 use crate::base::State;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -22,6 +25,8 @@ struct Ops {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    /// Make it so: config if there is none, start, first backup, health, page
+    Up(up::Args),
     /// Write a commented ops.toml
     Init(init::Args),
     /// Start the agent, or one service of it
@@ -30,6 +35,8 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
+    /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
+    Status,
     /// Check the agent's health (for Nagios: health-check)
     Health(health::Args),
     /// Show how everything is: on the terminal, as a page, for machines
@@ -42,6 +49,12 @@ enum Verb {
     CronInstall(cron::Args),
     /// Take our lines out of the crontab
     CronUninstall(cron::RemoveArgs),
+    /// Tell people what changed, restart what died; list, acknowledge, silence, explain
+    Alert(alert::Args),
+    /// Make a verified backup; list, verify, prune and pin those there are
+    Backup(backup::Args),
+    /// Bring a backup back, or leave everything as it was
+    Restore(restore::Args),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -72,7 +85,8 @@ pub fn main() -> ExitCode {
 
 fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
     match verb {
-        None => health::run(context, health::Args { only: Vec::new() }),
+        None | Some(Verb::Status) => dashboard::status(context),
+        Some(Verb::Up(args)) => up::run(context, args),
         Some(Verb::Init(args)) => init::run(context, args),
         Some(Verb::Start(args)) => service::start(context, args),
         Some(Verb::Stop(args)) => service::stop(context, args),
@@ -83,6 +97,9 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::RotateLogs(args)) => rotate_logs::run(context, args),
         Some(Verb::CronInstall(args)) => cron::run(context, args),
         Some(Verb::CronUninstall(args)) => cron::remove(context, args),
+        Some(Verb::Alert(args)) => alert::run(context, args),
+        Some(Verb::Backup(args)) => backup::run(context, args),
+        Some(Verb::Restore(args)) => restore::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),

@@ -2,8 +2,11 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod alert;
 mod cron;
 mod dashboard;
+mod doors;
+mod health;
 mod house;
 mod logs;
 mod rotate;

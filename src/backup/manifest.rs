@@ -1,0 +1,292 @@
+//! What an archive says of itself: `manifest.json`, and `checksums.sha256` for ordinary tools.
+
+use crate::base::text::hex;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The version of the format that this program writes, and the newest it reads.
+pub const SCHEMA: u32 = 1;
+/// The manifest's name below the top folder.
+pub const MANIFEST: &str = "manifest.json";
+/// The checksums' name below the top folder.
+pub const CHECKSUMS: &str = "checksums.sha256";
+/// The folder of raw copies of damaged databases, below the top folder.
+pub const DAMAGED: &str = ".damaged";
+/// The folder of files of the home whose names an archive needs for itself.
+const RENAMED: &str = ".home";
+
+/// The index of one archive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`] of the writer.
+    pub schema: u32,
+    /// The top folder that everything is under.
+    pub folder: String,
+    /// The agent's name.
+    pub agent: String,
+    /// The host it was made on.
+    pub host: String,
+    /// The run that made it.
+    pub run: String,
+    /// When that run began.
+    pub time: DateTime<Utc>,
+    /// The place in the order of making: one more than any archive before it.
+    pub sequence: u64,
+    /// The version of agent-ops that made it.
+    pub version: String,
+    /// Everything in it that a restore brings back.
+    pub files: Vec<Item>,
+    /// Which of the files are databases, and how they are.
+    pub databases: Vec<Database>,
+    /// Raw copies of what could not be saved as a sound database, for a person to look at.
+    pub damaged: Vec<Item>,
+    /// Files that went away while the archive was made.
+    pub vanished: Vec<Name>,
+    /// What else a person should know.
+    pub problems: Vec<String>,
+}
+
+/// One file, folder or link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Where it belongs, relative to the home.
+    pub path: Name,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Its permissions, octal.
+    #[serde(with = "octal")]
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// When it was last written.
+    pub mtime: DateTime<Utc>,
+}
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Kind {
+    /// A file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// The SHA-256 of its content, hexadecimal.
+        sha256: String,
+    },
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link {
+        /// Where it points.
+        target: Name,
+    },
+}
+
+/// What a database was like when it was saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Database {
+    /// Its file, relative to the home.
+    pub path: Name,
+    /// Pages.
+    pub pages: u64,
+    /// Bytes a page.
+    pub page_size: u64,
+    /// `wal` or `rollback`.
+    pub mode: String,
+    /// The text of its check: `ok`, or what is wrong.
+    pub integrity: String,
+    /// For how long it was held, in seconds: writers of a `rollback` one waited so long.
+    pub seconds: f64,
+}
+
+impl Database {
+    /// Whether its check said so.
+    pub fn is_sound(&self) -> bool {
+        self.integrity == "ok"
+    }
+}
+
+impl Manifest {
+    /// How many files (not folders) it has.
+    pub fn count(&self) -> usize {
+        self.files.iter().filter(|item| !matches!(item.kind, Kind::Folder)).count()
+    }
+
+    /// The bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(Item::size).sum()
+    }
+
+    /// Every item with its name in the archive, below the top folder.
+    pub fn members(&self) -> impl Iterator<Item = (PathBuf, &Item)> {
+        let files = self.files.iter().map(|item| (member(&item.path.0), item));
+        files.chain(self.damaged.iter().map(|item| (Path::new(DAMAGED).join(&item.path.0), item)))
+    }
+
+    /// The content of `checksums.sha256`, in the order of the archive; `manifest` is the hash
+    /// of the manifest's own file.
+    pub fn checksums(&self, manifest: &str) -> Vec<u8> {
+        let mut text = Vec::new();
+        for (name, item) in self.members() {
+            if let Kind::File { sha256, .. } = &item.kind {
+                checksum_line(&mut text, sha256, &name);
+            }
+        }
+        checksum_line(&mut text, manifest, Path::new(MANIFEST));
+        text
+    }
+}
+
+impl Item {
+    /// Bytes of content; 0 for folders and links.
+    pub fn size(&self) -> u64 {
+        if let Kind::File { size, .. } = self.kind { size } else { 0 }
+    }
+}
+
+/// The name in the archive of a path of the home: the same, unless an archive needs the name
+/// for itself.
+pub fn member(path: &Path) -> PathBuf {
+    let first = path.iter().next().unwrap_or_default();
+    if [MANIFEST, CHECKSUMS, DAMAGED, RENAMED].iter().any(|taken| first == *taken) {
+        Path::new(RENAMED).join(path)
+    } else {
+        path.to_owned()
+    }
+}
+
+/// A line as `sha256sum` writes it: a name with a line break or a backslash is escaped, and the
+/// line says so by a backslash of its own.
+fn checksum_line(text: &mut Vec<u8>, sha256: &str, name: &Path) {
+    let name = name.as_os_str().as_bytes();
+    if name.iter().any(|byte| b"\n\\".contains(byte)) {
+        text.push(b'\\');
+    }
+    text.extend_from_slice(sha256.as_bytes());
+    text.extend_from_slice(b"  ");
+    for &byte in name {
+        match byte {
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            byte => text.push(byte),
+        }
+    }
+    text.push(b'\n');
+}
+
+/// Reads `checksums.sha256` as `sha256sum` and `shasum` write it: hash and name of each line.
+///
+/// Lines that are neither are passed over.
+pub fn read_checksums(text: &[u8]) -> Vec<(String, PathBuf)> {
+    text.split(|&byte| byte == b'\n')
+        .filter_map(|line| {
+            let (escaped, line) = match line.strip_prefix(b"\\") {
+                Some(rest) => (true, rest),
+                None => (false, line),
+            };
+            let (hash, name) = line.split_at_checked(64)?;
+            let name = name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *"))?;
+            let hash =
+                std::str::from_utf8(hash).ok().filter(|hash| hash.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let mut plain = Vec::with_capacity(name.len());
+            let mut bytes = name.iter();
+            while let Some(&byte) = bytes.next() {
+                match byte {
+                    b'\\' if escaped => plain.push(if bytes.next() == Some(&b'n') { b'\n' } else { b'\\' }),
+                    byte => plain.push(byte),
+                }
+            }
+            Some((hash.to_ascii_lowercase(), PathBuf::from(OsString::from_vec(plain))))
+        })
+        .collect()
+}
+
+/// A path in a JSON document: text where it is UTF-8, else `{"hex": "…"}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(pub PathBuf);
+
+#[derive(Serialize, Deserialize)]
+struct Hex {
+    hex: String,
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => Hex { hex: hex(self.0.as_os_str().as_bytes()) }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Text(String),
+            Bytes(Hex),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Text(text) => Ok(Name(PathBuf::from(text))),
+            Either::Bytes(Hex { hex }) => {
+                let pairs = hex.as_bytes().chunks(2).map(|pair| {
+                    let pair = std::str::from_utf8(pair).ok()?;
+                    (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?
+                });
+                let bytes: Option<Vec<u8>> = pairs.collect();
+                let bytes = bytes.ok_or_else(|| de::Error::custom("a name is not hexadecimal"))?;
+                Ok(Name(PathBuf::from(OsString::from_vec(bytes))))
+            }
+        }
+    }
+}
+
+mod octal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{mode:04o}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        u32::from_str_radix(&String::deserialize(deserializer)?, 8).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_name_survives_json_and_checksums(bytes in prop::collection::vec(1u8..=255, 1..40)) {
+            let name = Name(PathBuf::from(OsString::from_vec(bytes)));
+            let json = serde_json::to_string(&name).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Name>(&json).unwrap(), &name);
+            let hash = "ab".repeat(32);
+            let mut text = Vec::new();
+            checksum_line(&mut text, &hash, &name.0);
+            prop_assert_eq!(read_checksums(&text), vec![(hash, name.0)]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_checksums_or_passed_over(bytes in any::<Vec<u8>>()) {
+            read_checksums(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_home_may_have_files_named_like_ours() {
+        assert_eq!(member(Path::new("memory/manifest.json")), Path::new("memory/manifest.json"));
+        assert_eq!(member(Path::new("manifest.json")), Path::new(".home/manifest.json"));
+        assert_eq!(member(Path::new(".home/manifest.json")), Path::new(".home/.home/manifest.json"));
+    }
+}

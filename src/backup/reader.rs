@@ -1,0 +1,290 @@
+//! Reads any `.tar.gz`, member by member, and trusts none of it.
+
+use super::blocks;
+use super::manifest::{MANIFEST, Manifest, SCHEMA};
+use crate::base::text::one_line;
+use crate::base::{Fault, State};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use flate2::read::MultiGzDecoder;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+/// A manifest larger than this is not ours (a million files take 300 MB).
+const MOST_INDEX: u64 = 1 << 30;
+
+/// One member as the tar header tells it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name: relative, without `.` and `..`.
+    pub name: PathBuf,
+    /// What it is.
+    pub shape: Shape,
+    /// Bytes.
+    pub size: u64,
+    /// Its permissions.
+    pub mode: u32,
+    /// Its owner and group.
+    pub owner: (u32, u32),
+    /// When it was last written.
+    pub mtime: DateTime<Utc>,
+}
+
+/// The shapes that are taken from an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link to this.
+    Link(PathBuf),
+}
+
+/// The error of an archive that is not whole or not harmless.
+pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
+    Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
+        .hint("nothing was changed; `backup list` shows the others, `backup verify NAME` tries one")
+        .into()
+}
+
+/// Whether an error says that an archive is damaged or dishonest, rather than that it could not be
+/// told.
+pub fn is_damage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Fault>().is_some() && Fault::of(error).0 == State::Critical
+}
+
+/// Reads the index alone: quick, and not checked against the content. None: the archive was not
+/// made by this program.
+///
+/// # Errors
+/// A [`Fault`] when it was, and is cut or damaged.
+pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
+    let mut file = open(archive)?;
+    let at = match blocks::find_index(&file) {
+        Ok(Some(at)) => at,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(refuse(archive, &error.to_string()));
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", archive.display())),
+    };
+    file.seek(SeekFrom::Start(at)).with_context(|| format!("cannot read {}", archive.display()))?;
+    let read = || -> Result<Manifest> {
+        let mut tar = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
+        let entry = tar.entries()?.next().context("there is no manifest")??;
+        anyhow::ensure!(
+            entry.path()?.file_name().is_some_and(|name| name == MANIFEST),
+            "the manifest is not where it belongs"
+        );
+        let manifest: Manifest = serde_json::from_reader(entry.take(MOST_INDEX))?;
+        Ok(manifest)
+    };
+    let manifest = read().map_err(|error| refuse(archive, &format!("its index: {error:#}")))?;
+    if manifest.schema > SCHEMA {
+        return Err(Fault::unknown(format!(
+            "{} was made by agent-ops {}, which writes a newer format",
+            archive.display(),
+            one_line(&manifest.version, 40)
+        ))
+        .hint("use that version, or `tar xzf` by hand")
+        .into());
+    }
+    Ok(Some(manifest))
+}
+
+/// Shows every member to `visit`, in order, each name once. What `visit` does not read is passed
+/// over, but inflated and checked all the same.
+///
+/// # Errors
+/// A [`Fault`] when the file is damaged or cut, or has a member that no honest archive has: an
+/// absolute name or one with `..`, a second one of the same name, one below a file or link, a
+/// device, a pipe, a hard link.
+pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
+    let stream =
+        Tail { inner: MultiGzDecoder::new(BufReader::with_capacity(256 << 10, open(archive)?)), zeros: 0 };
+    let mut tar = tar::Archive::new(stream);
+    let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
+    let mut seen: HashMap<PathBuf, bool> = HashMap::new();
+    for entry in tar.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let Some(member) = member(&entry).map_err(|why| refuse(archive, &why))? else { continue };
+        let shown = member.name.display();
+        let below = |up: &&Path| seen.get(*up) == Some(&false);
+        if let Some(up) = member.name.ancestors().skip(1).find(below) {
+            return Err(refuse(archive, &format!("{shown} lies below {}, which is no folder", up.display())));
+        }
+        let folder = member.shape == Shape::Folder;
+        match seen.insert(member.name.clone(), folder) {
+            None => {}
+            // Ordinary tar repeats folders; that does no harm.
+            Some(true) if folder => continue,
+            Some(_) => return Err(refuse(archive, &format!("{shown} is in it twice"))),
+        }
+        if !folder && member.name.ancestors().count() > 2 {
+            for up in member.name.ancestors().skip(1).filter(|up| *up != Path::new("")) {
+                seen.entry(up.to_owned()).or_insert(true);
+            }
+        }
+        visit(&member, &mut entry)?;
+    }
+    let mut rest = tar.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(broken)?;
+    if rest.zeros < 1024 {
+        return Err(refuse(archive, "it was cut: the mark at its end is missing"));
+    }
+    Ok(())
+}
+
+fn open(archive: &Path) -> Result<File> {
+    File::open(archive).map_err(|error| {
+        Fault::unknown(format!("cannot open the archive {}: {error}", archive.display()))
+            .hint("`backup list` shows the archives there are")
+            .into()
+    })
+}
+
+/// A member whose name and shape are harmless; none for the root itself and for global headers.
+fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> {
+    let raw = entry.path().map_err(|error| error.to_string())?;
+    let shown = raw.display().to_string();
+    let mut name = PathBuf::new();
+    for part in raw.components() {
+        match part {
+            Component::Normal(part) => name.push(part),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return Err(format!("{shown} is an absolute name")),
+            Component::ParentDir => return Err(format!("{shown} leads out of the folder it is put in")),
+        }
+    }
+    let header = entry.header();
+    let kind = header.entry_type();
+    let shape = match kind {
+        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Shape::File,
+        tar::EntryType::Directory => Shape::Folder,
+        tar::EntryType::Symlink => {
+            let target = entry.link_name().map_err(|error| error.to_string())?;
+            Shape::Link(target.ok_or_else(|| format!("{shown} is a link to nothing"))?.into_owned())
+        }
+        tar::EntryType::XGlobalHeader => return Ok(None),
+        tar::EntryType::Link => return Err(format!("{shown} is a hard link")),
+        _ => return Err(format!("{shown} is a device, a pipe or something unknown")),
+    };
+    if name == Path::new("") {
+        return if shape == Shape::Folder { Ok(None) } else { Err("a member has no name".to_owned()) };
+    }
+    let time =
+        header.mtime().ok().and_then(|seconds| DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0));
+    let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok()).unwrap_or(u32::MAX);
+    Ok(Some(Member {
+        name,
+        shape,
+        size: entry.size(),
+        mode: header.mode().unwrap_or(0o600) & 0o7777,
+        owner: (id(header.uid()), id(header.gid())),
+        mtime: time.unwrap_or_default(),
+    }))
+}
+
+/// Counts the zero bytes at the end of a stream: a tar ends with 1024 of them.
+struct Tail<R> {
+    inner: R,
+    zeros: u64,
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match buffer[..read].iter().rposition(|&byte| byte != 0) {
+            Some(at) => self.zeros = (read - at - 1) as u64,
+            None => self.zeros += read as u64,
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+
+    /// A tar with one entry after another, each with its raw name and type.
+    fn archive(dir: &Path, members: &[(&str, tar::EntryType, &str)]) -> PathBuf {
+        let path = dir.join("x.tar.gz");
+        let mut tar = tar::Builder::new(GzEncoder::new(File::create(&path).unwrap(), Compression::fast()));
+        for (name, kind, target) in members {
+            let mut header = tar::Header::new_gnu();
+            // By hand: the builder would refuse what a liar would write.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_link_name_literal(target).unwrap();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+        path
+    }
+
+    fn names(path: &Path) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        walk(path, &mut |member, _| {
+            names.push(member.name.clone());
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    #[test]
+    fn dishonest_members_are_refused_by_name() {
+        use tar::EntryType::{Block, Char, Directory, Fifo, Link, Regular, Symlink};
+        let dir = tempfile::tempdir().unwrap();
+        for (members, why) in [
+            (vec![("/etc/passwd", Regular, "")], "absolute"),
+            (vec![("a/../../b", Regular, "")], "leads out"),
+            (vec![("a", Regular, ""), ("a", Regular, "")], "twice"),
+            (vec![("a", Regular, ""), ("./a", Regular, "")], "twice"),
+            (vec![("a", Directory, ""), ("a", Symlink, "b")], "twice"),
+            (vec![("a/b", Regular, ""), ("a", Symlink, "/tmp")], "twice"),
+            (vec![("a", Symlink, "/tmp"), ("a/b", Regular, "")], "below a"),
+            (vec![("a", Regular, ""), ("a/b/c", Regular, "")], "below a"),
+            (vec![("a", Char, "")], "device"),
+            (vec![("a", Block, "")], "device"),
+            (vec![("a", Fifo, "")], "pipe"),
+            (vec![("a", Link, "b")], "hard link"),
+        ] {
+            let error = names(&archive(dir.path(), &members)).unwrap_err().to_string();
+            assert!(error.contains(why), "{members:?}: {error}");
+        }
+        let good =
+            archive(dir.path(), &[("./", Directory, ""), ("./a", Directory, ""), ("./a/b", Regular, "")]);
+        assert_eq!(names(&good).unwrap(), [PathBuf::from("a"), PathBuf::from("a/b")]);
+    }
+
+    #[test]
+    fn an_archive_cut_between_two_members_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole =
+            archive(dir.path(), &[("a", tar::EntryType::Regular, ""), ("b", tar::EntryType::Regular, "")]);
+        let mut content = Vec::new();
+        MultiGzDecoder::new(File::open(&whole).unwrap()).read_to_end(&mut content).unwrap();
+        let cut = dir.path().join("cut.tar.gz");
+        let mut gzip = GzEncoder::new(File::create(&cut).unwrap(), Compression::fast());
+        io::Write::write_all(&mut gzip, &content[..512]).unwrap();
+        gzip.finish().unwrap();
+        assert!(names(&cut).unwrap_err().to_string().contains("was cut"));
+    }
+
+    #[test]
+    fn what_is_no_archive_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for content in [&b""[..], b"hello", &[0; 4096], &[0x1f, 0x8b, 8, 0]] {
+            std::fs::write(&path, content).unwrap();
+            assert!(names(&path).is_err(), "{content:?}");
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The folder of archives: what is there, what is published into it, what leaves it.
+
+use super::manifest::Manifest;
+use super::reader::peek;
+use super::retention::Candidate;
+use crate::base::{Fault, Journal, Run, State, durable, units};
+use crate::config::Loaded;
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, params};
+use serde::{Serialize, Serializer};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Work folders of runs, beside the archives.
+const WORK: &str = ".part-";
+/// The end of an archive's name.
+const SUFFIX: &str = ".tar.gz";
+/// Beside an archive, says that it stays.
+const PIN: &str = ".pinned";
+
+/// One archive on the shelf.
+#[derive(Clone, Debug, Serialize)]
+pub struct Archive {
+    /// Its file name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was made: by its manifest, else by its name.
+    #[serde(serialize_with = "time")]
+    pub time: DateTime<Utc>,
+    /// Its place in the order of making; 0 if it is not ours.
+    pub sequence: u64,
+    /// Files in it.
+    pub files: Option<usize>,
+    /// Bytes of those files.
+    pub content: Option<u64>,
+    /// Whether its manifest names this agent. Nothing else is ever pruned.
+    pub ours: bool,
+    /// Whether it was read back and found whole.
+    pub verified: bool,
+    /// Whether a person said that it stays.
+    pub pinned: bool,
+    /// When it was last restored on trial.
+    #[serde(serialize_with = "some_time")]
+    pub drilled: Option<DateTime<Utc>>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&units::rfc3339(*at))
+}
+
+fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(units::rfc3339).serialize(serializer)
+}
+
+impl Archive {
+    /// What retention needs to know of it.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate {
+            name: self.name.clone(),
+            time: self.time,
+            sequence: self.sequence,
+            verified: self.verified,
+            pinned: self.pinned,
+        }
+    }
+}
+
+/// Every archive in the backup folder, newest first. A folder that is not there has none.
+///
+/// An archive is published only after it was verified. It counts as verified until something
+/// speaks against it: its blocks do not follow each other, its size is not the recorded one, or
+/// a later look found it damaged.
+pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> {
+    let dir = &loaded.config.backup.dir;
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read the backup folder {}", dir.display()));
+        }
+    };
+    let mut archives = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some(stamp) = time_of_name(&name) else { continue };
+        // Neither `latest` nor any other link.
+        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
+        if !meta.is_file() {
+            continue;
+        }
+        let mut archive = Archive {
+            pinned: pin_path(&entry.path()).exists(),
+            path: entry.path(),
+            bytes: meta.len(),
+            time: stamp,
+            sequence: 0,
+            files: None,
+            content: None,
+            ours: false,
+            verified: false,
+            drilled: None,
+            problem: None,
+            name,
+        };
+        match peek(&archive.path) {
+            Ok(Some(manifest)) => {
+                archive.time = manifest.time;
+                archive.sequence = manifest.sequence;
+                archive.files = Some(manifest.count());
+                archive.content = Some(manifest.bytes());
+                archive.ours = manifest.agent == loaded.config.agent.name;
+                archive.verified = true;
+                if !archive.ours {
+                    archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+                }
+            }
+            // Of the old scripts, or made by hand.
+            Ok(None) => {}
+            Err(error) => archive.problem = Some(format!("{error:#}")),
+        }
+        if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
+            archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
+            if archive.verified && row.state >= i64::from(State::Critical.code()) {
+                archive.verified = false;
+                archive.problem = Some("the last look at it found it damaged".to_owned());
+            } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
+                archive.verified = false;
+                archive.problem = Some("it has not the size it was made with".to_owned());
+            }
+        }
+        archives.push(archive);
+    }
+    archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
+    Ok(archives)
+}
+
+/// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
+pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
+    if which != "latest" {
+        let dir = &loaded.config.backup.dir;
+        let places = [PathBuf::from(which), dir.join(which), dir.join(format!("{which}{SUFFIX}"))];
+        return match places.into_iter().find(|place| place.is_file()) {
+            Some(place) => Ok(std::path::absolute(place)?),
+            None => Err(Fault::unknown(format!("there is no archive '{which}'"))
+                .hint("`backup list` shows the archives there are")
+                .into()),
+        };
+    }
+    let archives = list(loaded, journal)?;
+    let good = archives.iter().filter(|archive| archive.verified && archive.ours);
+    // By the order of making: a clock that was wrong once does not matter.
+    match good
+        .max_by_key(|archive| archive.sequence)
+        .or_else(|| archives.iter().find(|archive| is_foreign(archive)))
+    {
+        Some(archive) => Ok(archive.path.clone()),
+        None => {
+            Err(Fault::unknown(format!("there is no good archive in {}", loaded.config.backup.dir.display()))
+                .hint("`backup` makes one; `backup list` shows what is there")
+                .into())
+        }
+    }
+}
+
+/// Whether it was made by another program, as far as can be told without reading it.
+fn is_foreign(archive: &Archive) -> bool {
+    archive.sequence == 0 && archive.problem.is_none()
+}
+
+/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`.
+fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
+    let stem = name.strip_suffix(SUFFIX)?;
+    let (stamp, rest) = stem.split_at_checked(15)?;
+    let number = rest.strip_prefix('_').unwrap_or("0");
+    if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok().map(|time| time.and_utc())
+}
+
+/// A work folder beside the archives, held by this run, with the name its archive will have.
+#[derive(Debug)]
+pub(super) struct Bench {
+    /// The folder.
+    pub(super) folder: PathBuf,
+    /// The archive's name without its ending.
+    pub(super) stem: String,
+    dir: PathBuf,
+    _held: File,
+}
+
+impl Bench {
+    /// Sweeps what dead runs left, then sets up. The backup folder is made, 0700, if there is
+    /// none.
+    pub(super) fn set_up(dir: &Path, run: &Run) -> Result<Bench> {
+        if !dir.is_dir() {
+            durable::make_folder(dir, 0o700)?;
+        }
+        sweep(dir)?;
+        let stamp = units::stamp(run.now);
+        let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
+        let mut free = names.filter(|stem| fs::symlink_metadata(archive_path(dir, stem)).is_err());
+        let stem = free.next().unwrap_or(stamp);
+        let folder = dir.join(format!("{WORK}{stem}-{}", run.id));
+        durable::make_folder(&folder, 0o700)?;
+        let held = File::open(&folder)
+            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
+            .with_context(|| format!("cannot hold the work folder {}", folder.display()))?;
+        Ok(Bench { folder, stem, dir: dir.to_owned(), _held: held })
+    }
+
+    /// Gives a finished file its final name, where it was not there before.
+    pub(super) fn publish(&self, file: &Path) -> Result<PathBuf> {
+        let path = archive_path(&self.dir, &self.stem);
+        if fs::symlink_metadata(&path).is_ok() {
+            return Err(Fault::critical(format!("{} appeared meanwhile", path.display()))
+                .hint("another agent uses the same backup folder; run this again")
+                .into());
+        }
+        durable::rename(file, &path)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // The next run sweeps what cannot be removed now.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn archive_path(dir: &Path, stem: &str) -> PathBuf {
+    dir.join(format!("{stem}{SUFFIX}"))
+}
+
+/// Removes work folders that nobody holds, and links and files that were not finished.
+fn sweep(dir: &Path) -> Result<()> {
+    let entries =
+        fs::read_dir(dir).with_context(|| format!("cannot read the backup folder {}", dir.display()))?;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(WORK) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            match File::open(&path).map(|file| file.try_lock().map(|()| file)) {
+                Ok(Ok(_held)) => fs::remove_dir_all(&path),
+                // Another agent's run, at work in the same folder.
+                _ => continue,
+            }
+        } else {
+            fs::remove_file(&path)
+        };
+        removed
+            .with_context(|| format!("cannot remove {}, left by a run that was cut short", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Points `latest` at an archive: a relative link, replaced in one move.
+pub(super) fn point_latest(dir: &Path, name: &str) -> Result<()> {
+    let link = dir.join("latest");
+    if fs::symlink_metadata(&link).is_ok_and(|meta| !meta.is_symlink()) {
+        anyhow::bail!("{} is not a link of ours; move it away", link.display());
+    }
+    let temp = dir.join(format!("{WORK}latest-{}", std::process::id()));
+    let _ = fs::remove_file(&temp);
+    std::os::unix::fs::symlink(name, &temp)
+        .with_context(|| format!("cannot create a link in {}", dir.display()))?;
+    durable::rename(&temp, &link)
+}
+
+fn pin_path(archive: &Path) -> PathBuf {
+    let mut name = archive.as_os_str().to_owned();
+    name.push(PIN);
+    PathBuf::from(name)
+}
+
+/// Says that an archive stays, or takes it back. False: it was so already.
+pub fn pin(archive: &Path, on: bool) -> Result<bool> {
+    let mark = pin_path(archive);
+    if mark.exists() == on {
+        return Ok(false);
+    }
+    if on {
+        durable::replace(&mark, b"kept until `backup pin --off`\n", 0o600)?;
+    } else {
+        fs::remove_file(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
+    }
+    Ok(true)
+}
+
+/// Deletes an archive.
+pub(super) fn delete(archive: &Archive, journal: Option<&Journal>) -> Result<()> {
+    fs::remove_file(&archive.path).with_context(|| format!("cannot delete {}", archive.path.display()))?;
+    if let Some(journal) = journal {
+        journal
+            .connection()
+            .execute("DELETE FROM backups WHERE name = ?1", [&archive.name])
+            .context("cannot write to the journal")?;
+    }
+    Ok(())
+}
+
+/// What the journal knows of an archive.
+struct Row {
+    bytes: i64,
+    state: i64,
+    drilled: Option<i64>,
+}
+
+fn row(journal: &Journal, name: &str) -> Result<Option<Row>> {
+    journal
+        .connection()
+        .query_row("SELECT bytes, state, drilled_at FROM backups WHERE name = ?1", [name], |row| {
+            Ok(Row { bytes: row.get(0)?, state: row.get(1)?, drilled: row.get(2)? })
+        })
+        .optional()
+        .context("cannot read the journal")
+}
+
+/// Journals a new archive, verified now.
+pub(super) fn record(
+    journal: &Journal,
+    run: &Run,
+    name: &str,
+    bytes: u64,
+    manifest: &Manifest,
+    state: State,
+) -> Result<()> {
+    journal
+        .connection()
+        .execute(
+            "INSERT OR REPLACE INTO backups(name, run, at, bytes, content, files, state, verified_at)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3)",
+            params![
+                name,
+                run.id,
+                run.now.timestamp_millis(),
+                bytes.cast_signed(),
+                manifest.bytes().cast_signed(),
+                manifest.count() as i64,
+                state.code()
+            ],
+        )
+        .context("cannot write to the journal")?;
+    Ok(())
+}
+
+/// Journals what a look at an archive found. `drill`: it was restored on trial as well.
+///
+/// An archive that is elsewhere than on the shelf is not journaled.
+pub fn record_look(
+    loaded: &Loaded,
+    journal: &Journal,
+    run: &Run,
+    archive: &Path,
+    manifest: Option<&Manifest>,
+    sound: bool,
+    drill: bool,
+) -> Result<()> {
+    let Some(name) = archive.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    if archive.parent() != Some(loaded.config.backup.dir.as_path()) {
+        return Ok(());
+    }
+    let at = run.now.timestamp_millis();
+    let (verified, drilled) = (sound.then_some(at), (sound && drill).then_some(at));
+    let bytes = fs::metadata(archive).map_or(0, |meta| meta.len());
+    if !sound {
+        journal.connection().execute("UPDATE backups SET state = 2 WHERE name = ?1", [name])
+    } else {
+        journal.connection().execute(
+            "INSERT INTO backups(name, run, at, bytes, content, files, state, verified_at, drilled_at)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT(name) DO UPDATE SET verified_at = ?8, drilled_at = coalesce(?9, drilled_at),
+               bytes = ?4, state = CASE WHEN state = 2 THEN 0 ELSE state END",
+            params![
+                name,
+                manifest.map_or(run.id.as_str(), |manifest| manifest.run.as_str()),
+                manifest.map_or(at, |manifest| manifest.time.timestamp_millis()),
+                bytes.cast_signed(),
+                manifest.map_or(0, Manifest::bytes).cast_signed(),
+                manifest.map_or(0, |manifest| manifest.count() as i64),
+                u8::from(manifest.is_some_and(|manifest| !manifest.problems.is_empty())),
+                verified,
+                drilled
+            ],
+        )
+    }
+    .context("cannot write to the journal")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_archives_from_other_files() {
+        for name in ["20261120_093001.tar.gz", "20261120_093001_1.tar.gz", "20261120_093001_12.tar.gz"] {
+            assert_eq!(time_of_name(name).unwrap().to_rfc3339(), "2026-11-20T09:30:01+00:00");
+        }
+        for name in [
+            "latest",
+            "20261120_093001.tar",
+            "20261120_093001_.tar.gz",
+            "20261120_093001x.tar.gz",
+            "20261320_093001.tar.gz",
+            "x20261120_093001.tar.gz",
+            "20261120_0930011.tar.gz",
+            "ö.tar.gz",
+            ".tar.gz",
+        ] {
+            assert_eq!(time_of_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_work_of_dead_runs_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::begin("backup");
+        let live = Bench::set_up(dir.path(), &run).unwrap();
+        let dead = dir.path().join(".part-20200101_000000-dead");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join("archive"), "half").unwrap();
+        let second = Bench::set_up(dir.path(), &Run::begin("backup")).unwrap();
+        assert!(live.folder.exists() && second.folder.exists() && !dead.exists());
+        let left = live.folder.clone();
+        drop(live);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn latest_is_never_put_over_a_file_of_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        point_latest(dir.path(), "a").unwrap();
+        point_latest(dir.path(), "b").unwrap();
+        assert_eq!(fs::read_link(dir.path().join("latest")).unwrap(), Path::new("b"));
+        fs::remove_file(dir.path().join("latest")).unwrap();
+        fs::write(dir.path().join("latest"), "mine").unwrap();
+        assert!(point_latest(dir.path(), "c").is_err());
+        assert_eq!(fs::read_to_string(dir.path().join("latest")).unwrap(), "mine");
+    }
+}

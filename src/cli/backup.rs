@@ -1,0 +1,337 @@
+//! `backup`, `ops backup`: make an archive; list, verify, prune and pin those there are.
+
+use super::Context;
+use super::restore::finish_earlier;
+use crate::backup::verify::describe;
+use crate::backup::{self, Archive, Made, Plan, Pruning, manifest::Name};
+use crate::base::units::{self, Size};
+use crate::base::{Fault, Journal, State, events, text};
+use crate::config::Loaded;
+use anyhow::Result;
+use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Make a verified archive, then prune by the rule.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// What to do with the archives there are; without it, make one
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    /// Show what would go in and what would be pruned; write nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// What can be done with the archives there are.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Verb {
+    /// List the archives, newest first
+    List,
+    /// Read an archive back: every hash, every database
+    Verify {
+        /// latest, a name, or a path
+        #[arg(value_name = "ARCHIVE", default_value = "latest")]
+        archive: String,
+    },
+    /// Delete what the rule (keep in [backup]) does not want
+    Prune {
+        /// Say what would go and why; delete nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Do not ask, however much would go
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Keep an archive whatever the rule says
+    Pin {
+        /// latest, a name, or a path
+        #[arg(value_name = "ARCHIVE")]
+        archive: String,
+        /// Take it back
+        #[arg(long)]
+        off: bool,
+    },
+}
+
+/// Makes an archive, or does what the verb says.
+pub fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    backup::need_home(&loaded.config)?;
+    let journal = context.journal(&loaded);
+    let journal = journal.as_ref();
+    match args.verb {
+        None if args.dry_run => dry_run(context, &loaded, journal),
+        None => make(context, &loaded, journal),
+        Some(Verb::List) => list(context, &loaded, journal),
+        Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
+        Some(Verb::Prune { dry_run, yes }) => prune(context, &loaded, journal, dry_run, yes),
+        Some(Verb::Pin { archive, off }) => pin(context, &loaded, journal, &archive, !off),
+    }
+}
+
+fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
+    finish_earlier(context, loaded, journal)?;
+    let made = make_and_log(context, loaded, journal)?;
+    for problem in &made.problems {
+        context.note(&format!("look at this: {}", text::one_line(problem, 500)));
+    }
+    if !made.vanished.is_empty() {
+        let names: Vec<_> = made.vanished.iter().map(|name| name.0.display().to_string()).collect();
+        context.detail(&format!("gone before they were read: {}", text::one_line(&names.join(", "), 500)));
+    }
+    if !made.pruned.is_empty() {
+        context.note(&format!("pruned: {}", made.pruned.join(", ")));
+    }
+    if context.common.json {
+        context.print_json(&made)?;
+    } else {
+        context.print(&made.line(&loaded.home))?;
+    }
+    Ok(made.state)
+}
+
+/// Makes an archive and leaves a line in `logs/backup.log`, whatever came of it.
+pub(super) fn make_and_log(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<Made> {
+    let made = backup::make(loaded, &context.run, journal);
+    let logged = match &made {
+        Ok(made) => {
+            let mut line = made.line(&loaded.home);
+            for problem in &made.problems {
+                line.push_str(&format!("; {problem}"));
+            }
+            events::append(&loaded.home, "backup", &context.run, made.state.word(), "Backup made", &line)
+        }
+        Err(error) => {
+            let level = Fault::of(error).0.word();
+            events::append(
+                &loaded.home,
+                "backup",
+                &context.run,
+                level,
+                "Backup failed",
+                &format!("{error:#}"),
+            )
+        }
+    };
+    if let Err(error) = logged {
+        context.note(&format!("{error:#}"));
+    }
+    made
+}
+
+fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
+    #[derive(Serialize)]
+    struct Would<'a> {
+        dry_run: bool,
+        files: usize,
+        bytes: u64,
+        #[serde(flatten)]
+        plan: &'a Plan,
+        pruning: &'a Pruning,
+    }
+    let plan = backup::plan::plan(&loaded.config)?;
+    let pruning = backup::judge(loaded, journal, &context.run)?;
+    let state = if plan.problems.is_empty() { State::Ok } else { State::Warning };
+    if context.common.json {
+        let (files, bytes) = (plan.count(), plan.bytes());
+        context.print_json(&Would { dry_run: true, files, bytes, plan: &plan, pruning: &pruning })?;
+        return Ok(state);
+    }
+    let mut lines = Vec::new();
+    for found in plan.databases.iter().chain(&plan.others) {
+        let kind = format!("{:?}", found.shape).to_lowercase();
+        let path = text::sanitize(&found.path.0.display().to_string());
+        lines.push(format!("{:>10}  {kind:8}  {path}", Size(found.size)));
+    }
+    for problem in &plan.problems {
+        context.note(&format!("look at this: {}", text::one_line(problem, 500)));
+    }
+    for verdict in pruning.verdicts.iter().filter(|verdict| !verdict.keep) {
+        lines.push(format!("would prune {}: {}", verdict.name, verdict.reasons.join(", ")));
+    }
+    lines.push(format!(
+        "{}, {}; nothing was written (dry run)",
+        text::count(plan.count(), "file"),
+        Size(plan.bytes())
+    ));
+    context.print(&lines.join("\n"))?;
+    Ok(state)
+}
+
+fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
+    #[derive(Serialize)]
+    struct Listing {
+        dir: PathBuf,
+        archives: Vec<Line>,
+    }
+    #[derive(Serialize)]
+    struct Line {
+        #[serde(flatten)]
+        archive: Archive,
+        kept_because: Vec<String>,
+    }
+    let archives = backup::list(loaded, journal)?;
+    let pruning = backup::judge(loaded, journal, &context.run)?;
+    let reasons =
+        |archive: &Archive| match pruning.verdicts.iter().find(|verdict| verdict.name == archive.name) {
+            Some(verdict) if verdict.keep => verdict.reasons.clone(),
+            Some(_) => vec!["goes with the next backup".to_owned()],
+            None => vec!["not ours: never pruned".to_owned()],
+        };
+    let dir = loaded.config.backup.dir.clone();
+    if context.common.json {
+        let archives = archives.into_iter().map(|archive| Line { kept_because: reasons(&archive), archive });
+        context.print_json(&Listing { dir, archives: archives.collect() })?;
+        return Ok(State::Ok);
+    }
+    if archives.is_empty() {
+        context.print(&format!("no archives in {}", dir.display()))?;
+        return Ok(State::Ok);
+    }
+    let widest = archives.iter().map(|archive| archive.name.len()).max().unwrap_or(0);
+    let mut lines = vec![format!(
+        "{:widest$}  {:>8}  {:>10}  {:>6}  verified  kept because",
+        "archive", "age", "size", "files"
+    )];
+    for archive in &archives {
+        let files = archive.files.map_or("?".to_owned(), |files| files.to_string());
+        let age = units::age(context.run.now, archive.time);
+        let because = match &archive.problem {
+            Some(problem) => text::one_line(problem, 200),
+            None => reasons(archive).join(", "),
+        };
+        let verified = if archive.verified { "yes" } else { "no" };
+        lines.push(format!(
+            "{:widest$}  {age:>8}  {:>10}  {files:>6}  {verified:8}  {because}",
+            archive.name,
+            Size(archive.bytes)
+        ));
+    }
+    context.print(&lines.join("\n"))?;
+    Ok(State::Ok)
+}
+
+fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<State> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        archive: &'a Path,
+        origin: backup::verify::Origin,
+        files: usize,
+        bytes: u64,
+        databases: usize,
+        notes: &'a [String],
+    }
+    let archive = backup::find(loaded, journal, which)?;
+    // Databases are unpacked beside the archives if that is allowed, else where we may write.
+    let dir = &loaded.config.backup.dir;
+    let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+    let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
+    let contents = backup::verify(&archive, &scratch);
+    if let Some(journal) = journal {
+        let manifest = contents.as_ref().ok().and_then(|contents| contents.manifest.as_ref());
+        let damaged = contents.as_ref().err().is_some_and(backup::reader::is_damage);
+        if damaged || contents.is_ok() {
+            backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
+        }
+    }
+    let contents = contents?;
+    for note in &contents.notes {
+        context.note(&format!("note: {}", text::one_line(note, 500)));
+    }
+    if context.common.json {
+        context.print_json(&Whole {
+            archive: &archive,
+            origin: contents.origin,
+            files: contents.count(),
+            bytes: contents.bytes(),
+            databases: contents.sound_databases,
+            notes: &contents.notes,
+        })?;
+    } else {
+        context.print(&format!("{} is whole: {}", loaded.home.show(&archive), describe(&contents)))?;
+    }
+    Ok(State::Ok)
+}
+
+fn prune(
+    context: &Context,
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    dry_run: bool,
+    yes: bool,
+) -> Result<State> {
+    #[derive(Serialize)]
+    struct Outcome {
+        dry_run: bool,
+        deleted: Vec<String>,
+        #[serde(flatten)]
+        pruning: Pruning,
+    }
+    let pruning = backup::judge(loaded, journal, &context.run)?;
+    let going = pruning.leaving().count();
+    if pruning.drastic && !dry_run {
+        let question = format!(
+            "This deletes {going} of {} archives ({}). Go ahead?",
+            pruning.verdicts.len(),
+            Size(pruning.freed)
+        );
+        if !context.confirm(&question, yes)? {
+            context.note("nothing was deleted");
+            return Ok(State::Unknown);
+        }
+    }
+    let deleted = if dry_run { Vec::new() } else { backup::prune(loaded, &context.run, journal)? };
+    if !deleted.is_empty() {
+        let line = format!("{} deleted: {}", text::count(deleted.len(), "archive"), deleted.join(", "));
+        events::append(&loaded.home, "backup", &context.run, "OK", "Backups pruned", &line)?;
+    }
+    if context.common.json {
+        context.print_json(&Outcome { dry_run, deleted, pruning })?;
+        return Ok(State::Ok);
+    }
+    let mut lines: Vec<String> = pruning
+        .verdicts
+        .iter()
+        .map(|verdict| {
+            let word = if verdict.keep { "stays" } else { "goes " };
+            format!("{word}  {}  {}", verdict.name, verdict.reasons.join(", "))
+        })
+        .collect();
+    lines.push(match dry_run {
+        true => format!(
+            "{} would go, {}; nothing was deleted (dry run)",
+            text::count(going, "archive"),
+            Size(pruning.freed)
+        ),
+        false => format!("{} deleted, {} freed", text::count(deleted.len(), "archive"), Size(pruning.freed)),
+    });
+    context.print(&lines.join("\n"))?;
+    Ok(State::Ok)
+}
+
+fn pin(
+    context: &Context,
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    which: &str,
+    on: bool,
+) -> Result<State> {
+    #[derive(Serialize)]
+    struct Pinned {
+        archive: Name,
+        pinned: bool,
+        changed: bool,
+    }
+    let archive = backup::find(loaded, journal, which)?;
+    let changed = backup::pin(&archive, on)?;
+    if context.common.json {
+        context.print_json(&Pinned { archive: Name(archive), pinned: on, changed })?;
+    } else {
+        let word = if on { "pinned" } else { "not pinned" };
+        let already = if changed { "" } else { " already" };
+        context.print(&format!("{} is {word}{already}", loaded.home.show(&archive)))?;
+    }
+    Ok(State::Ok)
+}

@@ -1,0 +1,244 @@
+//! `restore`, `ops restore`: bring a backup back, or leave everything as it was.
+
+use super::Context;
+use crate::backup::manifest::Name;
+use crate::backup::reader::Shape;
+use crate::backup::verify::{Entry, describe};
+use crate::base::units::{self, Size};
+use crate::base::{State, events, text};
+use crate::config::Loaded;
+use crate::restore::{self, Prepared, Restored};
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What to restore, and where.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Args {
+    /// The archive: latest, a name, a path, or a time such as "yesterday" or "2026-11-19 02:00"
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: Option<String>,
+    /// Restore only this file or folder; may be given again
+    #[arg(long, value_name = "PATH")]
+    pub only: Vec<PathBuf>,
+    /// Unpack into this folder; the agent is left alone
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "drill"])]
+    pub to: Option<PathBuf>,
+    /// Show what is in the archive
+    #[arg(long, conflicts_with = "drill")]
+    pub list: bool,
+    /// Restore on trial into a scratch folder, check everything, note the result
+    #[arg(long)]
+    pub drill: bool,
+    /// Kill services that do not stop in time
+    #[arg(long)]
+    pub force: bool,
+    /// Verify, and say what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Restores, and says where the replaced files are.
+pub fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    crate::backup::need_home(&loaded.config)?;
+    let journal = context.journal(&loaded);
+    if !args.dry_run {
+        finish_earlier(context, &loaded, journal.as_ref())?;
+    }
+    let prepared =
+        restore::prepare(&loaded, &context.run, journal.as_ref(), args.archive.as_deref(), &args.only);
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return log_failure(context, &loaded, error),
+    };
+    for note in &prepared.notes {
+        context.note(&format!("note: {}", text::one_line(note, 500)));
+    }
+    if args.list {
+        return list(context, &prepared);
+    }
+    context.detail(&format!("verified: {}", describe(&prepared.contents)));
+    let question = question(&loaded, &prepared, &args);
+    if args.dry_run {
+        return dry_run(context, &prepared, &question);
+    }
+    let restored = if args.drill {
+        prepared.drill()
+    } else if let Some(folder) = &args.to {
+        prepared.carry_out_to(folder)
+    } else if context.confirm(&question, args.yes)? {
+        prepared.carry_out(args.force)
+    } else {
+        context.note("nothing was changed");
+        return Ok(State::Unknown);
+    };
+    match restored {
+        Ok(restored) => tell(context, &loaded, &restored, &args),
+        Err(error) => log_failure(context, &loaded, error),
+    }
+}
+
+/// Finishes or undoes a restore that was cut short, and says so.
+pub(super) fn finish_earlier(
+    context: &Context,
+    loaded: &Loaded,
+    journal: Option<&crate::base::Journal>,
+) -> Result<()> {
+    if let Some(said) = restore::recover(loaded, &context.run, journal)? {
+        context.note(&said);
+        events::append(&loaded.home, "backup", &context.run, "WARNING", "Restore recovered", &said)?;
+    }
+    Ok(())
+}
+
+fn question(loaded: &Loaded, prepared: &Prepared<'_>, args: &Args) -> String {
+    let made = match &prepared.contents.manifest {
+        Some(manifest) => format!(" of {}", units::local(manifest.time)),
+        None => String::new(),
+    };
+    let mut question = format!(
+        "Restore {} ({}) from {}{made}?",
+        text::count(prepared.count(), "file"),
+        Size(prepared.bytes()),
+        loaded.home.show(&prepared.archive)
+    );
+    if args.to.is_none() {
+        question.push_str(&format!(" {} replaced, the old ones are set aside.", are(prepared.replaced)));
+        if !prepared.running.is_empty() {
+            question.push_str(&format!(" Stopped meanwhile: {}.", prepared.running.join(", ")));
+        }
+    }
+    text::one_line(&question, 1000)
+}
+
+fn are(number: usize) -> String {
+    format!("{} {}", text::count(number, "file"), if number == 1 { "is" } else { "are" })
+}
+
+fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result<State> {
+    #[derive(Serialize)]
+    struct Would<'a> {
+        dry_run: bool,
+        archive: &'a PathBuf,
+        files: usize,
+        bytes: u64,
+        replaced: usize,
+        stopped: &'a [String],
+        notes: &'a [String],
+    }
+    if context.common.json {
+        context.print_json(&Would {
+            dry_run: true,
+            archive: &prepared.archive,
+            files: prepared.count(),
+            bytes: prepared.bytes(),
+            replaced: prepared.replaced,
+            stopped: &prepared.running,
+            notes: &prepared.notes,
+        })?;
+    } else {
+        context.print(&format!("{question} Nothing was done (dry run); the archive is whole."))?;
+    }
+    Ok(State::Ok)
+}
+
+fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
+    #[derive(Serialize)]
+    struct Listing<'a> {
+        archive: &'a PathBuf,
+        origin: crate::backup::verify::Origin,
+        files: Vec<Line<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Line<'a> {
+        path: Name,
+        kind: &'static str,
+        size: u64,
+        mode: String,
+        mtime: String,
+        sha256: &'a str,
+        database: bool,
+    }
+    let kind = |entry: &Entry| match entry.shape {
+        Shape::File if entry.database => "database",
+        Shape::File => "file",
+        Shape::Folder => "folder",
+        Shape::Link(_) => "link",
+    };
+    if context.common.json {
+        let files = prepared.wanted.iter().map(|entry| Line {
+            path: Name(entry.path.clone()),
+            kind: kind(entry),
+            size: entry.size,
+            mode: format!("{:04o}", entry.mode),
+            mtime: units::rfc3339(entry.mtime),
+            sha256: &entry.sha256,
+            database: entry.database,
+        });
+        let files = files.collect();
+        context.print_json(&Listing {
+            archive: &prepared.archive,
+            origin: prepared.contents.origin,
+            files,
+        })?;
+        return Ok(State::Ok);
+    }
+    let mut lines = vec![format!("{:>10}  {:19}  {:8}  path", "size", "written", "kind")];
+    for entry in &prepared.wanted {
+        lines.push(format!(
+            "{:>10}  {}  {:8}  {}",
+            Size(entry.size),
+            units::local(entry.mtime),
+            kind(entry),
+            text::sanitize(&entry.path.display().to_string())
+        ));
+    }
+    context.print(&lines.join("\n"))?;
+    Ok(State::Ok)
+}
+
+fn tell(context: &Context, loaded: &Loaded, restored: &Restored, args: &Args) -> Result<State> {
+    let archive = loaded.home.show(&restored.archive);
+    let what = format!("{} ({})", text::count(restored.files, "file"), Size(restored.bytes));
+    let line = if args.drill {
+        format!("{what} of {archive} restored on trial, every hash and database checked: it can be restored")
+    } else if let Some(folder) = &args.to {
+        format!("{what} of {archive} restored into {}", folder.display())
+    } else {
+        let mut line = format!("{what} of {archive} restored");
+        if let Some(aside) = &restored.aside {
+            line.push_str(&format!("; what was replaced is in {}", loaded.home.show(aside)));
+        }
+        if !restored.restarted.is_empty() {
+            line.push_str(&format!("; runs again: {}", restored.restarted.join(", ")));
+        }
+        line
+    };
+    let title = if args.drill { "Restore drill" } else { "Restored" };
+    events::append(&loaded.home, "backup", &context.run, restored.state.word(), title, &line)?;
+    if context.common.json {
+        context.print_json(restored)?;
+    } else {
+        context.print(&text::one_line(&line, 2000))?;
+    }
+    Ok(restored.state)
+}
+
+/// Leaves a line in the log before the error goes its way.
+fn log_failure(context: &Context, loaded: &Loaded, error: anyhow::Error) -> Result<State> {
+    // Best effort: the error itself matters more.
+    let _ = events::append(
+        &loaded.home,
+        "backup",
+        &context.run,
+        "CRITICAL",
+        "Restore failed",
+        &format!("{error:#}"),
+    );
+    Err(error)
+}
