@@ -314,12 +314,15 @@ impl Prepared<'_> {
     fn undo(&self, mut swap: Swap, services: &Services<'_>, cause: anyhow::Error) -> anyhow::Error {
         match undo(&self.loaded.home, &mut swap, services) {
             Ok(()) => {
-                let hint = match Fault::of(&cause).1 {
-                    Some(hint) => hint.to_owned(),
-                    None if swap.services.is_empty() => "nothing of the agent was changed".to_owned(),
-                    None => format!("{} runs again on the old files", swap.services.join(", ")),
-                };
-                Fault::critical(format!("{cause:#}; everything was put back as it was")).hint(hint).into()
+                let mut message = format!("{cause:#}; everything was put back as it was");
+                if !swap.services.is_empty() {
+                    message.push_str(&format!(", {} runs again", swap.services.join(", ")));
+                }
+                let fault = Fault::critical(message);
+                match Fault::of(&cause).1 {
+                    Some(hint) => fault.hint(hint).into(),
+                    None => fault.into(),
+                }
             }
             Err(error) => Fault::critical(format!("{cause:#}; and it could not all be put back: {error:#}"))
                 .hint(format!(

@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod backup;
 mod house;
+mod restore;
 mod sandbox;
 mod service;
