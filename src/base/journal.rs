@@ -23,26 +23,30 @@ pub struct Journal {
 const TABLES: &str = "
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
-CREATE INDEX runs_at ON runs(at);
+CREATE INDEX runs_at ON runs(at, state);
 CREATE TABLE samples(
   run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, check_name TEXT NOT NULL,
   state INTEGER NOT NULL, value REAL, PRIMARY KEY(run, check_name)) WITHOUT ROWID;
 CREATE TABLE scans(
   path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, at INTEGER NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE incidents(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, severity INTEGER NOT NULL,
-  opened_at INTEGER NOT NULL, seen_at INTEGER NOT NULL, closed_at INTEGER,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, check_name TEXT NOT NULL, type TEXT NOT NULL,
+  severity INTEGER NOT NULL, opened_at INTEGER NOT NULL, seen_at INTEGER NOT NULL, closed_at INTEGER,
   summary TEXT NOT NULL, record TEXT NOT NULL);
-CREATE UNIQUE INDEX incidents_open ON incidents(type) WHERE closed_at IS NULL;
+CREATE UNIQUE INDEX incidents_open ON incidents(check_name) WHERE closed_at IS NULL;
+CREATE INDEX incidents_check ON incidents(check_name, id);
 CREATE TABLE messages(
   id INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE, run TEXT NOT NULL,
   incident INTEGER REFERENCES incidents(id), type TEXT NOT NULL, kind TEXT NOT NULL,
   severity INTEGER NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX messages_at ON messages(at);
+CREATE INDEX messages_open ON messages(id) WHERE settled = 0;
 CREATE TABLE deliveries(
   message INTEGER NOT NULL REFERENCES messages(id) ON DELETE CASCADE, channel TEXT NOT NULL,
   attempts INTEGER NOT NULL, at INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT,
   PRIMARY KEY(message, channel)) WITHOUT ROWID;
+CREATE TABLE silences(
+  id INTEGER PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE backups(
   name TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL,
   content INTEGER NOT NULL, files INTEGER NOT NULL, state INTEGER NOT NULL,
@@ -72,17 +76,22 @@ impl Journal {
         let path = home.journal();
         match Journal::open_at(&path) {
             Ok(connection) => Ok(Journal { connection, set_aside: None }),
-            Err(error) if is_damage(&error) => {
-                let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
-                durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
-                for sidecar in super::database::sidecars(&path) {
-                    let _ = fs::remove_file(sidecar);
-                }
-                let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
-                Ok(Journal { connection, set_aside: Some(aside) })
-            }
+            Err(error) if is_damage(&error) => Journal::begin_anew(home),
             Err(error) => Err(error).with_context(|| opening(&path)),
         }
+    }
+
+    /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
+    /// not meet, but a query did ([`is_damaged`]).
+    pub fn begin_anew(home: &Home) -> Result<Journal> {
+        let path = home.journal();
+        let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
+        durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
+        for sidecar in super::database::sidecars(&path) {
+            let _ = fs::remove_file(sidecar);
+        }
+        let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
+        Ok(Journal { connection, set_aside: Some(aside) })
     }
 
     /// A journal that lives only as long as this run: for a home that cannot be written.
@@ -129,6 +138,13 @@ impl Journal {
         self.connection
             .execute("DELETE FROM runs WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
             .and_then(|_| self.connection.execute("DELETE FROM messages WHERE at < ?1", [before(KEPT_DAYS)]))
+            .and_then(|_| {
+                self.connection.execute(
+                    "DELETE FROM incidents WHERE closed_at < ?1
+                     AND id NOT IN (SELECT incident FROM messages WHERE incident IS NOT NULL)",
+                    [before(KEPT_DAYS)],
+                )
+            })
             .and_then(|_| self.connection.execute("DELETE FROM restarts WHERE at < ?1", [before(KEPT_DAYS)]))
             .context("cannot thin the journal")?;
         Ok(())
@@ -165,6 +181,11 @@ impl Journal {
 
 fn opening(path: &Path) -> String {
     format!("cannot open the journal {}", path.display())
+}
+
+/// Whether a query failed because the database is damaged.
+pub fn is_damaged(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(is_damage)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

@@ -4,15 +4,21 @@
 //! programs and `ops` call the same `run`.
 
 mod agent;
+pub mod alert;
 pub mod backup;
 mod config;
 mod context;
+pub mod cron;
+pub mod dashboard;
 mod door;
 pub mod health;
 mod init;
+pub mod logs;
 pub mod ops;
 pub mod restore;
+pub mod rotate_logs;
 mod service;
+mod up;
 
 pub use context::{Common, Context};
 pub use door::door;

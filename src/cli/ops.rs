@@ -1,7 +1,10 @@
 //! `ops`: the one front door.
 
 use super::context::{Common, Context};
-use super::{agent, backup, config, door, health, init, restore, service};
+use super::{
+    agent, alert, backup, config, cron, dashboard, door, health, init, logs, restore, rotate_logs, service,
+    up,
+};
 use crate::base::State;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -22,6 +25,8 @@ struct Ops {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    /// Make it so: config if there is none, start, first backup, health, page
+    Up(up::Args),
     /// Write a commented ops.toml
     Init(init::Args),
     /// Start the agent, or one service of it
@@ -30,8 +35,22 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
+    /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
+    Status,
     /// Check the agent's health (for Nagios: health-check)
     Health(health::Args),
+    /// Show how everything is: on the terminal, as a page, for machines
+    Dashboard(dashboard::Args),
+    /// Show the last lines of a log, or follow it
+    Logs(logs::Args),
+    /// Compress old logs, delete older ones, cut those that grew too large
+    RotateLogs(rotate_logs::Args),
+    /// Have cron run the checks, backups and the rest
+    CronInstall(cron::Args),
+    /// Take our lines out of the crontab
+    CronUninstall(cron::RemoveArgs),
+    /// Tell people what changed, restart what died; list, acknowledge, silence, explain
+    Alert(alert::Args),
     /// Make a verified backup; list, verify, prune and pin those there are
     Backup(backup::Args),
     /// Bring a backup back, or leave everything as it was
@@ -66,12 +85,19 @@ pub fn main() -> ExitCode {
 
 fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
     match verb {
-        None => health::run(context, health::Args { only: Vec::new() }),
+        None | Some(Verb::Status) => dashboard::status(context),
+        Some(Verb::Up(args)) => up::run(context, args),
         Some(Verb::Init(args)) => init::run(context, args),
         Some(Verb::Start(args)) => service::start(context, args),
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
+        Some(Verb::Dashboard(args)) => dashboard::run(context, args),
+        Some(Verb::Logs(args)) => logs::run(context, args),
+        Some(Verb::RotateLogs(args)) => rotate_logs::run(context, args),
+        Some(Verb::CronInstall(args)) => cron::run(context, args),
+        Some(Verb::CronUninstall(args)) => cron::remove(context, args),
+        Some(Verb::Alert(args)) => alert::run(context, args),
         Some(Verb::Backup(args)) => backup::run(context, args),
         Some(Verb::Restore(args)) => restore::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),

@@ -78,7 +78,9 @@ pub(super) fn stop(context: &Context, args: StopArgs) -> Result<State> {
 /// `ops restart`: waits for a sign of life newer than the start.
 pub(super) fn restart(context: &Context, args: RestartArgs) -> Result<State> {
     if args.backup && !args.stop.dry_run {
-        anyhow::bail!("under construction");
+        let loaded = context.load()?;
+        let made = super::backup::make_and_log(context, &loaded, context.journal(&loaded).as_ref())?;
+        context.note(&made.line(&loaded.home));
     }
     each(context, args.stop.service.as_deref(), args.stop.dry_run, |services, name| {
         let process = services.restart(name, args.stop.force)?;

@@ -1,1 +1,51 @@
-//! x
+//! One [`Snapshot`] of everything, and the views of it: terminal, page, Prometheus text; as a
+//! document for machines it is itself.
+//!
+//! Whatever cannot be had (no journal, no backup, no logs, nothing runs) is missing in the
+//! snapshot, and every view of it is whole all the same.
+
+mod gather;
+mod history;
+mod objectives;
+mod page;
+mod prometheus;
+mod snapshot;
+mod terminal;
+
+pub use history::{Bucket, History, Strip};
+pub use objectives::Objective;
+pub use snapshot::*;
+
+use crate::base::{Journal, Run, durable, render};
+use crate::config::Loaded;
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// Looks at everything once. Nothing is recorded.
+pub fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Snapshot {
+    gather::gather(loaded, run, journal)
+}
+
+/// The view for a terminal: at most `width` columns, and whole without colours.
+pub fn terminal(snapshot: &Snapshot, width: usize, colored: bool) -> String {
+    terminal::render(snapshot, width, colored)
+}
+
+/// The page: one file of HTML that needs nothing else.
+pub fn page(snapshot: &Snapshot) -> String {
+    page::render(snapshot)
+}
+
+/// The text format of Prometheus.
+pub fn prometheus(snapshot: &Snapshot) -> String {
+    prometheus::render(snapshot)
+}
+
+/// Writes `logs/dashboard.html` and `logs/ops_status.json`, each replaced whole. Gives the page.
+pub fn write_page(loaded: &Loaded, snapshot: &Snapshot) -> Result<PathBuf> {
+    let home = &loaded.home;
+    durable::make_folder(&home.logs(), 0o755)?;
+    durable::replace(&home.status_json(), (render::document(snapshot)? + "\n").as_bytes(), 0o644)?;
+    durable::replace(&home.dashboard_page(), page(snapshot).as_bytes(), 0o644)?;
+    Ok(home.dashboard_page())
+}

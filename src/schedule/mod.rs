@@ -1,1 +1,42 @@
-//! x
+//! When cron runs what: one marked block in the user's crontab, and nothing else of it.
+
+mod block;
+mod crontab;
+mod when;
+
+pub use block::{Jobs, Torn, install, uninstall};
+pub use crontab::{Change, change, read};
+
+use crate::base::Fault;
+use crate::config::Loaded;
+use anyhow::Result;
+use std::path::Path;
+
+/// The block of an agent: its jobs at the times of `[schedule]`, run by the programs in `bin`
+/// with the config file that was read.
+///
+/// # Errors
+/// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
+/// cannot be written into a crontab.
+pub fn block(loaded: &Loaded, config: &Path, bin: &Path) -> Result<String> {
+    let schedule = &loaded.config.schedule;
+    let keys = [
+        ("alert", &schedule.alert),
+        ("rotate_logs", &schedule.rotate_logs),
+        ("backup", &schedule.backup),
+        ("dashboard", &schedule.dashboard),
+    ];
+    for (key, when) in keys {
+        if let Err(why) = when::check(when) {
+            return Err(Fault::unknown(format!("{}: schedule.{key} = \"{when}\": {why}", config.display()))
+                .hint(
+                    "five fields: minute, hour, day of the month, month, day of the week; empty: not at all",
+                )
+                .into());
+        }
+    }
+    let home = loaded.home.root();
+    let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
+    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, bin, logs: &logs, log: &log, schedule };
+    jobs.render().map_err(|why| Fault::unknown(why).into())
+}

@@ -1,9 +1,16 @@
 //! Black-box tests: every one drives the built programs in a temporary home.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod alert;
 mod backup;
+mod cron;
+mod dashboard;
+mod doors;
+mod health;
 mod house;
+mod logs;
 mod restore;
+mod rotate;
 mod sandbox;
 mod service;

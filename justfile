@@ -1,0 +1,31 @@
+# The common chores. `just` alone lists them.
+
+default:
+    @just --list
+
+# The quick checks, before a commit
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo test
+
+# Everything, as it is done before a change lands
+ci:
+    .ci/run
+
+# Type-check for macOS
+macos:
+    .ci/check-macos
+
+# The tests against real peers (installs them first with `just peers`)
+real *ARGS:
+    cargo test --test real -- --test-threads 1 {{ARGS}}
+
+# Install the real peers on Debian or Ubuntu
+peers:
+    sudo apt-get install -y --no-install-recommends $(grep -v '^#' tests/real/packages)
+
+# Compare with the monitoring plugins, table on stdout
+bench:
+    cargo build --release
+    benches/compare.py

@@ -1,0 +1,115 @@
+//! A mail by SMTP.
+
+use super::Outcome;
+use crate::alert::message::Message;
+use crate::base::secret::redact;
+use crate::base::text::one_line;
+use crate::config::{Email, Tls};
+use anyhow::{Context, Result};
+use lettre::message::Mailbox;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{self, TlsParameters};
+use lettre::{SmtpTransport, Transport};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The most one answer of the server may take; the whole is bounded by the caller.
+const READ: Duration = Duration::from_secs(5);
+
+/// Sends a message. 5xx is for good, everything else may pass.
+pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outcome {
+    let password = match email.password.as_ref().map(|password| password.reveal()).transpose() {
+        Ok(password) => password,
+        Err(error) => return Outcome::Failed(one_line(&format!("{error:#}"), 300)),
+    };
+    let hide = |why: String| one_line(&redact(&why, password.as_deref().unwrap_or_default()), 300);
+    let prepared =
+        mail(email, message).and_then(|mail| Ok((mail, transport(email, password.as_deref(), deadline)?)));
+    let (mail, transport) = match prepared {
+        Ok(prepared) => prepared,
+        // Wrong settings: the next message may find them mended.
+        Err(error) => return Outcome::Failed(hide(format!("{error:#}"))),
+    };
+    match transport.send(&mail) {
+        Ok(_) => Outcome::Delivered,
+        Err(error) => {
+            let permanent = error.is_permanent();
+            let why = hide(explain(&error));
+            if permanent { Outcome::Refused(why) } else { Outcome::Failed(why) }
+        }
+    }
+}
+
+/// The library's own words, which name the cause; but it calls a wait that was too long
+/// "temporarily unavailable".
+fn explain(error: &lettre::transport::smtp::Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        {
+            return "the server did not answer in time".to_owned();
+        }
+        cause = error.source();
+    }
+    error.to_string()
+}
+
+fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
+    let mailbox = |text: &str| -> Result<Mailbox> {
+        text.parse().with_context(|| format!("'{text}' is not a mail address"))
+    };
+    let id = |uid: &str| format!("<{uid}@{}.agent-ops>", domain(&message.agent));
+    let subject = format!("[{}] {} {} - {}", message.agent, message.level(), message.title(), message.line());
+    let mut builder = lettre::Message::builder()
+        .from(mailbox(&email.from)?)
+        .subject(one_line(&subject, 180))
+        .date(SystemTime::from(message.at))
+        .message_id(Some(id(&message.uid)))
+        .header(ContentType::TEXT_PLAIN)
+        // So that nobody's absence note answers.
+        .raw_header(HeaderValue::new(
+            HeaderName::new_from_ascii_str("Auto-Submitted"),
+            "auto-generated".to_owned(),
+        ));
+    for to in &email.to {
+        builder = builder.to(mailbox(to)?);
+    }
+    if let Some(thread) = message.thread.as_deref().filter(|thread| *thread != message.uid) {
+        builder = builder.in_reply_to(id(thread)).references(id(thread));
+    }
+    builder.body(message.body()).context("cannot write the mail")
+}
+
+fn transport(email: &Email, password: Option<&str>, deadline: Instant) -> Result<SmtpTransport> {
+    let parameters = || -> Result<TlsParameters> {
+        let mut builder = TlsParameters::builder(email.host.clone());
+        if let Some(path) = &email.ca_file {
+            let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let certificate = client::Certificate::from_pem(&pem)
+                .with_context(|| format!("{} holds no certificate", path.display()))?;
+            builder = builder.add_root_certificate(certificate);
+        }
+        builder.build().context("cannot set up TLS")
+    };
+    let (tls, port) = match email.tls {
+        Tls::Starttls => (client::Tls::Required(parameters()?), 587),
+        Tls::Tls => (client::Tls::Wrapper(parameters()?), 465),
+        Tls::None => (client::Tls::None, 25),
+    };
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+    let mut builder = SmtpTransport::builder_dangerous(email.host.as_str())
+        .port(email.port.unwrap_or(port))
+        .tls(tls)
+        .timeout(Some(left.min(READ)));
+    if let Some(user) = &email.user {
+        builder =
+            builder.credentials(Credentials::new(user.clone(), password.unwrap_or_default().to_owned()));
+    }
+    Ok(builder.build())
+}
+
+/// An agent's name as part of a Message-ID.
+fn domain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect()
+}

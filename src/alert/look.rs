@@ -1,0 +1,255 @@
+//! From a report to what the alerts look at: which findings follow from another, which service
+//! has no check of its own process, which service is to be restarted. Pure.
+
+use super::incident::{Excuse, Incident, Look};
+use super::message::RESTART_LOOP;
+use super::recovery::{self, Attempt};
+use crate::base::State;
+use crate::config::Config;
+use crate::health::{Finding, Report};
+use crate::service::{Liveness, Status};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+/// What is known of one service in this run.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// How it is.
+    pub status: Status,
+    /// When recovery tried to start it, in the last hours.
+    pub attempts: Vec<DateTime<Utc>>,
+    /// A start or a stop of ours is at it now.
+    pub busy: bool,
+}
+
+/// A service that is to be restarted in this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Restart {
+    /// The service.
+    pub service: String,
+    /// The check whose incident it belongs to.
+    pub check: String,
+    /// Why it is down.
+    pub cause: String,
+}
+
+/// Every check to look at, and every service to restart.
+pub(super) fn looks(
+    report: &Report,
+    config: &Config,
+    services: &BTreeMap<String, Known>,
+    incidents: &BTreeMap<String, Incident>,
+    now: DateTime<Utc>,
+) -> (Vec<Look>, Vec<Restart>) {
+    let mut looks: Vec<Look> = Vec::new();
+    let mut restarts = Vec::new();
+    let mut down: BTreeMap<&str, String> = BTreeMap::new();
+
+    // The processes first: what else is found of a service may follow from them.
+    for (name, known) in services {
+        let finding = report
+            .findings
+            .iter()
+            .find(|finding| finding.kind == "process" && finding.service.as_ref() == Some(name));
+        let mut look = finding.map_or_else(|| unchecked(name, &known.status), look);
+        if stopped(&known.status) {
+            look.excuse = Some(Excuse::Stopped);
+        } else if look.state != State::Ok && known.busy {
+            look.excuse = Some(Excuse::Follows("a start or stop that is under way".to_owned()));
+            down.insert(name, look.check.clone());
+        } else if look.state == State::Critical {
+            down.insert(name, look.check.clone());
+            if let Some(cause) = dead(&known.status)
+                && recovers(config, name)
+            {
+                let open = incidents.get(&look.check).filter(|incident| incident.closed.is_none());
+                let gave_up = open.is_some_and(|incident| incident.gave_up);
+                let most = config.alerts.max_restarts_per_hour;
+                match recovery::decide(&known.attempts, gave_up, most, now) {
+                    Attempt::Now => {
+                        restarts.push(Restart { service: name.clone(), check: look.check.clone(), cause })
+                    }
+                    Attempt::Later => {}
+                    Attempt::Never => {
+                        look.gave_up = true;
+                        look.alert = RESTART_LOOP.to_owned();
+                        look.summary = format!(
+                            "{}; it died more than {most} times within an hour and is not restarted again",
+                            look.summary
+                        );
+                        look.remedy = Some(format!("mend the cause, then: ops start {name}"));
+                    }
+                }
+            }
+        }
+        looks.push(look);
+    }
+
+    for finding in &report.findings {
+        if looks.iter().any(|look| look.check == finding.check) {
+            continue;
+        }
+        let mut look = look(finding);
+        if let Some(service) = &finding.service {
+            let is_stopped = services.get(service).is_some_and(|known| stopped(&known.status));
+            look.excuse = if is_stopped {
+                Some(Excuse::Stopped)
+            } else {
+                down.get(service.as_str()).cloned().map(Excuse::Follows)
+            };
+        }
+        looks.push(look);
+    }
+    (looks, restarts)
+}
+
+fn look(finding: &Finding) -> Look {
+    Look {
+        check: finding.check.clone(),
+        alert: finding.alert.clone(),
+        state: finding.state,
+        summary: finding.summary.clone(),
+        remedy: finding.remedy.clone(),
+        excuse: None,
+        gave_up: false,
+    }
+}
+
+/// A service whose process no check looks at is looked at all the same. No check can have this
+/// name: a colon is not allowed in one.
+fn unchecked(name: &str, status: &Status) -> Look {
+    let (state, summary) = match dead(status) {
+        Some(cause) => (State::Critical, format!("{name} does not run: {cause}")),
+        None => (State::Ok, format!("{name} runs")),
+    };
+    Look {
+        check: format!("service:{name}"),
+        alert: "daemon_critical".to_owned(),
+        state,
+        summary,
+        remedy: Some(format!("ops start {name}")),
+        excuse: None,
+        gave_up: false,
+    }
+}
+
+fn stopped(status: &Status) -> bool {
+    status.stopped_by_operator.is_some() && !matches!(status.liveness, Liveness::Running(_))
+}
+
+fn dead(status: &Status) -> Option<String> {
+    match &status.liveness {
+        Liveness::Running(_) => None,
+        Liveness::Dead(cause) => Some(cause.clone()),
+        Liveness::Stranger { pid, command } => {
+            Some(format!("its pid file names {pid}, which is another program: {command}"))
+        }
+    }
+}
+
+fn recovers(config: &Config, service: &str) -> bool {
+    config.alerts.recover && config.service.get(service).is_some_and(|service| service.recover)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Run;
+
+    fn finding(check: &str, kind: &str, state: State) -> Finding {
+        Finding {
+            check: check.to_owned(),
+            kind: kind.to_owned(),
+            service: (kind != "disk").then(|| "daemon".to_owned()),
+            state,
+            summary: "as it is".to_owned(),
+            metrics: Vec::new(),
+            remedy: None,
+            critical: false,
+            alert: "daemon_critical".to_owned(),
+        }
+    }
+
+    fn config() -> Config {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ops.toml");
+        std::fs::write(&file, "").unwrap();
+        crate::config::load(&file, None).unwrap().config
+    }
+
+    fn known(stopped: bool, attempts: usize) -> BTreeMap<String, Known> {
+        let status = Status {
+            service: "daemon".to_owned(),
+            liveness: Liveness::Dead("process 12 is gone".to_owned()),
+            pid_file_names: None,
+            stopped_by_operator: stopped.then(Utc::now),
+        };
+        let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
+        [("daemon".to_owned(), Known { status, attempts, busy: false })].into()
+    }
+
+    fn down() -> Report {
+        let findings = vec![
+            finding("disk", "disk", State::Critical),
+            finding("heartbeat", "heartbeat", State::Critical),
+            finding("process", "process", State::Critical),
+        ];
+        Report::new("agent", &Run::begin("test"), findings)
+    }
+
+    fn excuses(looks: &[Look]) -> Vec<(&str, Option<Excuse>)> {
+        let mut excuses: Vec<_> =
+            looks.iter().map(|look| (look.check.as_str(), look.excuse.clone())).collect();
+        excuses.sort_by_key(|(check, _)| *check);
+        excuses
+    }
+
+    #[test]
+    fn what_follows_from_a_dead_process_is_no_news() {
+        let (looks, restarts) = looks(&down(), &config(), &known(false, 0), &BTreeMap::new(), Utc::now());
+        let follows = Some(Excuse::Follows("process".to_owned()));
+        assert_eq!(excuses(&looks), [("disk", None), ("heartbeat", follows), ("process", None)]);
+        assert_eq!(restarts.len(), 1);
+        assert_eq!(restarts[0].cause, "process 12 is gone");
+    }
+
+    #[test]
+    fn an_operator_s_stop_is_no_news_and_not_undone() {
+        let (looks, restarts) = looks(&down(), &config(), &known(true, 0), &BTreeMap::new(), Utc::now());
+        let stopped = || Some(Excuse::Stopped);
+        assert_eq!(excuses(&looks), [("disk", None), ("heartbeat", stopped()), ("process", stopped())]);
+        assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn a_restart_under_way_is_no_crash() {
+        let mut known = known(false, 0);
+        known.values_mut().for_each(|known| known.busy = true);
+        let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
+        assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
+        assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn too_many_crashes_are_a_loop() {
+        let (looks, restarts) = looks(&down(), &config(), &known(false, 3), &BTreeMap::new(), Utc::now());
+        let process = looks.iter().find(|look| look.check == "process").unwrap();
+        assert!(process.gave_up && process.alert == RESTART_LOOP && restarts.is_empty());
+    }
+
+    #[test]
+    fn a_service_without_a_check_is_looked_at() {
+        let report = Report::new("agent", &Run::begin("test"), Vec::new());
+        let (looks, restarts) = looks(&report, &config(), &known(false, 0), &BTreeMap::new(), Utc::now());
+        assert_eq!(looks[0].check, "service:daemon");
+        assert_eq!(restarts[0].check, "service:daemon");
+    }
+
+    #[test]
+    fn recovery_can_be_switched_off() {
+        let mut config = config();
+        config.alerts.recover = false;
+        let (_, restarts) = looks(&down(), &config, &known(false, 0), &BTreeMap::new(), Utc::now());
+        assert!(restarts.is_empty());
+    }
+}

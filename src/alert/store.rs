@@ -1,0 +1,354 @@
+//! Incidents, messages and silences in the journal.
+
+use super::channel::Outcome;
+use super::incident::{Incident, Kind};
+use super::message::Message;
+use crate::base::units::Span;
+use crate::base::{Journal, Run, State};
+use anyhow::{Context, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
+
+/// How long a message that nobody took is tried again, when its incident is over.
+const TRIED_FOR: TimeDelta = TimeDelta::hours(24);
+
+/// One incident as it changed in this run, and what is to be said of it.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// The incident.
+    pub incident: Incident,
+    /// What is to be said.
+    pub message: Option<Message>,
+}
+
+/// A message that is not settled, and where it got so far.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// Its row; none if it could not be stored.
+    pub id: Option<i64>,
+    /// The message.
+    pub message: Message,
+    /// Channels that took it, or will never.
+    pub done: BTreeMap<String, bool>,
+    /// Whether this run made it.
+    pub fresh: bool,
+}
+
+/// The last incident of each check: open, or closed within a day.
+pub(super) fn incidents(connection: &Connection, now: DateTime<Utc>) -> Result<BTreeMap<String, Incident>> {
+    let mut statement = connection.prepare(
+        "SELECT id, record, check_name, type, severity, opened_at, seen_at, closed_at, summary
+         FROM incidents WHERE id IN (
+           SELECT max(id) FROM incidents WHERE closed_at IS NULL OR closed_at > ?1 GROUP BY check_name)",
+    )?;
+    let since = (now - TimeDelta::days(1)).timestamp_millis();
+    let rows = statement.query_map([since], incident)?;
+    rows.map(|row| row.map(|incident| (incident.check.clone(), incident)))
+        .collect::<rusqlite::Result<_>>()
+        .context("cannot read the incidents in the journal")
+}
+
+/// Incidents of a check or an alert type, newest first.
+pub fn find(journal: &Journal, name: &str, most: usize) -> Result<Vec<Incident>> {
+    let mut statement = journal.connection().prepare(
+        "SELECT id, record, check_name, type, severity, opened_at, seen_at, closed_at, summary
+         FROM incidents WHERE check_name = ?1 OR type = ?1
+         ORDER BY closed_at IS NULL DESC, id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![name, i64::try_from(most).unwrap_or(i64::MAX)], incident)?;
+    rows.collect::<rusqlite::Result<_>>().context("cannot read the incidents in the journal")
+}
+
+/// Stores what a run decided, in one transaction: incidents, and messages before anybody gets
+/// them. Gives the messages of this run, and those of before that are still to be delivered.
+pub(super) fn store(
+    journal: &Journal,
+    run: &Run,
+    changes: &mut [Change],
+    silenced: bool,
+) -> Result<Vec<Waiting>> {
+    journal.transaction(|connection| {
+        for change in changes {
+            let incident = store_incident(connection, &change.incident)?;
+            change.incident.id = Some(incident);
+            if let Some(message) = &change.message {
+                // It says all that the older ones of its incident would have said.
+                connection.execute(
+                    "UPDATE messages SET settled = 1 WHERE settled = 0 AND incident = ?1",
+                    [incident],
+                )?;
+                store_message(connection, run, Some(incident), message)?;
+            }
+        }
+        expire(connection, run.now)?;
+        if silenced { Ok(Vec::new()) } else { waiting(connection, run) }
+    })
+}
+
+/// Stores an incident by itself.
+pub(super) fn save(journal: &Journal, incident: &Incident) -> Result<()> {
+    journal.transaction(|connection| store_incident(connection, incident).map(|_| ()))
+}
+
+fn store_incident(connection: &Connection, incident: &Incident) -> Result<i64> {
+    let record = serde_json::to_string(incident)?;
+    let closed = incident.closed.map(|at| at.timestamp_millis());
+    if let Some(id) = incident.id {
+        connection
+            .execute(
+                "UPDATE incidents SET type = ?2, severity = ?3, seen_at = ?4, closed_at = ?5, summary = ?6,
+                 record = ?7 WHERE id = ?1",
+                params![
+                    id,
+                    incident.alert,
+                    incident.severity.code(),
+                    incident.seen.timestamp_millis(),
+                    closed,
+                    incident.summary,
+                    record
+                ],
+            )
+            .context("cannot store an incident")?;
+        return Ok(id);
+    }
+    connection
+        .execute(
+            "INSERT INTO incidents(check_name, type, severity, opened_at, seen_at, closed_at, summary, record)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                incident.check,
+                incident.alert,
+                incident.severity.code(),
+                incident.opened.timestamp_millis(),
+                incident.seen.timestamp_millis(),
+                closed,
+                incident.summary,
+                record
+            ],
+        )
+        .context("cannot store an incident")?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn store_message(connection: &Connection, run: &Run, incident: Option<i64>, message: &Message) -> Result<()> {
+    connection
+        .execute(
+            "INSERT INTO messages(uid, run, incident, type, kind, severity, at, content)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                message.uid,
+                run.id,
+                incident,
+                message.alert,
+                kind_word(message.kind),
+                message.severity.code(),
+                message.at.timestamp_millis(),
+                serde_json::to_string(message)?
+            ],
+        )
+        .context("cannot store a message")?;
+    Ok(())
+}
+
+/// Puts what was tried into a message that waits.
+pub(super) fn amend(journal: &Journal, message: &Message) -> Result<()> {
+    journal
+        .connection()
+        .execute(
+            "UPDATE messages SET content = ?2 WHERE uid = ?1",
+            params![message.uid, serde_json::to_string(message)?],
+        )
+        .context("cannot store a message")?;
+    Ok(())
+}
+
+/// Gives up on what waited in vain: its incident is over, and a day has passed. Of a message
+/// about an incident that is over only the recovery is still worth sending.
+fn expire(connection: &Connection, now: DateTime<Utc>) -> Result<()> {
+    connection.execute(
+        "UPDATE messages SET settled = 1 WHERE settled = 0 AND (at < ?1 OR kind <> 'recovered')
+         AND NOT EXISTS(SELECT 1 FROM incidents WHERE id = messages.incident AND closed_at IS NULL)",
+        [(now - TRIED_FOR).timestamp_millis()],
+    )?;
+    Ok(())
+}
+
+fn waiting(connection: &Connection, run: &Run) -> Result<Vec<Waiting>> {
+    let mut statement =
+        connection.prepare("SELECT id, run, content FROM messages WHERE settled = 0 ORDER BY id")?;
+    let rows: Vec<(i64, String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut waiting = Vec::new();
+    for (id, made_by, content) in rows {
+        let Ok(message) = serde_json::from_str::<Message>(&content) else {
+            // Of another version: it cannot be spelled any more.
+            connection.execute("UPDATE messages SET settled = 1 WHERE id = ?1", [id])?;
+            continue;
+        };
+        let mut statement = connection.prepare(
+            "SELECT channel, outcome FROM deliveries WHERE message = ?1 AND outcome IN ('delivered', 'refused')",
+        )?;
+        let done = statement
+            .query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)? == "delivered")))?
+            .collect::<rusqlite::Result<_>>()?;
+        waiting.push(Waiting { id: Some(id), message, done, fresh: made_by == run.id });
+    }
+    Ok(waiting)
+}
+
+/// Notes what became of a message on a channel.
+pub(super) fn record(
+    journal: &Journal,
+    run: &Run,
+    message: i64,
+    channel: &str,
+    outcome: &Outcome,
+) -> Result<()> {
+    journal
+        .connection()
+        .execute(
+            "INSERT INTO deliveries(message, channel, attempts, at, outcome, error)
+             VALUES(?1, ?2, 1, ?3, ?4, ?5)
+             ON CONFLICT(message, channel) DO UPDATE SET attempts = attempts + 1,
+             at = excluded.at, outcome = excluded.outcome, error = excluded.error",
+            params![message, channel, run.now.timestamp_millis(), outcome.word(), outcome.error()],
+        )
+        .context("cannot note a delivery in the journal")?;
+    Ok(())
+}
+
+/// Nothing more is to be done about a message.
+pub(super) fn settle(journal: &Journal, message: i64) -> Result<()> {
+    journal
+        .connection()
+        .execute("UPDATE messages SET settled = 1 WHERE id = ?1", [message])
+        .context("cannot settle a message in the journal")?;
+    Ok(())
+}
+
+/// When the messages of the last two hours were made.
+pub(super) fn sent(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<DateTime<Utc>>> {
+    let mut statement = connection.prepare("SELECT at FROM messages WHERE at > ?1")?;
+    let since = (now - TimeDelta::hours(2)).timestamp_millis();
+    let rows = statement.query_map([since], |row| row.get::<_, i64>(0))?;
+    let times: Vec<i64> = rows.collect::<rusqlite::Result<_>>().context("cannot read the messages")?;
+    Ok(times.into_iter().filter_map(DateTime::from_timestamp_millis).collect())
+}
+
+/// A message as it is listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The message.
+    pub message: Message,
+    /// Nothing more is tried.
+    pub settled: bool,
+    /// Channel, outcome, error.
+    pub deliveries: Vec<(String, String, Option<String>)>,
+}
+
+/// The last messages, newest first.
+pub fn messages(journal: &Journal, most: usize) -> Result<Vec<Listed>> {
+    let connection = journal.connection();
+    let mut statement =
+        connection.prepare("SELECT id, content, settled FROM messages ORDER BY id DESC LIMIT ?1")?;
+    let rows: Vec<(i64, String, bool)> = statement
+        .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut statement =
+        connection.prepare("SELECT channel, outcome, error FROM deliveries WHERE message = ?1")?;
+    let mut listed = Vec::new();
+    for (id, content, settled) in rows {
+        let Ok(message) = serde_json::from_str(&content) else { continue };
+        let deliveries = statement
+            .query_map([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        listed.push(Listed { message, settled, deliveries });
+    }
+    Ok(listed)
+}
+
+/// A time in which nobody is told anything.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    /// When it was said.
+    pub said: DateTime<Utc>,
+    /// When it ends.
+    pub until: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The last silence that was said, whether it holds or not.
+pub(super) fn silence(connection: &Connection) -> Result<Option<Silence>> {
+    let row = connection
+        .query_row("SELECT at, until, reason FROM silences ORDER BY id DESC LIMIT 1", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+        })
+        .optional()
+        .context("cannot read the silences in the journal")?;
+    Ok(row.and_then(|(said, until, reason)| {
+        Some(Silence {
+            said: DateTime::from_timestamp_millis(said)?,
+            until: DateTime::from_timestamp_millis(until)?,
+            reason,
+        })
+    }))
+}
+
+/// Says a silence; one of no length ends the last one.
+pub fn say_silence(journal: &Journal, run: &Run, length: Span, reason: &str) -> Result<DateTime<Utc>> {
+    let until = run.now.checked_add_signed(length.delta()).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    journal
+        .connection()
+        .execute(
+            "INSERT INTO silences(run, at, until, reason) VALUES(?1, ?2, ?3, ?4)",
+            params![run.id, run.now.timestamp_millis(), until.timestamp_millis(), reason],
+        )
+        .context("cannot note the silence in the journal")?;
+    Ok(until)
+}
+
+/// How many runs of `alert` came to their end: grows by one with each.
+pub(super) fn finished(journal: &Journal) -> Result<i64> {
+    journal
+        .connection()
+        .query_row("SELECT coalesce(max(id), 0) FROM actions WHERE what = ?1", [FINISHED], |row| row.get(0))
+        .context("cannot read the journal")
+}
+
+/// What [`finished`] counts.
+pub(super) const FINISHED: &str = "looked, and told whom it had to";
+
+fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
+    let id = row.get(0)?;
+    let record: String = row.get(1)?;
+    let closed = row.get::<_, Option<i64>>(7)?.map(time);
+    if let Ok(incident) = serde_json::from_str::<Incident>(&record) {
+        return Ok(Incident { id: Some(id), closed, ..incident });
+    }
+    // A record that cannot be read: what stands in the columns must do, and that somebody was told.
+    let severity = State::from_code(row.get(4)?);
+    let seen = time(row.get(6)?);
+    let mut incident = Incident::bare(row.get(2)?, row.get(3)?, severity, time(row.get(5)?), row.get(8)?);
+    incident.tell(Kind::New, "", seen);
+    Ok(Incident { id: Some(id), seen, closed, thread: None, ..incident })
+}
+
+fn time(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::New => "new",
+        Kind::Worse => "worse",
+        Kind::Reminder => "reminder",
+        Kind::Recovered => "recovered",
+        Kind::Flapping => "flapping",
+        Kind::Test => "test",
+    }
+}

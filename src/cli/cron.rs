@@ -1,0 +1,145 @@
+//! `ops cron-install` and `ops cron-uninstall`: our block in the user's crontab.
+
+use super::Context;
+use crate::base::durable::{self, Lock, PATIENCE};
+use crate::base::{Fault, State, events};
+use crate::config::{self, Loaded};
+use crate::schedule::{self, Torn};
+use anyhow::{Context as _, Result};
+use clap::Args as Arguments;
+use serde::Serialize;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Have cron run the checks, backups and the rest
+#[derive(Arguments, Clone, Debug)]
+pub struct Args {
+    /// Only print the lines
+    #[arg(long)]
+    pub print: bool,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Take our lines out of the crontab
+#[derive(Arguments, Clone, Debug)]
+pub struct RemoveArgs {
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    changed: bool,
+    dry_run: bool,
+    /// Our lines, as they are in the crontab afterwards.
+    block: &'a str,
+    /// Where the crontab as it was is kept.
+    before: Option<PathBuf>,
+}
+
+/// Puts our block into the crontab, or brings it up to date.
+pub fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    let common = &context.common;
+    let file = config::find(common.config.as_deref(), common.home.as_deref())?;
+    let file =
+        std::path::absolute(&file).with_context(|| format!("cannot tell where {} is", file.display()))?;
+    let block = schedule::block(&loaded, &file, &programs()?)?;
+    if args.print {
+        if context.common.json {
+            context.print_json(&Body { changed: false, dry_run: true, block: &block, before: None })?;
+        } else {
+            context.print(&block)?;
+        }
+        return Ok(State::Ok);
+    }
+    let state = whose_crontab(context, &loaded)?;
+    if !args.dry_run {
+        // The jobs append to a log in it.
+        durable::make_folder(&loaded.home.logs(), 0o755)?;
+    }
+    edit(context, &loaded, args.dry_run, &block, |old| schedule::install(old, loaded.home.root(), &block))?;
+    Ok(state)
+}
+
+/// Takes our block out of the crontab.
+pub fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
+    let loaded = context.load()?;
+    edit(context, &loaded, args.dry_run, "", |old| schedule::uninstall(old, loaded.home.root()))?;
+    Ok(State::Ok)
+}
+
+fn edit(
+    context: &Context,
+    loaded: &Loaded,
+    dry_run: bool,
+    block: &str,
+    make: impl Fn(&[u8]) -> Result<Vec<u8>, Torn>,
+) -> Result<()> {
+    let _lock = match dry_run {
+        true => None,
+        false => Some(Lock::take(&loaded.home, "cron", &context.run, PATIENCE)?),
+    };
+    let old = schedule::read()?;
+    let new = make(&old).map_err(|torn| {
+        Fault::unknown(format!("{torn}; nothing was changed"))
+            .hint("put it right with `crontab -e`: remove the lone marker line, or the whole block")
+    })?;
+    let change = match dry_run {
+        true => schedule::Change { changed: old != new, before: None },
+        false => schedule::change(&loaded.home, &old, &new)?,
+    };
+    if change.before.is_some() {
+        let what = if block.is_empty() { "taken out of the crontab" } else { "put into the crontab" };
+        if let Err(error) = events::append(&loaded.home, "cron", &context.run, "INFO", "Cron", what) {
+            context.note(&format!("{error:#}"));
+        }
+    }
+    if context.common.json {
+        return context.print_json(&Body { changed: change.changed, dry_run, block, before: change.before });
+    }
+    let jobs = block.lines().filter(|line| !line.starts_with('#')).count();
+    let agent = &loaded.config.agent.name;
+    context.print(&match (change.changed, dry_run, block.is_empty()) {
+        (false, _, false) => format!("The crontab has the jobs of {agent} already; nothing was changed."),
+        (false, _, true) => format!("The crontab has no jobs of {agent}; nothing was changed."),
+        (true, true, false) => format!("These lines would be in the crontab:\n{block}"),
+        (true, true, true) => format!("The jobs of {agent} would be taken out of the crontab."),
+        (true, false, false) => format!(
+            "The crontab has the jobs of {agent} now ({jobs}). See them with `crontab -l`; what they print is in {}.",
+            loaded.home.show(&loaded.home.log("cron"))
+        ),
+        (true, false, true) => format!("The jobs of {agent} are out of the crontab."),
+    })
+}
+
+/// The folder of our programs: where this one is.
+fn programs() -> Result<PathBuf> {
+    for name in ["alert", "rotate-logs", "backup", "dashboard"] {
+        let program = config::program(name);
+        if !program.is_file() {
+            return Err(Fault::unknown(format!("there is no program {}", program.display()))
+                .hint("the programs belong in one folder; `cargo build --release` makes them all")
+                .into());
+        }
+    }
+    Ok(durable::parent(&config::program("alert")).to_owned())
+}
+
+/// The jobs run as the user whose crontab it is: that should be the owner of the home.
+fn whose_crontab(context: &Context, loaded: &Loaded) -> Result<State> {
+    let home = loaded.home.root();
+    let meta = home.metadata().with_context(|| format!("cannot look at {}", home.display()))?;
+    if meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(State::Ok);
+    }
+    context.note(&format!(
+        "{} belongs to another user (uid {}): run this as that user, or the jobs will run as you",
+        home.display(),
+        meta.uid()
+    ));
+    Ok(State::Warning)
+}

@@ -1,0 +1,154 @@
+//! `ops dashboard`, and the program `dashboard`: how everything is.
+
+use super::Context;
+use crate::base::units::Span;
+use crate::base::{Fault, Journal, Run, State};
+use crate::config::Loaded;
+use crate::dashboard::{self, Snapshot};
+use anyhow::{Context as _, Result};
+use clap::{Args as Arguments, ValueEnum};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Show how everything is
+#[derive(Arguments, Clone, Debug)]
+pub struct Args {
+    /// Which view
+    #[arg(value_enum, default_value = "terminal", value_name = "VIEW")]
+    pub view: View,
+    /// How often `watch` looks again
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = Span::parse)]
+    pub interval: Span,
+}
+
+/// The views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    /// Once, on the terminal
+    Terminal,
+    /// On the terminal, again and again, until Ctrl-C
+    Watch,
+    /// Write logs/dashboard.html and logs/ops_status.json
+    Web,
+    /// Print one JSON document
+    Json,
+    /// Print the text format of Prometheus
+    Prom,
+}
+
+/// Shows a view. The exit code tells whether it could be shown, not how the agent is.
+pub fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    let journal = context.journal(&loaded);
+    if args.view == View::Watch && io::stdout().is_terminal() && !context.common.json {
+        return watch(context, &loaded, journal.as_ref(), args.interval.0);
+    }
+    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    match args.view {
+        View::Web => web(context, &loaded, &snapshot)?,
+        View::Prom if context.common.json => {
+            return Err(Fault::unknown("the Prometheus text is no JSON: choose one of them").into());
+        }
+        View::Prom => context.print(&dashboard::prometheus(&snapshot))?,
+        View::Json => context.print_json(&snapshot)?,
+        View::Terminal | View::Watch if context.common.json => context.print_json(&snapshot)?,
+        View::Terminal | View::Watch => {
+            context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+        }
+    }
+    Ok(State::Ok)
+}
+
+/// `ops status`: the terminal view; the exit code tells how the agent is.
+pub(super) fn status(context: &Context) -> Result<State> {
+    let loaded = context.load()?;
+    let journal = context.journal(&loaded);
+    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    if context.common.json {
+        context.print_json(&snapshot)?;
+    } else {
+        context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+    }
+    Ok(snapshot.state)
+}
+
+fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        state: State,
+        page: &'a std::path::Path,
+        status: &'a std::path::Path,
+    }
+    let page = dashboard::write_page(loaded, snapshot)?;
+    if context.common.json {
+        let status = loaded.home.status_json();
+        return context.print_json(&Written { state: snapshot.state, page: &page, status: &status });
+    }
+    // Cron asks every minute: with --quiet there is nothing to say.
+    if !context.common.quiet {
+        context.print(&page.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Rows and columns; what a pipe gets is 80 wide.
+fn size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => (usize::from(size.ws_row), usize::from(size.ws_col)),
+        _ => (24, 80),
+    }
+}
+
+/// The other screen of the terminal; dropped, the first one is back as it was.
+struct Screen;
+
+impl Screen {
+    fn open() -> io::Result<Screen> {
+        write!(io::stdout(), "\x1b[?1049h\x1b[?25l")?;
+        Ok(Screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let mut out = io::stdout();
+        let _ = write!(out, "\x1b[?25h\x1b[?1049l").and_then(|()| out.flush());
+    }
+}
+
+fn watch(context: &Context, loaded: &Loaded, journal: Option<&Journal>, interval: Duration) -> Result<State> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot wait for signals")?;
+    }
+    let _screen = Screen::open()?;
+    while !stop.load(Ordering::Relaxed) {
+        let run = Run { now: chrono::Utc::now(), ..context.run.clone() };
+        let snapshot = dashboard::gather(loaded, &run, journal);
+        draw(&snapshot, context.colored())?;
+        let next = Instant::now() + interval.max(Duration::from_millis(100));
+        while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(State::Ok)
+}
+
+/// Draws over what was there, in one write: nothing flickers.
+fn draw(snapshot: &Snapshot, colored: bool) -> io::Result<()> {
+    let (rows, columns) = size();
+    let text = dashboard::terminal(snapshot, columns, colored);
+    let mut frame = String::from("\x1b[H");
+    for (index, line) in text.lines().take(rows.max(1)).enumerate() {
+        frame.push_str(if index > 0 { "\r\n" } else { "" });
+        frame.push_str(line);
+        frame.push_str("\x1b[K");
+    }
+    frame.push_str("\x1b[J");
+    let mut out = io::stdout().lock();
+    out.write_all(frame.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,80 @@
+//! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
+
+use super::Context;
+use crate::base::durable::{Lock, PATIENCE};
+use crate::base::units::Size;
+use crate::base::{Journal, State, events, text};
+use crate::logs::{self, Action, Done, Outcome};
+use anyhow::Result;
+use clap::Args as Arguments;
+
+/// Compress old logs, delete older ones, cut those that grew too large
+#[derive(Arguments, Clone, Debug)]
+pub struct Args {
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Rotates; warns if a file could not be dealt with.
+pub fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    let _lock = match args.dry_run {
+        true => None,
+        false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
+    };
+    let rotation = logs::rotate(&loaded, &context.run, args.dry_run);
+
+    if !args.dry_run {
+        let level = if rotation.state == State::Ok { "INFO" } else { "WARNING" };
+        let written =
+            events::append(&loaded.home, "rotation", &context.run, level, "Rotation", &rotation.summary());
+        if let Err(error) = written {
+            context.note(&format!("{error:#}"));
+        }
+        let failures = rotation.files.iter().filter(|file| file.outcome == Outcome::Failed);
+        for file in failures {
+            let _ = events::append(&loaded.home, "rotation", &context.run, "ERROR", &file.file, &file.why);
+        }
+        if rotation.files.iter().any(|file| file.outcome == Outcome::Done) {
+            let noted = Journal::open(&loaded.home)
+                .and_then(|journal| journal.note(&context.run, &rotation.summary(), rotation.state));
+            if let Err(error) = noted {
+                context.note(&format!("{error:#}"));
+            }
+        }
+    }
+
+    if context.common.json {
+        context.print_json(&rotation)?;
+    } else {
+        let mut out = String::new();
+        for file in &rotation.files {
+            out.push_str(&line(file));
+            out.push('\n');
+        }
+        if !context.common.quiet || rotation.state != State::Ok {
+            out.push_str(&format!("{}{}", if args.dry_run { "would be: " } else { "" }, rotation.summary()));
+        }
+        if !out.is_empty() {
+            context.print(&out)?;
+        }
+    }
+    Ok(rotation.state)
+}
+
+fn line(file: &Done) -> String {
+    let verb = match (file.outcome, file.action) {
+        (Outcome::Failed, _) => "failed",
+        (Outcome::Skipped, _) | (_, None) => "left alone",
+        (_, Some(Action::Compress)) => "compress",
+        (_, Some(Action::Cut)) => "cut",
+        (_, Some(Action::Delete)) => "delete",
+    };
+    let sizes = match file.outcome {
+        Outcome::Done => format!("{} to {}, ", Size(file.before), Size(file.after)),
+        Outcome::Planned => format!("{}, ", Size(file.before)),
+        Outcome::Skipped | Outcome::Failed => String::new(),
+    };
+    format!("{verb:<10}  {}  ({sizes}{})", file.file, text::sanitize(&file.why))
+}

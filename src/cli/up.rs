@@ -1,0 +1,199 @@
+//! `ops up`: make it so. Config if there is none, start, first backup, health, page.
+//!
+//! Run again it changes nothing that is right already, and says so.
+
+use super::{Context, init, service};
+use crate::base::{Home, Journal, State};
+use crate::config::{self, Loaded};
+use crate::dashboard::{self, Snapshot};
+use crate::health::{self, nagios, table};
+use crate::service::{Services, Started};
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Nothing to choose: it is one command
+#[derive(ClapArgs, Clone, Debug)]
+pub(super) struct Args {
+    /// Show what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+}
+
+/// What was done, for machines.
+#[derive(Serialize)]
+struct Done<'a> {
+    state: State,
+    agent: &'a str,
+    home: &'a Path,
+    config: &'a Path,
+    config_created: bool,
+    services: Vec<Service>,
+    backup: Option<PathBuf>,
+    backup_made: bool,
+    page: &'a Path,
+    status: &'a Path,
+    report: &'a health::Report,
+}
+
+#[derive(Serialize)]
+struct Service {
+    name: String,
+    pid: u32,
+    started: bool,
+}
+
+/// Brings an agent up, from whatever is there.
+pub(super) fn run(context: &Context, args: Args) -> Result<State> {
+    let found = config::find(context.common.config.as_deref(), context.common.home.as_deref()).ok();
+    if args.dry_run {
+        return dry_run(context, found.as_deref());
+    }
+    let (file, created) = match found {
+        Some(file) => (file, false),
+        None => (init::write(&new_home(context), "agent", "builtin")?, true),
+    };
+    let loaded = config::load(&file, context.common.home.as_deref())?;
+    crate::base::durable::make_folder(loaded.home.root(), 0o700)?;
+    let journal = context.journal(&loaded);
+
+    let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
+    let mut started = Vec::new();
+    for name in services.names(None)? {
+        started.push((name.clone(), services.start(&name)?));
+    }
+    let (archive, made) = first_backup(context, &loaded, journal.as_ref())?;
+
+    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    if let Err(error) = health::record(&loaded.home, journal.as_ref(), &context.run, &snapshot.health) {
+        context.note(&format!("no history is kept: {error:#}"));
+    }
+    let page = dashboard::write_page(&loaded, &snapshot)?;
+
+    if context.common.json {
+        let services = started
+            .iter()
+            .map(|(name, started)| Service {
+                name: name.clone(),
+                pid: started.process().identity.pid,
+                started: matches!(started, Started::New(_)),
+            })
+            .collect();
+        context.print_json(&Done {
+            state: snapshot.state,
+            agent: &loaded.config.agent.name,
+            home: loaded.home.root(),
+            config: &loaded.config.file,
+            config_created: created,
+            services,
+            backup: archive,
+            backup_made: made.is_some(),
+            page: &page,
+            status: &loaded.home.status_json(),
+            report: &snapshot.health,
+        })?;
+    } else {
+        let backup = match (made, archive) {
+            (Some(line), _) => line,
+            (None, Some(path)) => format!("there is one: {}", loaded.home.show(&path)),
+            (None, None) => "none".to_owned(),
+        };
+        context.print(&screen(context, &loaded, created, &started, &backup, &snapshot))?;
+    }
+    Ok(snapshot.state)
+}
+
+/// Where a new home goes: `--home`, else `~/.agent-ops`.
+fn new_home(context: &Context) -> PathBuf {
+    let user = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".agent-ops");
+    context.common.home.clone().unwrap_or_else(user)
+}
+
+/// Makes a backup unless there is one. The archive, and the line about a new one.
+fn first_backup(
+    context: &Context,
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+) -> Result<(Option<PathBuf>, Option<String>)> {
+    if let Ok(latest) = std::fs::canonicalize(loaded.config.backup.dir.join("latest")) {
+        return Ok((Some(latest), None));
+    }
+    let made = super::backup::make_and_log(context, loaded, journal)?;
+    let line = made.line(&loaded.home);
+    Ok((Some(made.archive), Some(line)))
+}
+
+fn dry_run(context: &Context, found: Option<&Path>) -> Result<State> {
+    let text = match found {
+        None => format!(
+            "would write {}, start the built-in agent there, make a first backup and the page",
+            new_home(context).join("ops.toml").display()
+        ),
+        Some(file) => format!(
+            "would start what does not run yet of the agent in {}, make a first backup if there is none, and the page",
+            file.display()
+        ),
+    };
+    context.print(&format!("{text}; nothing was done (dry run)"))?;
+    Ok(State::Ok)
+}
+
+/// One screen: what runs, what was found, where things are, what to type next.
+fn screen(
+    context: &Context,
+    loaded: &Loaded,
+    created: bool,
+    started: &[(String, Started)],
+    backup: &str,
+    snapshot: &Snapshot,
+) -> String {
+    let Loaded { config, home } = loaded;
+    let services = Services { home, config, run: &context.run };
+    let nothing_new = !created && started.iter().all(|(_, started)| matches!(started, Started::Already(_)));
+    let mut text = match nothing_new {
+        true => format!("{} is up already; nothing had to be done.\n\n", config.agent.name),
+        false => format!("{} is up.\n\n", config.agent.name),
+    };
+    let mut line = |label: &str, what: &str| text.push_str(&format!("  {label:<10} {what}\n"));
+    let new = if created { " (new)" } else { "" };
+    line("config", &format!("{}{new}", config.file.display()));
+    for (name, started) in started {
+        line(name, &service::describe(&services, started));
+    }
+    line("backup", backup);
+    line("page", &home.dashboard_page().display().to_string());
+    line("status", &home.status_json().display().to_string());
+    line("logs", &home.logs().display().to_string());
+
+    text.push('\n');
+    for row in table::render(&snapshot.health, context.colored()).lines() {
+        text.push_str(&format!("  {row}\n"));
+    }
+    text.push_str(&format!("  {}\n\nNext:\n", nagios::headline(&snapshot.health)));
+    let ops = command(context, home);
+    for (verb, what) in [
+        ("status", "the whole picture on one screen"),
+        ("logs -f", "what the agent says"),
+        ("cron-install", "checks and alerts every 5 minutes, backups at 2, rotation at midnight"),
+        ("restore latest", "bring the last backup back"),
+        ("stop", "stop it; nothing starts it again until you do"),
+    ] {
+        text.push_str(&format!("  {ops} {verb:<16} {what}\n"));
+    }
+    text
+}
+
+/// How to call `ops` for this home: by its path if it is not on PATH, with `--home` if it would
+/// not be found otherwise.
+fn command(context: &Context, home: &Home) -> String {
+    let me = config::program("ops");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).any(|folder| folder.join("ops") == me);
+    let program = if on_path { "ops".to_owned() } else { me.display().to_string() };
+    match (&context.common.home, &context.common.config) {
+        (None, None) => program,
+        (None, Some(config)) => format!("{program} -c {}", config.display()),
+        _ => format!("{program} --home {}", home.root().display()),
+    }
+}

@@ -1,0 +1,304 @@
+//! Looks at everything once. What cannot be had is left out, never an error: the page is
+//! needed most when something is broken.
+
+use super::history;
+use super::objectives::objectives;
+use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Process, Service, Snapshot};
+use crate::base::status_file::StatusFile;
+use crate::base::units::age;
+use crate::base::{Journal, Run, State, lines, text};
+use crate::config::{Kind, Loaded};
+use crate::health::{self, Report, nagios};
+use crate::logs;
+use crate::service::{Liveness, Services};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use rusqlite::params;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How many lines of the alerts are shown.
+const ALERTS: usize = 8;
+
+pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Snapshot {
+    let (home, config) = (&loaded.home, &loaded.config);
+    let report = health::check(loaded, run, journal);
+    let process_checks: Vec<&str> = config
+        .check
+        .iter()
+        .filter(|(_, check)| matches!(check.kind, Kind::Process(_)))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let history =
+        journal.and_then(|journal| history::read(journal, run.now, &process_checks).ok()).unwrap_or_default();
+    let backups = backups(&config.backup.dir, journal, run.now);
+    let disk = disk(home.root());
+    Snapshot {
+        agent: config.agent.name.clone(),
+        home: text::sanitize(&home.root().to_string_lossy()),
+        host: text::sanitize(&run.host),
+        run: run.id.clone(),
+        time: run.now,
+        version: env!("CARGO_PKG_VERSION"),
+        refresh: config.dashboard.refresh.0.as_secs(),
+        state: report.state,
+        headline: nagios::headline(&report),
+        services: services(loaded, run),
+        databases: databases(loaded),
+        logs: logs(loaded, &report),
+        objectives: objectives(&history, &backups, disk.as_ref()),
+        disk,
+        backups,
+        incidents: journal.map(incidents).unwrap_or_default(),
+        alerts: alerts(&home.log("alerts")),
+        history,
+        health: report,
+    }
+}
+
+fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
+    let services = Services { home: &loaded.home, config: &loaded.config, run };
+    loaded
+        .config
+        .service
+        .iter()
+        .map(|(name, config)| {
+            let heartbeat = config.status_file.as_deref().and_then(|path| heartbeat(path, run.now));
+            let status = match services.status(name) {
+                Ok(status) => status,
+                Err(error) => {
+                    let detail = text::one_line(&format!("{error:#}"), 200);
+                    return Service {
+                        name: name.clone(),
+                        state: State::Unknown,
+                        condition: "unknown",
+                        detail,
+                        process: None,
+                        heartbeat,
+                    };
+                }
+            };
+            let (state, condition, detail) = match &status.liveness {
+                Liveness::Running(_) => match &status.pid_file_names {
+                    Some((pid, command)) => (
+                        State::Critical,
+                        "running",
+                        format!("its pid file names {pid}, which is '{command}'"),
+                    ),
+                    None => (State::Ok, "running", String::new()),
+                },
+                Liveness::Dead(_) if status.stopped_by_operator.is_some() => {
+                    let since = status.stopped_by_operator.map(|at| age(run.now, at)).unwrap_or_default();
+                    (State::Critical, "stopped", format!("by its operator, {since} ago"))
+                }
+                Liveness::Dead(why) => (State::Critical, "dead", why.clone()),
+                Liveness::Stranger { pid, command } => {
+                    (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
+                }
+            };
+            let process = status.process().map(|process| {
+                let uptime = age(run.now, process.started).as_secs();
+                let cpu = process.cpu.as_secs_f64();
+                Process {
+                    pid: process.identity.pid,
+                    started: process.started,
+                    uptime: uptime as u64,
+                    rss: process.rss,
+                    cpu,
+                    cpu_percent: if uptime > 0.0 { (cpu / uptime * 1000.0).round() / 10.0 } else { 0.0 },
+                    threads: process.threads,
+                }
+            });
+            Service {
+                name: name.clone(),
+                state,
+                condition,
+                detail: text::one_line(&detail, 200),
+                process,
+                heartbeat,
+            }
+        })
+        .collect()
+}
+
+fn heartbeat(path: &Path, now: DateTime<Utc>) -> Option<Heartbeat> {
+    let file = StatusFile::read(path).ok()?;
+    let at = file.sign_of_life();
+    let age = at.map(|at| (now - at).num_seconds());
+    Some(Heartbeat { status: text::one_line(&file.status, 40), at, age, interval: file.interval })
+}
+
+/// The files that the checks of kind `sqlite` look at; they are not opened.
+fn databases(loaded: &Loaded) -> Vec<File> {
+    let mut found = BTreeMap::new();
+    for check in loaded.config.check.values().filter(|check| check.common.enabled) {
+        let Kind::Sqlite(options) = &check.kind else { continue };
+        for pattern in &options.paths {
+            let pattern = loaded.home.path(pattern);
+            let paths = glob::glob(&pattern.to_string_lossy()).into_iter().flatten().flatten();
+            for path in paths {
+                if let Ok(meta) = path.metadata()
+                    && meta.is_file()
+                {
+                    found.insert(path, meta.len());
+                }
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|(path, bytes)| File { name: text::sanitize(&loaded.home.show(&path)), bytes })
+        .collect()
+}
+
+fn logs(loaded: &Loaded, report: &Report) -> Logs {
+    let found = logs::find(&loaded.home, &loaded.config.logs);
+    let errors: Vec<f64> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == "log_errors")
+        .filter_map(|finding| finding.metrics.first()?.value)
+        .collect();
+    Logs {
+        files: found.logs.len(),
+        bytes: found.logs.iter().map(|log| log.bytes).sum(),
+        errors: (!errors.is_empty()).then(|| errors.iter().sum::<f64>() as u64),
+    }
+}
+
+fn disk(path: &Path) -> Option<Disk> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    let (free, total) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+    let used = 100.0 * (1.0 - free as f64 / total.max(1) as f64);
+    Some(Disk { free, total, used_percent: (used * 10.0).round() / 10.0 })
+}
+
+/// What the folder and the journal tell; the archives themselves are not opened every minute.
+fn backups(folder: &Path, journal: Option<&Journal>, now: DateTime<Utc>) -> Backups {
+    let mut archives: Vec<(DateTime<Utc>, String, u64)> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let at = stamp_of(&name)?;
+            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((at, name, meta.len()))
+        })
+        .collect();
+    archives.sort();
+    // `latest` is only ever set to an archive that was verified.
+    let latest = std::fs::canonicalize(folder.join("latest")).ok();
+    let latest = latest.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let newest = archives.iter().rev().find(|(_, name, _)| latest.as_ref() == Some(name)).or(archives.last());
+    Backups {
+        folder: text::sanitize(&folder.to_string_lossy()),
+        count: archives.len(),
+        bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
+        newest: newest.map(|(at, name, bytes)| Archive {
+            name: text::sanitize(name),
+            at: *at,
+            age: age(now, *at).0.as_secs(),
+            bytes: *bytes,
+            verified: latest.as_ref() == Some(name)
+                && !journal.is_some_and(|journal| is_bad(journal, name, *bytes)),
+        }),
+    }
+}
+
+/// Whether a later look at an archive found it damaged, or its size is not what it was.
+fn is_bad(journal: &Journal, name: &str, bytes: u64) -> bool {
+    let query = "SELECT state >= 2 OR bytes <> ?2 FROM backups WHERE name = ?1";
+    journal
+        .connection()
+        .query_row(query, params![name, bytes.cast_signed()], |row| row.get(0))
+        .unwrap_or(false)
+}
+
+/// The UTC time in an archive's name: `20261120_093001.tar.gz`, or with something in between.
+fn stamp_of(name: &str) -> Option<DateTime<Utc>> {
+    let (stamp, rest) = name.split_at_checked(15)?;
+    let at = NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok()?;
+    rest.ends_with(".tar.gz").then(|| at.and_utc())
+}
+
+fn incidents(journal: &Journal) -> Vec<Incident> {
+    let read = || -> rusqlite::Result<Vec<Incident>> {
+        let mut open = journal.connection().prepare(
+            "SELECT type, severity, opened_at, summary FROM incidents
+             WHERE closed_at IS NULL ORDER BY severity = 2 DESC, opened_at LIMIT 20",
+        )?;
+        open.query_map([], |row| {
+            Ok(Incident {
+                kind: text::one_line(&row.get::<_, String>(0)?, 80),
+                severity: State::from_code(row.get(1)?),
+                since: DateTime::from_timestamp_millis(row.get(2)?).unwrap_or_default(),
+                summary: text::one_line(&row.get::<_, String>(3)?, 300),
+            })
+        })?
+        .collect()
+    };
+    read().unwrap_or_default()
+}
+
+fn alerts(path: &Path) -> Vec<Event> {
+    let lines = lines::last_lines(path, ALERTS, 256 << 10).unwrap_or_default();
+    lines.iter().rev().map(|line| event(line)).collect()
+}
+
+/// `[2026-11-20 09:30:01] [CRITICAL] Title - message`; any other line is only text.
+fn event(line: &str) -> Event {
+    let parts = || {
+        let (time, rest) = line.strip_prefix('[')?.split_once("] [")?;
+        let (level, rest) = rest.split_once("] ")?;
+        let word = level.len() <= 10 && level.bytes().all(|byte| byte.is_ascii_uppercase());
+        (time.len() <= 30 && word).then(|| (time.to_owned(), level.to_owned(), rest))
+    };
+    let (time, level, rest) = parts().unwrap_or((String::new(), String::new(), line));
+    Event { time: text::one_line(&time, 30), level, text: text::one_line(rest, 300) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_alerts_are_read_and_any_other_is_kept_as_text() {
+        let good = event("[2026-11-20 09:30:01] [CRITICAL] Daemon - gone (run abc1234)");
+        assert_eq!((good.time.as_str(), good.level.as_str()), ("2026-11-20 09:30:01", "CRITICAL"));
+        assert_eq!(good.text, "Daemon - gone (run abc1234)");
+        for bad in ["", "[", "[a] [b", "Traceback", "[x] [<script>] y", "\x1b[2J"] {
+            let event = event(bad);
+            assert_eq!((event.time.as_str(), event.level.as_str()), ("", ""), "{bad}");
+            assert!(!event.text.contains('\x1b'));
+        }
+    }
+
+    #[test]
+    fn only_archives_count_as_backups() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        assert_eq!(backups(&dir.path().join("none"), None, now).count, 0);
+        for name in
+            ["20261119_020000.tar.gz", "20261120_020000.tar.gz", "notes.tar.gz", "20261120_0200é.tar.gz"]
+        {
+            std::fs::write(dir.path().join(name), "1234").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("20261121_020000.tar.gz")).unwrap();
+        let found = backups(dir.path(), None, now);
+        assert_eq!((found.count, found.bytes), (2, 8));
+        let newest = found.newest.unwrap();
+        assert_eq!((newest.age, newest.verified), (36_000, false));
+        std::os::unix::fs::symlink("20261119_020000.tar.gz", dir.path().join("latest")).unwrap();
+        let newest = backups(dir.path(), None, now).newest.unwrap();
+        assert!(newest.verified && newest.name.starts_with("20261119"), "the newest verified one counts");
+        let journal = Journal::in_memory().unwrap();
+        let insert = "INSERT INTO backups(name, run, at, bytes, content, files, state) VALUES(?1, 'r', 0, 4, 4, 1, ?2)";
+        journal.connection().execute(insert, params![newest.name, 0]).unwrap();
+        assert!(backups(dir.path(), Some(&journal), now).newest.unwrap().verified);
+        journal.connection().execute("UPDATE backups SET state = 2", []).unwrap();
+        assert!(
+            !backups(dir.path(), Some(&journal), now).newest.unwrap().verified,
+            "a later look found it bad"
+        );
+    }
+}

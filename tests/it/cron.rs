@@ -1,0 +1,187 @@
+//! `ops cron-install` and `cron-uninstall`, against a `crontab` that keeps a file.
+
+use crate::sandbox::Sandbox;
+use std::fs;
+use std::path::PathBuf;
+
+/// A home, and the file of its user's crontab.
+fn sandbox() -> (Sandbox, PathBuf) {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", "[agent]\nname = \"tess\"\npreset = \"builtin\"\n");
+    let file = sandbox.outside("spool").join("tess");
+    // As Debian's: no newline at the end is refused, and `-` reads all of it first.
+    let script = format!(
+        r#"file='{}'
+case "$1" in
+-l) if [ -f "$file" ]; then cat "$file"; else echo "no crontab for tess" >&2; exit 1; fi ;;
+-) cat > "$file.new"
+   if [ -s "$file.new" ] && [ -n "$(tail -c 1 "$file.new")" ]; then
+     echo "new crontab file is missing newline before EOF, can't install." >&2; exit 1; fi
+   mv "$file.new" "$file" ;;
+*) exit 2 ;;
+esac
+"#,
+        file.display()
+    );
+    sandbox.fake("crontab", &script);
+    (sandbox, file)
+}
+
+const FOREIGN: &[u8] =
+    b"MAILTO=me@example.org\r\n# \xff not UTF-8\n\n  5 4 * * 1-5  echo 100\\% > /dev/null  \n@reboot true\n";
+
+/// Guards against the predecessor's `crontab FILE`, which replaced everything.
+#[test]
+fn foreign_lines_are_byte_for_byte_what_they_were() {
+    let (sandbox, file) = sandbox();
+    for before in [FOREIGN, b"".as_slice(), b"* * * * * true\n"] {
+        fs::write(&file, before).unwrap();
+        let said = sandbox.expect(0, "ops", &["cron-install"]);
+        assert!(said.stdout.contains("the jobs of tess now (4)"), "{}", said.stdout);
+        let once = fs::read(&file).unwrap();
+        assert!(once.starts_with(before) && once.len() > before.len());
+        assert_eq!(fs::read(sandbox.path(".ops/crontab.before")).unwrap(), before);
+        let said = sandbox.expect(0, "ops", &["cron-install"]);
+        assert!(said.stdout.contains("already"), "{}", said.stdout);
+        assert_eq!(fs::read(&file).unwrap(), once, "twice is once");
+        sandbox.expect(0, "ops", &["cron-uninstall"]);
+        assert_eq!(fs::read(&file).unwrap(), before);
+        let said = sandbox.expect(0, "ops", &["cron-uninstall"]);
+        assert!(said.stdout.contains("nothing was changed"), "{}", said.stdout);
+    }
+}
+
+#[test]
+fn without_a_crontab_one_is_made_and_its_lines_run() {
+    let (sandbox, file) = sandbox();
+    fs::remove_dir_all(sandbox.path("logs")).ok();
+    let json = sandbox.json(0, "ops", &["cron-install"]);
+    assert_eq!((&json["changed"], &json["dry_run"]), (&true.into(), &false.into()));
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(json["block"], text.as_str());
+    assert!(!text.contains('%'));
+    let line = text.lines().find(|line| line.contains("/rotate-logs ")).unwrap();
+    let command = line.splitn(6, ' ').nth(5).unwrap();
+    // As cron runs it: sh, another folder, next to no environment, and the logs may be gone.
+    fs::remove_dir_all(sandbox.path("logs")).unwrap();
+    let ran = std::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/")
+        .status()
+        .unwrap();
+    assert!(ran.success(), "{command}");
+    assert!(sandbox.read("logs/rotation.log").contains("nothing to do"));
+    assert!(sandbox.path("logs/cron.log").exists());
+}
+
+#[test]
+fn a_changed_schedule_replaces_the_lines_in_place() {
+    let (sandbox, file) = sandbox();
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let mut text = fs::read_to_string(&file).unwrap();
+    text.push_str("0 0 * * * after\n");
+    fs::write(&file, &text).unwrap();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"renamed\"\npreset = \"builtin\"\n[schedule]\nalert = \"*/7 * * * *\"\ndashboard = \"\"\n",
+    );
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("*/7 * * * * ") && !text.contains("*/5") && !text.contains("/dashboard "),
+        "{text}"
+    );
+    assert!(text.ends_with("<<<\n0 0 * * * after\n"));
+    assert_eq!(text.matches(">>> agent-ops").count(), 1);
+}
+
+#[test]
+fn print_and_dry_run_change_nothing() {
+    let (sandbox, file) = sandbox();
+    fs::write(&file, FOREIGN).unwrap();
+    let printed = sandbox.expect(0, "ops", &["cron-install", "--print"]).stdout;
+    assert!(printed.starts_with("# >>> agent-ops tess ") && printed.contains("--config"));
+    sandbox.expect(0, "ops", &["cron-install", "-n"]);
+    sandbox.expect(0, "ops", &["cron-uninstall", "-n"]);
+    assert_eq!(fs::read(&file).unwrap(), FOREIGN);
+    assert!(!sandbox.path(".ops").exists());
+}
+
+/// Other tools took any failure of `crontab -l` for "none there" and wiped what there was.
+#[test]
+fn a_crontab_that_cannot_be_read_is_not_replaced() {
+    let (sandbox, _) = sandbox();
+    let marker = sandbox.outside("spool").join("written");
+    for answer in [
+        "echo 'you are not allowed to use this program' >&2; exit 1",
+        "echo 'no crontab for tess' >&2; exit 2",
+        "echo 'no crontab for tess' >&2; echo '* * * * * true'; exit 1",
+        "echo '* * * * * true'; kill -9 $$",
+    ] {
+        let script = format!("if [ \"$1\" = - ]; then touch '{}'; else {answer}; fi\n", marker.display());
+        sandbox.fake("crontab", &script);
+        let said = sandbox.expect(3, "ops", &["cron-install"]);
+        assert!(said.stderr.contains("cannot read the crontab"), "{}", said.stderr);
+        sandbox.expect(3, "ops", &["cron-uninstall"]);
+        assert!(!marker.exists(), "{answer}");
+    }
+}
+
+#[test]
+fn torn_markers_bad_times_and_bad_paths_are_refused() {
+    let (sandbox, file) = sandbox();
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let text = fs::read_to_string(&file).unwrap();
+    let torn = text.rsplit_once("# <<<").unwrap().0.to_owned();
+    fs::write(&file, &torn).unwrap();
+    for verb in ["cron-install", "cron-uninstall"] {
+        let said = sandbox.expect(3, "ops", &[verb]);
+        assert!(
+            said.stderr.contains("line 1 of the crontab: our block begins and never ends"),
+            "{}",
+            said.stderr
+        );
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), torn);
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 25 * * *\"\n");
+    let said = sandbox.expect(3, "ops", &["cron-install"]);
+    assert!(said.stderr.contains("schedule.backup = \"0 25 * * *\": '25' is no hour"), "{}", said.stderr);
+    let home = sandbox.outside("100%");
+    fs::write(home.join("ops.toml"), "[agent]\npreset = \"builtin\"\n").unwrap();
+    let said = sandbox.expect(3, "ops", &["cron-install", "--home", home.to_str().unwrap()]);
+    assert!(said.stderr.contains('%'), "{}", said.stderr);
+}
+
+#[test]
+fn a_write_that_does_not_hold_is_noticed() {
+    let (sandbox, file) = sandbox();
+    fs::write(&file, FOREIGN).unwrap();
+    for write in ["exit 1", "exit 0", "echo '# other' > \"$file\""] {
+        let script = format!(
+            "file='{}'\nif [ \"$1\" = - ]; then cat > /dev/null; {write}; else cat \"$file\"; fi\n",
+            file.display()
+        );
+        sandbox.fake("crontab", &script);
+        let said = sandbox.expect(2, "ops", &["cron-install"]);
+        assert!(said.stderr.contains("not what was written"), "{}", said.stderr);
+        assert_eq!(fs::read(sandbox.path(".ops/crontab.before")).unwrap(), FOREIGN);
+    }
+    sandbox.fake("crontab", "sleep 0; exec /nonexistent/crontab");
+    sandbox.expect(3, "ops", &["cron-install"]);
+}
+
+#[test]
+fn two_agents_of_one_user_have_a_block_each() {
+    let (sandbox, file) = sandbox();
+    let other = sandbox.outside("other agent");
+    fs::write(other.join("ops.toml"), "[agent]\nname = \"tess\"\npreset = \"builtin\"\n").unwrap();
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let one = fs::read(&file).unwrap();
+    sandbox.expect(0, "ops", &["cron-install", "--home", other.to_str().unwrap()]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("other agent/logs'; '") || text.contains("--home '"), "{text}");
+    sandbox.expect(0, "ops", &["cron-uninstall", "--home", other.to_str().unwrap()]);
+    assert_eq!(fs::read(&file).unwrap(), one);
+}

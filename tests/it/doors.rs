@@ -1,0 +1,151 @@
+//! What every program does alike: help, usage errors, broken configs, homes that are not there.
+
+use crate::sandbox::Sandbox;
+
+/// Each program, with words that make it do its usual work.
+const PROGRAMS: [(&str, &[&str]); 8] = [
+    ("ops", &["status"]),
+    ("ops", &["health"]),
+    ("health-check", &[]),
+    ("alert", &[]),
+    ("backup", &[]),
+    ("restore", &["latest", "--yes"]),
+    ("rotate-logs", &[]),
+    ("dashboard", &[]),
+];
+
+#[test]
+fn help_and_version_are_answers() {
+    let sandbox = Sandbox::new();
+    for (program, _) in PROGRAMS {
+        let said = sandbox.expect(0, program, &["--help"]);
+        assert!(said.stdout.contains("Usage:") && said.stdout.contains("--config"), "{}", said.stdout);
+        assert!(said.stderr.is_empty());
+        let said = sandbox.expect(0, program, &["--version"]);
+        assert!(said.stdout.starts_with(&format!("{program} ")), "{}", said.stdout);
+    }
+}
+
+#[test]
+fn a_usage_error_is_unknown_not_critical() {
+    let sandbox = Sandbox::new();
+    for (program, _) in PROGRAMS {
+        for words in [&["--no-such-option"] as &[&str], &["--config"], &["--color", "purple"]] {
+            let said = sandbox.expect(3, program, words);
+            assert!(said.stdout.is_empty() && !said.stderr.is_empty());
+        }
+    }
+    let said = sandbox.expect(3, "ops", &["satrt"]);
+    assert!(said.stderr.contains("start"), "{}", said.stderr);
+}
+
+#[test]
+fn a_broken_config_is_told_with_line_and_column() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", "[agent]\nname = \"bot\"\n\n[alerts]\ncoldown = \"30m\"\n");
+    for (program, words) in PROGRAMS {
+        let said = sandbox.expect(3, program, words);
+        assert!(said.stderr.contains("ops.toml:5:1: unknown key 'coldown'"), "{program}: {}", said.stderr);
+        assert!(said.stderr.contains("did you mean 'cooldown'?"), "{program}: {}", said.stderr);
+        let document = sandbox.json(3, program, words);
+        assert_eq!(document["state"], "unknown");
+        assert!(document["error"].as_str().unwrap().contains("coldown"));
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(&sandbox.home).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["ops.toml"], "nothing was changed");
+}
+
+#[test]
+fn a_home_that_is_not_there() {
+    let sandbox = Sandbox::new();
+    std::fs::remove_dir(&sandbox.home).unwrap();
+    for (program, words) in PROGRAMS {
+        let said = sandbox.expect(3, program, words);
+        assert!(
+            said.stderr.contains("there is no config") && said.stderr.contains("hint: "),
+            "{}",
+            said.stderr
+        );
+        assert!(!sandbox.home.exists(), "{program} made it");
+    }
+    // A config elsewhere that names it.
+    let config = sandbox.outside("etc").join("ops.toml");
+    std::fs::write(&config, format!("[agent]\nhome = \"{}\"\n", sandbox.home.display())).unwrap();
+    for (program, words) in PROGRAMS {
+        let mut command = sandbox.program(program);
+        command.env_remove("OPS_HOME").env("OPS_CONFIG", &config).args(words);
+        let said = crate::sandbox::said(command.output().unwrap());
+        assert_eq!(said.code, 3, "{program}: {}", said.stderr);
+        assert!(said.stderr.contains("is not a folder"), "{program}: {}", said.stderr);
+        assert!(!sandbox.home.exists(), "{program} made it");
+    }
+}
+
+#[test]
+fn odd_configs_are_refused_not_fatal() {
+    let sandbox = Sandbox::new();
+    for (content, expected) in [
+        (&b"\xff\xfe"[..], "not UTF-8"),
+        (b"[agent", "ops.toml:1:"),
+        (b"agent = 3", "ops.toml:1:9"),
+        (b"[check.x]\nkind = \"disk\"\nwarn = \"5 apples\"", "ops.toml:3:8"),
+        (b"[service.\"a/b\"]\ncommand = [\"x\"]", "may only hold"),
+        (b"[agent]\nenv_file = \"missing.env\"", "missing.env"),
+        (b"[backup]\nkeep = { all = \"7d\", dayly = \"1d\" }", "unknown key 'dayly'"),
+    ] {
+        sandbox.write("ops.toml", content);
+        let said = sandbox.expect(3, "ops", &["config", "check"]);
+        assert!(said.stderr.contains(expected), "{expected}: {}", said.stderr);
+    }
+    std::fs::remove_file(sandbox.path("ops.toml")).unwrap();
+    std::fs::create_dir(sandbox.path("ops.toml")).unwrap();
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("cannot read"), "{}", said.stderr);
+}
+
+#[test]
+fn the_config_is_shown_without_its_secrets() {
+    let sandbox = Sandbox::new();
+    sandbox.write(".env", "HOOK=https://hooks.example/5ECR3T\nPASS=\"pa55w0rd\"\n");
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nenv_file = \".env\"\n[alerts.webhook]\nurl = \"${HOOK}\"\n[alerts.email]\nhost = \"localhost\"\n\
+         password = \"${PASS}\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n",
+    );
+    for words in
+        [&["config", "show"] as &[&str], &["config", "show", "--json"], &["config", "check", "--json"]]
+    {
+        let said = sandbox.expect(0, "ops", words);
+        assert!(!said.stdout.contains("5ECR3T") && !said.stdout.contains("pa55w0rd"), "{}", said.stdout);
+        assert!(said.stdout.contains("[redacted]"));
+    }
+    let shown = sandbox.expect(0, "ops", &["config", "show"]).stdout;
+    for default in
+        ["cooldown = \"30m\"", "max_per_hour = 5", "compress_after = \"1day\"", "keep_lines = 1000"]
+    {
+        assert!(shown.contains(default), "{default} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn init_writes_once() {
+    let sandbox = Sandbox::new();
+    sandbox.expect(0, "ops", &["init", "--name", "bot"]);
+    let written = sandbox.read("ops.toml");
+    sandbox.expect(0, "ops", &["config", "check"]);
+    let said = sandbox.expect(3, "ops", &["init"]);
+    assert!(said.stderr.contains("is there already"), "{}", said.stderr);
+    assert_eq!(sandbox.read("ops.toml"), written);
+}
+
+#[test]
+fn output_that_is_piped_away_is_no_error() {
+    use std::process::Stdio;
+    let sandbox = Sandbox::new();
+    let mut child =
+        sandbox.program("ops").args(["completions", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
+    // The reader leaves before anything is written.
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
