@@ -13,6 +13,7 @@ use crate::backup::reader::Shape;
 use crate::backup::verify::{Entry, Origin};
 use crate::backup::{self, Contents, manifest::Name};
 use crate::base::database::{self, Verdict};
+use crate::base::process::{self, Process};
 use crate::base::step::step;
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, durable, text, units};
@@ -298,6 +299,7 @@ impl Prepared<'_> {
             step("stopped")?;
         }
         self.plan_moves(swap);
+        need_nobody(home, swap)?;
         swap.save(&self.loaded.home, Phase::Swapping)?;
         let made = stage::make_folders(&self.wanted, home)?;
         swap.forward(home)?;
@@ -447,6 +449,23 @@ impl Prepared<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses to take files away from under a process: it would go on writing into those set aside.
+fn need_nobody(home: &Path, swap: &Swap) -> Result<()> {
+    let replaced = swap.moves.iter().filter(|one| one.had);
+    let files = replaced.filter_map(|one| fs::canonicalize(home.join(&one.path.0)).ok()).collect();
+    let Some((pid, file)) = process::holders(&files).into_iter().next() else { return Ok(()) };
+    let found = Process::find(pid).ok().flatten();
+    let words = found.map(|found| found.arguments()).unwrap_or_default();
+    let command: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    Err(Fault::critical(format!(
+        "process {pid} ({}) has {} open and is no service of this agent",
+        text::one_line(&command.join(" "), 200),
+        file.display()
+    ))
+    .hint("end it, or name it as a service in ops.toml, and run this again")
+    .into())
 }
 
 /// Puts everything back: stops what runs on the new files, moves, starts what ran before.

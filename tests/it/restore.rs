@@ -456,3 +456,18 @@ fn modes_come_back_without_setuid() {
     sandbox.expect(0, "restore", &["--yes"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn files_are_not_taken_away_from_under_a_process_that_has_them_open() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let before = state(&sandbox);
+    // This test is the process: it is no service of the agent.
+    let held = fs::File::open(sandbox.path("memory/journal.jsonl")).unwrap();
+    let said = sandbox.expect(2, "restore", &["--yes"]);
+    assert!(said.stderr.contains(&format!("process {} ", std::process::id())), "{said:?}");
+    assert_eq!(state(&sandbox), before);
+    drop(held);
+    sandbox.expect(0, "restore", &["--yes"]);
+}
