@@ -92,6 +92,17 @@ fn new_worse_better_recovered() {
 }
 
 #[test]
+fn worse_than_what_was_said_last_is_news() {
+    let mut world = World::new();
+    let mut see = |minutes, state| world.after(minutes, &[look("disk", state)]);
+    assert_eq!(see(0, Critical), [Kind::New]);
+    assert_eq!(see(5, Warning), []);
+    assert_eq!(see(5, Critical), [], "people still think so");
+    assert_eq!(see(60, Warning), [Kind::Reminder]);
+    assert_eq!(see(5, Critical), [Kind::Worse], "people think it is a warning");
+}
+
+#[test]
 fn reminders_grow_apart_up_to_a_day_and_say_how_much_was_held() {
     let mut world = World::new();
     world.run(&[look("disk", Warning)]);

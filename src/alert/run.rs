@@ -90,12 +90,10 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     let Source { journal, lasting } = source;
     let report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
-    if !dry && let Err(error) = health::record(&journal, run, &report) {
+    if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
         notes.push(format!("{error:#}"));
     }
     let services = Services { home: &loaded.home, config: &loaded.config, run };
-    let mut past =
-        if lasting { Past::read(journal.connection(), run.now)? } else { Past::rescue(loaded, run) };
     let spare = Spare::read(&loaded.home);
     let spared = spare.is_some();
     if let Some(spare) = spare {

@@ -43,6 +43,17 @@ pub enum Shape {
     Link(PathBuf),
 }
 
+/// How a name was met in an archive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// As a folder that something lies in.
+    Implied,
+    /// As a folder.
+    Folder,
+    /// As anything else.
+    Other,
+}
+
 /// The error of an archive that is not whole or not harmless.
 pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
     Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
@@ -107,26 +118,28 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
         Tail { inner: MultiGzDecoder::new(BufReader::with_capacity(256 << 10, open(archive)?)), zeros: 0 };
     let mut tar = tar::Archive::new(stream);
     let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
-    let mut seen: HashMap<PathBuf, bool> = HashMap::new();
+    let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let Some(member) = member(&entry).map_err(|why| refuse(archive, &why))? else { continue };
         let shown = member.name.display();
-        let below = |up: &&Path| seen.get(*up) == Some(&false);
+        let below = |up: &&Path| seen.get(*up) == Some(&Seen::Other);
         if let Some(up) = member.name.ancestors().skip(1).find(below) {
             return Err(refuse(archive, &format!("{shown} lies below {}, which is no folder", up.display())));
         }
         let folder = member.shape == Shape::Folder;
-        match seen.insert(member.name.clone(), folder) {
+        match seen.insert(member.name.clone(), if folder { Seen::Folder } else { Seen::Other }) {
             None => {}
+            Some(Seen::Implied) if folder => {}
             // Ordinary tar repeats folders; that does no harm.
-            Some(true) if folder => continue,
+            Some(Seen::Folder) if folder => continue,
             Some(_) => return Err(refuse(archive, &format!("{shown} is in it twice"))),
         }
-        if !folder && member.name.ancestors().count() > 2 {
-            for up in member.name.ancestors().skip(1).filter(|up| *up != Path::new("")) {
-                seen.entry(up.to_owned()).or_insert(true);
+        for up in member.name.ancestors().skip(1).filter(|up| *up != Path::new("")) {
+            if seen.contains_key(up) {
+                break;
             }
+            seen.insert(up.to_owned(), Seen::Implied);
         }
         visit(&member, &mut entry)?;
     }

@@ -88,10 +88,11 @@ pub fn is_wal(path: &Path) -> Result<bool> {
 /// # Errors
 /// When the check could not be done (locked, unreadable, `budget` used up): not a verdict.
 pub fn quick_check(path: &Path, budget: Duration) -> Result<Verdict> {
+    let before = fingerprint(path).ok();
     let verdict = check(&mut open_read_only(path)?, "quick_check", budget)?;
-    if matches!(verdict, Verdict::Damaged(_)) && is_wal(path)? {
-        // Its owner may have begun to write after it was opened as immutable: look once more
-        // through the WAL before saying so.
+    if matches!(verdict, Verdict::Damaged(_)) && fingerprint(path).ok() != before {
+        // Its owner wrote meanwhile, which an immutable connection does not see: look once more
+        // before saying so.
         return check(&mut open(path, false)?, "quick_check", budget);
     }
     Ok(verdict)

@@ -23,7 +23,7 @@ pub struct Journal {
 const TABLES: &str = "
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
-CREATE INDEX runs_at ON runs(at);
+CREATE INDEX runs_at ON runs(at, state);
 CREATE TABLE samples(
   run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, check_name TEXT NOT NULL,
   state INTEGER NOT NULL, value REAL, PRIMARY KEY(run, check_name)) WITHOUT ROWID;

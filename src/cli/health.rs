@@ -49,8 +49,8 @@ fn look(context: &Context, args: &Args) -> Result<Report> {
     let journal = context.journal(&loaded);
     let report = health::check_some(&loaded, &context.run, journal.as_ref(), &args.only);
     // A part of the checks is not a sample of the agent's health.
-    if let Some(journal) = journal.filter(|_| args.only.is_empty())
-        && let Err(error) = health::record(&journal, &context.run, &report)
+    if args.only.is_empty()
+        && let Err(error) = health::record(&loaded.home, journal.as_ref(), &context.run, &report)
     {
         context.note(&format!("no history is kept: {error:#}"));
     }

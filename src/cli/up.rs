@@ -66,9 +66,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let (archive, made) = first_backup(context, &loaded, journal.as_ref())?;
 
     let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
-    if let Some(journal) = &journal
-        && let Err(error) = health::record(journal, &context.run, &snapshot.health)
-    {
+    if let Err(error) = health::record(&loaded.home, journal.as_ref(), &context.run, &snapshot.health) {
         context.note(&format!("no history is kept: {error:#}"));
     }
     let page = dashboard::write_page(&loaded, &snapshot)?;

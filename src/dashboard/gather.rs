@@ -12,6 +12,7 @@ use crate::health::{self, Report, nagios};
 use crate::logs;
 use crate::service::{Liveness, Services};
 use chrono::{DateTime, NaiveDateTime, Utc};
+use rusqlite::params;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> S
         .collect();
     let history =
         journal.and_then(|journal| history::read(journal, run.now, &process_checks).ok()).unwrap_or_default();
-    let backups = backups(&config.backup.dir, run.now);
+    let backups = backups(&config.backup.dir, journal, run.now);
     let disk = disk(home.root());
     Snapshot {
         agent: config.agent.name.clone(),
@@ -171,7 +172,8 @@ fn disk(path: &Path) -> Option<Disk> {
     Some(Disk { free, total, used_percent: (used * 10.0).round() / 10.0 })
 }
 
-fn backups(folder: &Path, now: DateTime<Utc>) -> Backups {
+/// What the folder and the journal tell; the archives themselves are not opened every minute.
+fn backups(folder: &Path, journal: Option<&Journal>, now: DateTime<Utc>) -> Backups {
     let mut archives: Vec<(DateTime<Utc>, String, u64)> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -197,9 +199,19 @@ fn backups(folder: &Path, now: DateTime<Utc>) -> Backups {
             at: *at,
             age: age(now, *at).0.as_secs(),
             bytes: *bytes,
-            verified: latest.as_ref() == Some(name),
+            verified: latest.as_ref() == Some(name)
+                && !journal.is_some_and(|journal| is_bad(journal, name, *bytes)),
         }),
     }
+}
+
+/// Whether a later look at an archive found it damaged, or its size is not what it was.
+fn is_bad(journal: &Journal, name: &str, bytes: u64) -> bool {
+    let query = "SELECT state >= 2 OR bytes <> ?2 FROM backups WHERE name = ?1";
+    journal
+        .connection()
+        .query_row(query, params![name, bytes.cast_signed()], |row| row.get(0))
+        .unwrap_or(false)
 }
 
 /// The UTC time in an archive's name: `20261120_093001.tar.gz`, or with something in between.
@@ -265,19 +277,28 @@ mod tests {
     fn only_archives_count_as_backups() {
         let dir = tempfile::tempdir().unwrap();
         let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
-        assert_eq!(backups(&dir.path().join("none"), now).count, 0);
+        assert_eq!(backups(&dir.path().join("none"), None, now).count, 0);
         for name in
             ["20261119_020000.tar.gz", "20261120_020000.tar.gz", "notes.tar.gz", "20261120_0200é.tar.gz"]
         {
             std::fs::write(dir.path().join(name), "1234").unwrap();
         }
         std::fs::create_dir(dir.path().join("20261121_020000.tar.gz")).unwrap();
-        let found = backups(dir.path(), now);
+        let found = backups(dir.path(), None, now);
         assert_eq!((found.count, found.bytes), (2, 8));
         let newest = found.newest.unwrap();
         assert_eq!((newest.age, newest.verified), (36_000, false));
         std::os::unix::fs::symlink("20261119_020000.tar.gz", dir.path().join("latest")).unwrap();
-        let newest = backups(dir.path(), now).newest.unwrap();
+        let newest = backups(dir.path(), None, now).newest.unwrap();
         assert!(newest.verified && newest.name.starts_with("20261119"), "the newest verified one counts");
+        let journal = Journal::in_memory().unwrap();
+        let insert = "INSERT INTO backups(name, run, at, bytes, content, files, state) VALUES(?1, 'r', 0, 4, 4, 1, ?2)";
+        journal.connection().execute(insert, params![newest.name, 0]).unwrap();
+        assert!(backups(dir.path(), Some(&journal), now).newest.unwrap().verified);
+        journal.connection().execute("UPDATE backups SET state = 2", []).unwrap();
+        assert!(
+            !backups(dir.path(), Some(&journal), now).newest.unwrap().verified,
+            "a later look found it bad"
+        );
     }
 }

@@ -1,12 +1,20 @@
-//! The history of findings, for trends and for the dashboard.
+//! The history of findings: rows in the journal for trends and the dashboard, and a line in
+//! `logs/health_check.log` for people.
 
-use super::Report;
-use crate::base::{Journal, Run};
+use super::{Report, nagios};
+use crate::base::{Home, Journal, Run, events};
 use anyhow::Result;
 use rusqlite::params;
 
-/// Writes a report into the journal: its state, and of each finding state and first number.
-pub fn record(journal: &Journal, run: &Run, report: &Report) -> Result<()> {
+/// Notes a report: its state, and of each finding state and first number. What can be noted is,
+/// whatever else fails.
+pub fn record(home: &Home, journal: Option<&Journal>, run: &Run, report: &Report) -> Result<()> {
+    let rows = journal.map_or(Ok(()), |journal| write_rows(journal, run, report));
+    let headline = nagios::headline(report);
+    events::append(home, "health_check", run, report.state.word(), "Health", &headline).and(rows)
+}
+
+fn write_rows(journal: &Journal, run: &Run, report: &Report) -> Result<()> {
     journal.transaction(|connection| {
         connection.execute(
             "INSERT INTO runs(run, program, at, state) VALUES(?1, ?2, ?3, ?4)",

@@ -52,8 +52,17 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
         if glob.starts_with('/') { glob.to_owned() } else { format!("{}/{glob}", root.trim_end_matches('/')) }
     };
     let mut found = Found::default();
-    let exclude: Vec<Pattern> =
-        exclude.iter().filter_map(|glob| Pattern::new(&absolute(glob)).ok()).collect();
+    let mut left_alone = Vec::new();
+    for glob in exclude {
+        match Pattern::new(&absolute(glob)) {
+            Ok(pattern) => left_alone.push(pattern),
+            // What it was to protect cannot be told: nothing is found until it is put right.
+            Err(error) => {
+                found.failed.push((PathBuf::from(glob), format!("is no pattern: {error}")));
+                return found;
+            }
+        }
+    }
     // Patterns that begin in one folder share one walk.
     let mut walks: BTreeMap<PathBuf, Vec<Pattern>> = BTreeMap::new();
     for glob in include {
@@ -73,6 +82,8 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
         for entry in WalkDir::new(&folder).into_iter().filter_entry(|entry| !hidden(entry)) {
             let entry = match entry {
                 Ok(entry) => entry,
+                // It went away while we looked.
+                Err(error) if gone(error.io_error()) => continue,
                 Err(error) => {
                     let path = error.path().unwrap_or(&folder).to_owned();
                     let why = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
@@ -82,7 +93,7 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
             };
             let path = entry.path();
             let is = |pattern: &Pattern| pattern.matches_path_with(path, AS_A_SHELL);
-            if entry.file_type().is_dir() || !patterns.iter().any(is) || exclude.iter().any(is) {
+            if entry.file_type().is_dir() || !patterns.iter().any(is) || left_alone.iter().any(is) {
                 continue;
             }
             if !seen.insert(path.to_owned()) {
@@ -94,12 +105,17 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
                     found.strange.push((path.to_owned(), "a symbolic link".to_owned()));
                 }
                 Ok(_) => found.strange.push((path.to_owned(), "not a regular file".to_owned())),
+                Err(error) if gone(error.io_error()) => {}
                 Err(error) => found.failed.push((path.to_owned(), error.to_string())),
             }
         }
     }
     found.logs.sort_by(|a, b| a.path.cmp(&b.path));
     found
+}
+
+fn gone(error: Option<&std::io::Error>) -> bool {
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The folder in which a glob begins: all before its first part with a wildcard.
@@ -224,6 +240,8 @@ mod tests {
         assert_eq!(found.logs.len(), 4, "{found:?}");
         assert_eq!(found.strange.len(), 1);
         assert!(found.failed.is_empty());
+        let torn = find(&home, &Logs { exclude: vec!["logs/[".to_owned()], ..Logs::default() });
+        assert!(torn.logs.is_empty() && torn.failed.len() == 1, "what was to be protected is not touched");
         let names = named(&home, &Logs::default());
         assert_eq!(names.keys().collect::<Vec<_>>(), ["a", "daemon", "daemon_stdout", "email"]);
         assert!(names["daemon"].ends_with("daemon_20261120.log"));

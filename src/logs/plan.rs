@@ -8,16 +8,16 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use std::time::Duration;
 
-/// What happens to a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What happens to a log; in the order in which it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// `NAME.log` becomes `NAME.log.gz`.
-    Compress,
-    /// Only its last lines stay.
-    Cut,
     /// It goes.
     Delete,
+    /// Only its last lines stay.
+    Cut,
+    /// `NAME.log` becomes `NAME.log.gz`.
+    Compress,
 }
 
 /// One thing to do.

@@ -1,7 +1,7 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
 use super::find::{Found, Log, find};
-use super::plan::{Action, over_total, verdict};
+use super::plan::{Action, Task, over_total, verdict};
 use super::writers::Writers;
 use super::{compress, cut};
 use crate::base::units::Size;
@@ -83,29 +83,30 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
 
     let today = run.now.with_timezone(&Local).date_naive();
     let mut rest = Vec::new();
-    for log in &found.logs {
-        let long = is_own(home, &log.path) && is_long(log, rules.keep_lines);
-        match verdict(log, long, rules, run.now, today) {
-            Some((action, why)) => {
-                let after = work.do_one(log, action, why);
-                // In a dry run its size is not known: a tenth is usual for text.
-                let bytes = if dry && action == Action::Compress { log.bytes / 10 } else { after };
-                if after > 0 {
-                    rest.push(Log {
-                        bytes,
-                        compressed: log.compressed || action == Action::Compress,
-                        ..log.clone()
-                    });
-                }
-            }
-            None => rest.push(log.clone()),
+    let mut tasks = Vec::new();
+    for log in found.logs {
+        let long = is_own(home, &log.path) && is_long(&log, rules.keep_lines);
+        match verdict(&log, long, rules, run.now, today) {
+            Some((action, why)) => tasks.push(Task { log, action, why }),
+            None => rest.push(log),
+        }
+    }
+    // What makes room comes first: compressing needs some.
+    tasks.sort_by_key(|task| task.action);
+    for task in tasks {
+        let after = work.do_one(&task);
+        // In a dry run its size is not known: a tenth is usual for text.
+        let bytes = if dry && task.action == Action::Compress { task.log.bytes / 10 } else { after };
+        let compressed = task.log.compressed || task.action == Action::Compress;
+        if after > 0 {
+            rest.push(Log { bytes, compressed, ..task.log });
         }
     }
     if !dry {
         rest = find(home, rules).logs;
     }
     for task in over_total(&rest, rules.max_total) {
-        work.do_one(&task.log, task.action, task.why);
+        work.do_one(&task);
     }
     let after = if dry { before - work.freed().min(before) } else { total(&find(home, rules).logs) };
     let bad = work.files.iter().any(|file| file.outcome == Outcome::Failed);
@@ -178,14 +179,16 @@ impl Work<'_> {
     }
 
     /// Does one thing to one file, and gives the bytes that are left of it.
-    fn do_one(&mut self, log: &Log, action: Action, why: String) -> u64 {
-        let (outcome, why, after) = self.attempt(log, action, why);
-        let file = text::sanitize(&self.home.show(&log.path));
-        self.files.push(Done { file, action: Some(action), outcome, why, before: log.bytes, after });
+    fn do_one(&mut self, task: &Task) -> u64 {
+        let (outcome, why, after) = self.attempt(task);
+        let file = text::sanitize(&self.home.show(&task.log.path));
+        let (action, before) = (Some(task.action), task.log.bytes);
+        self.files.push(Done { file, action, outcome, why, before, after });
         after
     }
 
-    fn attempt(&mut self, log: &Log, action: Action, why: String) -> (Outcome, String, u64) {
+    fn attempt(&mut self, Task { log, action, why }: &Task) -> (Outcome, String, u64) {
+        let (action, why) = (*action, why.clone());
         if log.links > 1 && action != Action::Delete {
             return (Outcome::Skipped, format!("it has {} names (hard links)", log.links), log.bytes);
         }

@@ -1,6 +1,6 @@
 //! Black-box tests: every one drives the built programs in a temporary home.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod alert;
 mod cron;

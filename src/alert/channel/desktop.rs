@@ -58,15 +58,9 @@ fn show(message: &Message) -> Outcome {
 #[cfg(all(feature = "desktop", target_os = "macos"))]
 fn show(message: &Message) -> Outcome {
     // Without an application of its own the library asks for one, and that question can hang.
-    let shown = notify_rust::set_application("com.apple.Terminal")
-        .map_err(|error| error.to_string())
-        .and_then(|()| {
-            notify_rust::Notification::new()
-                .summary(&title(message))
-                .body(&message.line())
-                .show()
-                .map_err(|error| error.to_string())
-        });
+    // Setting it twice in one run is refused, and that is no harm.
+    let _ = notify_rust::set_application("com.apple.Terminal");
+    let shown = notify_rust::Notification::new().summary(&title(message)).body(&message.line()).show();
     match shown {
         Ok(_) => Outcome::Delivered,
         Err(first) => match osascript(message) {

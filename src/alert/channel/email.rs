@@ -34,10 +34,25 @@ pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outco
         Ok(_) => Outcome::Delivered,
         Err(error) => {
             let permanent = error.is_permanent();
-            let why = hide(format!("{:#}", anyhow::Error::new(error)));
+            let why = hide(explain(&error));
             if permanent { Outcome::Refused(why) } else { Outcome::Failed(why) }
         }
     }
+}
+
+/// The library's own words, which name the cause; but it calls a wait that was too long
+/// "temporarily unavailable".
+fn explain(error: &lettre::transport::smtp::Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        {
+            return "the server did not answer in time".to_owned();
+        }
+        cause = error.source();
+    }
+    error.to_string()
 }
 
 fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
