@@ -8,7 +8,8 @@ const FOREIGN: &str = "# my own jobs\nMAILTO=\"\"\n\n17 3 * * *\t/usr/bin/true  
 
 const EVERY_MINUTE: &str = r#"
 [check.disk]
-enabled = false
+warn = "1MB"
+crit = "1KB"
 [alerts.desktop]
 enabled = false
 [schedule]

@@ -1,7 +1,10 @@
 //! The peers: found or named as missing, started, and ended by pid.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// Where a peer is. One that is missing fails the test: nothing here is ever skipped.
@@ -28,6 +31,10 @@ impl Running {
         Running(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -40,6 +47,53 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A webhook that takes what it is sent.
+pub struct Sink {
+    pub url: String,
+    bodies: Receiver<serde_json::Value>,
+}
+
+impl Sink {
+    pub fn start() -> Sink {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let (send, bodies) = mpsc::channel();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let Some(body) = request(&mut stream) else { continue };
+                let _ = send.send(serde_json::from_slice(&body).unwrap());
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        Sink { url, bodies }
+    }
+
+    /// What came since it was last asked. A sender has its answer only after its message is here.
+    pub fn taken(&self) -> Vec<serde_json::Value> {
+        self.bodies.try_iter().collect()
+    }
+}
+
+/// The body of one request.
+fn request(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(body)
 }
 
 /// Waits until something holds, at most so many seconds.

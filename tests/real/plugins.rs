@@ -18,12 +18,12 @@ fn the_disk_check_agrees_with_check_disk() {
     let ours = free["value"].as_f64().unwrap();
 
     let plugin = peer("check_disk", "monitoring-plugins-basic");
-    let line = format!("{} -u B -w 1% -c 1% -p \"$HOME_FOLDER\"", plugin.display());
+    let line = format!("{} -u bytes -w 1% -c 1% -p \"$HOME_FOLDER\"", plugin.display());
     let said = room.shell(&line);
-    // DISK OK - free space: /tmp/home 54321 B (82% inode=99%);| …
-    let words: Vec<&str> = said.split_whitespace().collect();
-    let unit = words.iter().position(|word| *word == "B").unwrap_or_else(|| panic!("{said}"));
-    let theirs: f64 = words[unit - 1].parse().unwrap_or_else(|error| panic!("{error}: {said}"));
+    // DISK OK - free space: /tmp/home 54321B (82% inode=99%);| …
+    let (before, _) = said.split_once("B (").unwrap_or_else(|| panic!("{said}"));
+    let theirs: f64 =
+        before.rsplit(' ').next().unwrap().parse().unwrap_or_else(|error| panic!("{error}: {said}"));
     assert!(theirs > 5e7 && (ours - theirs).abs() <= 0.01 * theirs, "{ours} and {said}");
 }
 

@@ -37,16 +37,21 @@ impl Room {
         let init = format!(
             "set -e; mount --make-rprivate /; mount -t proc proc /proc\n{script}\ntouch \"$READY\"; set +e; while sleep 1; do :; done"
         );
-        let ready = sandbox.outside("room").join("ready");
-        let holder = Running::start(
+        let folder = sandbox.outside("room");
+        let (ready, errors) = (folder.join("ready"), folder.join("errors"));
+        let mut holder = Running::start(
             Command::new(peer("unshare", "util-linux"))
                 .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", &init])
                 .env("HOME_FOLDER", &home)
                 .env("READY", &ready)
                 .stdin(Stdio::null())
-                .stdout(Stdio::null()),
+                .stdout(Stdio::null())
+                .stderr(fs::File::create(&errors).unwrap()),
         );
-        wait_long(10, "the room is made", || ready.exists());
+        wait_long(10, "the room is made", || {
+            assert!(ready.exists() || !holder.has_ended(), "{}", fs::read_to_string(&errors).unwrap());
+            ready.exists()
+        });
         let outer = holder.0.id();
         let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
         let pid = children.trim().parse().unwrap();
