@@ -41,7 +41,7 @@ fn a_real_cron_runs_every_job() {
     assert!(!foreign.exists());
 
     room.expect(0, "ops", &["start"]);
-    let first = pid(&room);
+    let first = room.agent();
     room.shell(&format!("kill -9 {first}"));
     assert_eq!(room.run("health-check", &["--only", "process"]).code, 2, "the agent is dead");
 
@@ -57,7 +57,7 @@ fn a_real_cron_runs_every_job() {
     wait_long(150, "cron made a backup", || room.path("backups/latest").exists());
     wait_long(150, "cron rotated the logs", || room.path("logs/rotation.log").exists());
     wait_long(150, "cron restarted the agent", || room.run("health-check", &["--only", "process"]).code == 0);
-    assert_ne!(pid(&room), first);
+    assert_ne!(room.agent(), first);
     wait_long(150, "somebody was told", || room.path("logs/alerts.log").exists());
     let told = room.sandbox.read("logs/alerts.log");
     assert!(told.contains("[CRITICAL]"), "{told}");
@@ -74,10 +74,4 @@ fn a_real_cron_runs_every_job() {
     room.expect(0, "ops", &["cron-uninstall"]);
     assert_eq!(room.shell("crontab -l"), FOREIGN);
     room.expect(0, "ops", &["stop"]);
-}
-
-fn pid(room: &Room) -> u64 {
-    let status: serde_json::Value =
-        serde_json::from_str(&room.sandbox.read("logs/daemon_status.json")).unwrap();
-    status["pid"].as_u64().unwrap()
 }

@@ -74,8 +74,13 @@ impl Room {
 
     /// One of the seven programs, ready to run in the room.
     pub fn program(&self, name: &str) -> Command {
-        let bare = self.sandbox.program(name);
-        let mut command = self.enter(Path::new(bare.get_program()));
+        self.outsider(Path::new(self.sandbox.program(name).get_program()))
+    }
+
+    /// Another program, ready to run in the room, with the environment of ours.
+    pub fn outsider(&self, program: &Path) -> Command {
+        let bare = self.sandbox.program("ops");
+        let mut command = self.enter(program);
         command.env_clear().env("OPS_HOME", &self.home);
         for (name, value) in bare.get_envs().filter(|(name, _)| *name != "OPS_HOME") {
             command.env(name, value.unwrap());
@@ -103,6 +108,40 @@ impl Room {
         crate::peers::output(
             self.enter(Path::new("/bin/sh")).args(["-e", "-c", line]).env("HOME_FOLDER", &self.home),
         )
+    }
+
+    /// Asks the SQLite shell, in the room.
+    #[track_caller]
+    pub fn sqlite(&self, database: &str, sql: &str) -> String {
+        let shell = peer("sqlite3", "sqlite3");
+        let line = format!("{} -cmd '.timeout 10000' \"$HOME_FOLDER/{database}\" '{sql}'", shell.display());
+        self.shell(&line).trim().to_owned()
+    }
+
+    /// Every database of the home passes the full check of the SQLite shell.
+    #[track_caller]
+    pub fn databases_are_sound(&self) {
+        for database in ["memory/agent.db", ".ops/ops.db"] {
+            assert_eq!(self.sqlite(database, "PRAGMA integrity_check"), "ok", "{database}");
+        }
+    }
+
+    /// The names in a folder of the home, sorted.
+    #[track_caller]
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The agent's pid, as the room numbers it.
+    #[track_caller]
+    pub fn agent(&self) -> u64 {
+        let status: serde_json::Value =
+            serde_json::from_str(&self.sandbox.read("logs/daemon_status.json")).unwrap();
+        status["pid"].as_u64().unwrap()
     }
 
     /// A file of the room, as seen from outside of it.
