@@ -55,7 +55,7 @@ pub(super) fn looks(
         if stopped(&known.status) {
             look.excuse = Some(Excuse::Stopped);
         } else if look.state != State::Ok && known.busy {
-            look.excuse = Some(Excuse::Follows("a start or stop that is under way".to_owned()));
+            look.excuse = Some(Excuse::Follows("a start, stop or restore that is under way".to_owned()));
             down.insert(name, look.check.clone());
         } else if look.state == State::Critical {
             down.insert(name, look.check.clone());

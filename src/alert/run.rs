@@ -275,10 +275,14 @@ fn know(
     known
 }
 
-/// Whether a start or a stop of ours is at a service at this moment.
+/// Whether a start, a stop or a restore of ours is at a service at this moment.
 fn is_busy(services: Services<'_>, name: &str) -> bool {
-    let lock = Lock::take(services.home, &format!("service-{name}"), services.run, Duration::ZERO);
-    lock.is_err_and(|error| error.downcast_ref::<Fault>().is_some())
+    let held = |work: &str| {
+        let lock = Lock::take(services.home, work, services.run, Duration::ZERO);
+        lock.is_err_and(|error| error.downcast_ref::<Fault>().is_some())
+    };
+    // A restore stops the services and starts them again; in between none may be started.
+    held(&format!("service-{name}")) || (services.home.restore_journal().exists() && held("backup"))
 }
 
 fn would_restart(restart: &Restart) -> Restarted {

@@ -190,7 +190,7 @@ fn build(
     let writer = writer::Writer::new(loaded.home.root(), &bench.folder, file, manifest);
     let (manifest, bytes) = writer.write(plan)?;
     step("synced")?;
-    verify(&part, &bench.folder).context("the new archive does not read back as it was written")?;
+    verify(&part, &bench.folder).context("the new archive cannot be verified")?;
     step("verified")?;
     let path = bench.publish(&part)?;
     Ok((path, bytes, manifest))

@@ -2,8 +2,8 @@
 
 use super::Context;
 use crate::agent::{self, Misbehaviour};
-use crate::base::State;
 use crate::base::units::Span;
+use crate::base::{Home, State};
 use crate::config::BuiltinAgent;
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -22,15 +22,26 @@ pub(super) struct Args {
     pub(super) misbehaviour: Misbehaviour,
 }
 
-/// Runs until SIGTERM or SIGINT; SIGHUP reads the config again.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the config again. It is an agent like any other:
+/// in a home without a config it lives by its defaults.
 pub(super) fn run(context: &Context, args: Args) -> Result<State> {
-    let loaded = context.load()?;
+    let bare = match (&context.common.config, &context.common.home) {
+        (None, Some(home)) if !home.join("ops.toml").exists() => Some(Home::new(std::path::absolute(home)?)),
+        _ => None,
+    };
+    let home = match &bare {
+        Some(home) => home.clone(),
+        None => context.load()?.home,
+    };
     let settings = || -> Result<BuiltinAgent> {
-        let mut settings = context.load()?.config.builtin_agent;
+        let mut settings = match &bare {
+            Some(_) => BuiltinAgent::default(),
+            None => context.load()?.config.builtin_agent,
+        };
         settings.heartbeat = args.heartbeat.unwrap_or(settings.heartbeat);
         settings.consolidate = args.consolidate.unwrap_or(settings.consolidate);
         Ok(settings)
     };
-    agent::run(&loaded.home, &settings, args.misbehaviour.clone())?;
+    agent::run(&home, &settings, args.misbehaviour.clone())?;
     Ok(State::Ok)
 }

@@ -1,6 +1,7 @@
 //! `alert`, and `ops alert`: one run, and the verbs around it.
 
 use super::Context;
+use super::restore::finish_earlier;
 use crate::alert::{self, Delivery, Incident, Listed, Message, Summary};
 use crate::base::units::{Span, age, local, rfc3339};
 use crate::base::{Fault, Journal, State, render, text};
@@ -75,13 +76,22 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 }
 
 fn once(context: &Context, loaded: &Loaded, dry: bool) -> Result<State> {
+    // A restore that a power cut ended leaves the agent down: nothing could be told of it that
+    // would help more than its end.
+    if !dry
+        && loaded.home.restore_journal().exists()
+        && let Err(error) = finish_earlier(context, loaded, context.journal(loaded).as_ref())
+    {
+        context.note(&format!("{error:#}"));
+    }
     let summary = alert::run(loaded, &context.run, dry)?;
     for note in &summary.notes {
         context.note(note);
     }
     if context.common.json {
         context.print_json(&summary)?;
-    } else {
+    } else if !(context.common.quiet && summary.messages.is_empty() && summary.restarts.is_empty()) {
+        // Cron asks every five minutes: with --quiet there is nothing to say of nothing.
         context.print(&spell(context, &summary))?;
     }
     Ok(summary.state)

@@ -43,11 +43,7 @@ struct Body<'a> {
 /// Puts our block into the crontab, or brings it up to date.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let common = &context.common;
-    let file = config::find(common.config.as_deref(), common.home.as_deref())?;
-    let file =
-        std::path::absolute(&file).with_context(|| format!("cannot tell where {} is", file.display()))?;
-    let block = schedule::block(&loaded, &file, &programs()?)?;
+    let block = schedule::block(&loaded, &config::program("ops"))?;
     if args.print {
         if context.common.json {
             context.print_json(&Body { changed: false, dry_run: true, block: &block, before: None })?;
@@ -114,19 +110,6 @@ fn edit(
         ),
         (true, false, true) => format!("The jobs of {agent} are out of the crontab."),
     })
-}
-
-/// The folder of our programs: where this one is.
-fn programs() -> Result<PathBuf> {
-    for name in ["alert", "rotate-logs", "backup", "dashboard"] {
-        let program = config::program(name);
-        if !program.is_file() {
-            return Err(Fault::unknown(format!("there is no program {}", program.display()))
-                .hint("the programs belong in one folder; `cargo build --release` makes them all")
-                .into());
-        }
-    }
-    Ok(durable::parent(&config::program("alert")).to_owned())
 }
 
 /// The jobs run as the user whose crontab it is: that should be the owner of the home.

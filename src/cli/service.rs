@@ -94,7 +94,11 @@ fn each(
     dry_run: bool,
     act: impl Fn(&Services<'_>, &str) -> Result<(&'static str, Option<u32>)>,
 ) -> Result<State> {
-    let Loaded { config, home } = context.load()?;
+    let loaded = context.load()?;
+    if !dry_run && loaded.home.restore_journal().exists() {
+        super::restore::finish_earlier(context, &loaded, context.journal(&loaded).as_ref())?;
+    }
+    let Loaded { config, home } = loaded;
     let services = Services { home: &home, config: &config, run: &context.run };
     let mut outcomes = Vec::new();
     let mut lines = Vec::new();

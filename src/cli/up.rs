@@ -58,6 +58,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     crate::base::durable::make_folder(loaded.home.root(), 0o700)?;
     let journal = context.journal(&loaded);
 
+    super::restore::finish_earlier(context, &loaded, journal.as_ref())?;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let mut started = Vec::new();
     for name in services.names(None)? {

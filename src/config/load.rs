@@ -292,6 +292,10 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         }
     }
     for (name, check) in &config.check {
+        if !plain(name) {
+            let table = format!("check.{name}");
+            return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
+        }
         let service = match &check.kind {
             Kind::Process(process) => &process.service,
             Kind::Heartbeat(heartbeat) => &heartbeat.service,
@@ -449,6 +453,9 @@ mod tests {
 
         let (message, _) = error("[service.\"../x\"]\ncommand = [\"x\"]\n");
         assert!(message.contains("may only hold"), "{message}");
+
+        let (message, _) = error("[check.\"a b\"]\nkind = \"disk\"\n");
+        assert!(message.starts_with("/srv/bot/ops.toml:1:8: the name 'a b'"), "{message}");
 
         let (message, hint) = error("[agnet]\n");
         assert_eq!(message, "/srv/bot/ops.toml:1:2: unknown key 'agnet'");

@@ -13,6 +13,7 @@ use crate::backup::reader::Shape;
 use crate::backup::verify::{Entry, Origin};
 use crate::backup::{self, Contents, manifest::Name};
 use crate::base::database::{self, Verdict};
+use crate::base::process::{self, Process};
 use crate::base::step::step;
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, durable, text, units};
@@ -298,6 +299,7 @@ impl Prepared<'_> {
             step("stopped")?;
         }
         self.plan_moves(swap);
+        need_nobody(home, swap)?;
         swap.save(&self.loaded.home, Phase::Swapping)?;
         let made = stage::make_folders(&self.wanted, home)?;
         swap.forward(home)?;
@@ -314,12 +316,15 @@ impl Prepared<'_> {
     fn undo(&self, mut swap: Swap, services: &Services<'_>, cause: anyhow::Error) -> anyhow::Error {
         match undo(&self.loaded.home, &mut swap, services) {
             Ok(()) => {
-                let hint = match Fault::of(&cause).1 {
-                    Some(hint) => hint.to_owned(),
-                    None if swap.services.is_empty() => "nothing of the agent was changed".to_owned(),
-                    None => format!("{} runs again on the old files", swap.services.join(", ")),
-                };
-                Fault::critical(format!("{cause:#}; everything was put back as it was")).hint(hint).into()
+                let mut message = format!("{cause:#}; everything was put back as it was");
+                if !swap.services.is_empty() {
+                    message.push_str(&format!(", {} runs again", swap.services.join(", ")));
+                }
+                let fault = Fault::critical(message);
+                match Fault::of(&cause).1 {
+                    Some(hint) => fault.hint(hint).into(),
+                    None => fault.into(),
+                }
             }
             Err(error) => Fault::critical(format!("{cause:#}; and it could not all be put back: {error:#}"))
                 .hint(format!(
@@ -444,6 +449,23 @@ impl Prepared<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses to take files away from under a process: it would go on writing into those set aside.
+fn need_nobody(home: &Path, swap: &Swap) -> Result<()> {
+    let replaced = swap.moves.iter().filter(|one| one.had);
+    let files = replaced.filter_map(|one| fs::canonicalize(home.join(&one.path.0)).ok()).collect();
+    let Some((pid, file)) = process::holders(&files).into_iter().next() else { return Ok(()) };
+    let found = Process::find(pid).ok().flatten();
+    let words = found.map(|found| found.arguments()).unwrap_or_default();
+    let command: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    Err(Fault::critical(format!(
+        "process {pid} ({}) has {} open and is no service of this agent",
+        text::one_line(&command.join(" "), 200),
+        file.display()
+    ))
+    .hint("end it, or name it as a service in ops.toml, and run this again")
+    .into())
 }
 
 /// Puts everything back: stops what runs on the new files, moves, starts what ran before.

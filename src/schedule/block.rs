@@ -24,8 +24,8 @@ pub struct Jobs<'a> {
     pub home: &'a Path,
     /// Its config.
     pub config: &'a Path,
-    /// The folder of our programs.
-    pub bin: &'a Path,
+    /// The program `ops`: `cargo run` builds it alone, so the others may not be there.
+    pub ops: &'a Path,
     /// The folder of its logs.
     pub logs: &'a Path,
     /// The log that takes what the jobs print.
@@ -45,7 +45,7 @@ impl Jobs<'_> {
         // Without its folder the log could not be opened, and then the job would not even run.
         let folder = format!("[ -d {logs} ] || mkdir {logs}");
         let marker = format!("{} {}", self.agent, plain(self.home)?);
-        let (bin, log) = (quoted(self.bin)?, quoted(self.log)?);
+        let (ops, log) = (quoted(self.ops)?, quoted(self.log)?);
         let times = [
             ("{alert} ", &self.schedule.alert),
             ("{rotate_logs} ", &self.schedule.rotate_logs),
@@ -64,7 +64,7 @@ impl Jobs<'_> {
             let parts = [
                 ("{marker}", &marker),
                 ("{logs}", &folder),
-                ("{bin}", &bin),
+                ("{ops}", &ops),
                 ("{options}", &options),
                 ("{log}", &log),
             ];
@@ -282,7 +282,7 @@ mod tests {
             agent: "agent",
             home,
             config: &config,
-            bin: Path::new("/opt/agent ops"),
+            ops: Path::new("/opt/agent ops/ops"),
             logs: &logs,
             log: &log,
             schedule: &schedule,
@@ -292,11 +292,11 @@ mod tests {
 
     #[test]
     fn a_block_is_quoted_and_complete() {
-        let text = block("/home/o'brien {bin}").unwrap();
-        assert!(text.starts_with("# >>> agent-ops agent /home/o'brien {bin} >>>\n"), "{text}");
-        assert!(text.ends_with("# <<< agent-ops agent /home/o'brien {bin} <<<\n"));
-        assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {bin}/logs' ] || mkdir"), "{text}");
-        assert!(text.contains("; '/opt/agent ops'/backup --quiet --config '/home/o"));
+        let text = block("/home/o'brien {ops}").unwrap();
+        assert!(text.starts_with("# >>> agent-ops agent /home/o'brien {ops} >>>\n"), "{text}");
+        assert!(text.ends_with("# <<< agent-ops agent /home/o'brien {ops} <<<\n"));
+        assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {ops}/logs' ] || mkdir"), "{text}");
+        assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --config '/home/o"));
         assert!(!text.contains("rotate-logs"), "an empty time means not at all");
         assert_eq!(text.lines().count(), 6);
     }

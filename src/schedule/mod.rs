@@ -12,14 +12,14 @@ use crate::config::Loaded;
 use anyhow::Result;
 use std::path::Path;
 
-/// The block of an agent: its jobs at the times of `[schedule]`, run by the programs in `bin`
-/// with the config file that was read.
+/// The block of an agent: its jobs at the times of `[schedule]`, run by the program `ops` with
+/// the config that was read.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
 /// cannot be written into a crontab.
-pub fn block(loaded: &Loaded, config: &Path, bin: &Path) -> Result<String> {
-    let schedule = &loaded.config.schedule;
+pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
+    let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     let keys = [
         ("alert", &schedule.alert),
         ("rotate_logs", &schedule.rotate_logs),
@@ -37,6 +37,6 @@ pub fn block(loaded: &Loaded, config: &Path, bin: &Path) -> Result<String> {
     }
     let home = loaded.home.root();
     let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
-    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, bin, logs: &logs, log: &log, schedule };
+    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, ops, logs: &logs, log: &log, schedule };
     jobs.render().map_err(|why| Fault::unknown(why).into())
 }

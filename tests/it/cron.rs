@@ -60,7 +60,7 @@ fn without_a_crontab_one_is_made_and_its_lines_run() {
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(json["block"], text.as_str());
     assert!(!text.contains('%'));
-    let line = text.lines().find(|line| line.contains("/rotate-logs ")).unwrap();
+    let line = text.lines().find(|line| line.contains("ops rotate-logs ")).unwrap();
     let command = line.splitn(6, ' ').nth(5).unwrap();
     // As cron runs it: sh, another folder, next to no environment, and the logs may be gone.
     fs::remove_dir_all(sandbox.path("logs")).unwrap();
@@ -90,7 +90,7 @@ fn a_changed_schedule_replaces_the_lines_in_place() {
     sandbox.expect(0, "ops", &["cron-install"]);
     let text = fs::read_to_string(&file).unwrap();
     assert!(
-        text.contains("*/7 * * * * ") && !text.contains("*/5") && !text.contains("/dashboard "),
+        text.contains("*/7 * * * * ") && !text.contains("*/5") && !text.contains("ops dashboard "),
         "{text}"
     );
     assert!(text.ends_with("<<<\n0 0 * * * after\n"));

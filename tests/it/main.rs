@@ -3,12 +3,14 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod alert;
+mod backup;
 mod cron;
 mod dashboard;
 mod doors;
 mod health;
 mod house;
 mod logs;
+mod restore;
 mod rotate;
 mod sandbox;
 mod service;

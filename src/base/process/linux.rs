@@ -3,11 +3,13 @@
 use super::{Identity, Process, Signal};
 use chrono::DateTime;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -49,6 +51,19 @@ fn parse(pid: u32, uid: u32, stat: &str) -> Result<Process> {
         cpu: Duration::from_millis((number(14)? + number(15)?) * 1000 / ticks),
         threads: number(20)? as u32,
     })
+}
+
+/// A process without rights to look at is passed over, and so is one that just ended.
+pub(super) fn holders(files: &BTreeSet<PathBuf>) -> Vec<(u32, PathBuf)> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut holders = Vec::new();
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(open) = fs::read_dir(process.path().join("fd")) else { continue };
+        let targets = open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        holders.extend(targets.filter(|target| files.contains(target)).map(|target| (pid, target)));
+    }
+    holders
 }
 
 /// Differs from boot to boot, so that a start time of an earlier one is never taken for now.

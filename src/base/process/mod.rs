@@ -15,9 +15,11 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 pub use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -96,6 +98,12 @@ impl Identity {
 /// Every process that can be seen.
 pub fn all() -> Result<Vec<Process>> {
     platform::all().context("cannot list the processes")
+}
+
+/// Who has any of these files open, as far as can be told (on Linux: by `/proc/PID/fd`). The
+/// paths are to be canonical.
+pub fn holders(files: &BTreeSet<PathBuf>) -> Vec<(u32, PathBuf)> {
+    platform::holders(files)
 }
 
 /// What a finished program left.

@@ -1,0 +1,472 @@
+//! Backups of a home that lives: consistent, readable by ordinary tools, never at the cost of an
+//! older one.
+
+use crate::sandbox::{Said, Sandbox, said, wait_until};
+use crate::service::with_agent;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A sandbox without services: only files.
+pub fn with_files() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"quiet\"\npreset = \"none\"\n[backup]\ninclude = [\"memory/**\", \"config/**\"]\n",
+    );
+    sandbox.write("memory/journal.jsonl", "{\"n\":1}\n{\"n\":2}\n");
+    sandbox.write("memory/notes/today.md", "a note\n");
+    sandbox.write("config/settings.json", "{}\n");
+    let db = database(&sandbox.path("memory/agent.db"));
+    db.execute_batch("CREATE TABLE rows(n INTEGER PRIMARY KEY); INSERT INTO rows VALUES(1),(2),(3);")
+        .unwrap();
+    sandbox
+}
+
+pub fn database(path: &Path) -> Connection {
+    let db = Connection::open(path).unwrap();
+    db.pragma_update(None, "journal_mode", "wal").unwrap();
+    db
+}
+
+pub fn number(path: &Path, query: &str) -> i64 {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    db.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
+/// The archives there are, oldest first.
+pub fn archives(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(sandbox.path("backups")) else { return Vec::new() };
+    let mut archives: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(".tar.gz"))
+        .collect();
+    archives.sort();
+    archives
+}
+
+/// What lies about in the backup folder that is neither an archive nor `latest` nor a pin.
+pub fn rubbish(sandbox: &Sandbox) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(sandbox.path("backups")) else { return Vec::new() };
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "latest" && !name.ends_with(".tar.gz") && !name.ends_with(".pinned"))
+        .collect()
+}
+
+/// Every file below a folder with its content, every link with its target, every folder.
+pub fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    walkdir::WalkDir::new(root)
+        .min_depth(1)
+        .into_iter()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            let content = if entry.path_is_symlink() {
+                fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec()
+            } else if path.is_dir() {
+                b"folder".to_vec()
+            } else {
+                fs::read(path).unwrap()
+            };
+            (path.strip_prefix(root).unwrap().to_owned(), content)
+        })
+        .collect()
+}
+
+/// Unpacks with the ordinary `tar` and checks with the ordinary `sha256sum` (or `shasum`). Gives
+/// the folder that came out.
+fn unpack_by_hand(sandbox: &Sandbox, archive: &Path) -> PathBuf {
+    let stem = archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
+    let into = sandbox.outside(&format!("by-hand-{stem}"));
+    let tar = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(&into).output().unwrap();
+    assert!(tar.status.success(), "{tar:?}");
+    let folder = into.join(stem);
+    let sums = ["sha256sum", "shasum"].iter().find_map(|program| {
+        let mut command = Command::new(program);
+        if *program == "shasum" {
+            command.args(["-a", "256"]);
+        }
+        command.args(["-c", "checksums.sha256"]).current_dir(&folder).output().ok()
+    });
+    let sums = sums.unwrap();
+    assert!(sums.status.success(), "{}", String::from_utf8_lossy(&sums.stdout));
+    folder
+}
+
+#[test]
+fn while_the_agent_writes_ten_archives_in_a_row_hold_every_row_committed_before() {
+    let sandbox = with_agent(&["--rows-per-second", "1000"]);
+    sandbox.expect(0, "ops", &["start"]);
+    let live = sandbox.path("memory/agent.db");
+    wait_until("the agent writes", || number(&live, "SELECT count(*) FROM episodes") > 100);
+    let mut befores = Vec::new();
+    for _ in 0..10 {
+        befores.push(number(&live, "SELECT max(id) FROM episodes"));
+        sandbox.expect(0, "backup", &[]);
+    }
+    assert!(befores.windows(2).all(|pair| pair[0] < pair[1]), "the agent went on writing: {befores:?}");
+    let archives = archives(&sandbox);
+    assert_eq!(archives.len(), 10);
+    let mut ordered = archives.clone();
+    ordered.sort_by_key(|path| fs::metadata(path).map(|meta| (meta.mtime(), meta.mtime_nsec())).unwrap());
+    for (archive, before) in ordered.iter().zip(befores) {
+        let folder = unpack_by_hand(&sandbox, archive);
+        let copy = folder.join("memory/agent.db");
+        let db = Connection::open(&copy).unwrap();
+        let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok");
+        let (rows, most) =
+            (number(&copy, "SELECT count(*) FROM episodes"), number(&copy, "SELECT max(id) FROM episodes"));
+        assert!(
+            most >= before && rows == most,
+            "{archive:?}: {rows} rows up to {most}, {before} were committed"
+        );
+        let journal = fs::read(folder.join("memory/journal.jsonl")).unwrap();
+        assert!(journal.is_empty() || journal.ends_with(b"\n"));
+        for line in String::from_utf8(journal).unwrap().lines() {
+            serde_json::from_str::<Value>(line).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_archive_is_private_named_by_its_time_and_latest_points_to_it() {
+    let sandbox = with_files();
+    let run = |sandbox: &Sandbox| {
+        let output = sandbox.program("backup").env("OPS_NOW", "2026-11-20T10:30:01+01:00").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    run(&sandbox);
+    run(&sandbox);
+    let names: Vec<_> = archives(&sandbox)
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["20261120_093001.tar.gz", "20261120_093001_1.tar.gz"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&archives(&sandbox)[0]), mode(&sandbox.path("backups"))), (0o600, 0o700));
+    assert_eq!(fs::read_link(sandbox.path("backups/latest")).unwrap(), Path::new("20261120_093001_1.tar.gz"));
+    assert!(sandbox.read("logs/backup.log").contains("] [OK] Backup made - 4 files,"));
+    assert_eq!(unpack_by_hand(&sandbox, &archives(&sandbox)[1]).file_name().unwrap(), "20261120_093001_1");
+    let list = sandbox.json(0, "backup", &["list"]);
+    assert_eq!(list["archives"][0]["sequence"], 2);
+    assert_eq!(list["archives"][0]["verified"], true);
+}
+
+#[test]
+fn a_whole_home_of_odd_files_comes_back_as_it_was() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\npreset = \"none\"\n[backup]\ninclude = [\"**\"]\nexclude = [\"logs/**\"]\n",
+    );
+    drop(database(&sandbox.path("agent.db")).execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1)"));
+    sandbox.write("manifest.json", "mine");
+    sandbox.write("checksums.sha256", "mine too");
+    sandbox.write("line\nbreak \\ and ü", "odd");
+    sandbox.write(&format!("deep/{}/leaf", "x".repeat(200)), "far down");
+    sandbox.write("empty", "");
+    sandbox.write("zeros", vec![0; 3_000_000]);
+    sandbox.write("torn.jsonl", "{\"whole\":1}\n{\"tor");
+    sandbox.write("poetry.lock", "# this is data, not a lock\n".repeat(20));
+    sandbox.write("fake.db", "no database at all");
+    fs::write(sandbox.home.join(OsStr::from_bytes(b"not\xffutf8")), "bytes").unwrap();
+    fs::create_dir_all(sandbox.path("an/empty/folder")).unwrap();
+    symlink("deep", sandbox.path("inward")).unwrap();
+    symlink("./nowhere", sandbox.path("dangling")).unwrap();
+    fs::set_permissions(sandbox.path("empty"), fs::Permissions::from_mode(0o751)).unwrap();
+    // What stays out.
+    sandbox.write("daemon.pid", "123\n");
+    sandbox.write("work.lock", "");
+    sandbox.write("agent.db-wal", "");
+    sandbox.write(".pre-restore.20200101_000000/old", "old");
+    let _socket = std::os::unix::net::UnixListener::bind(sandbox.path("socket")).unwrap();
+    assert!(Command::new("mkfifo").arg(sandbox.path("pipe")).status().unwrap().success());
+
+    sandbox.expect(0, "backup", &[]);
+    let mut expected = tree_of_known(&sandbox);
+    expected.insert("torn.jsonl".into(), b"{\"whole\":1}\n".to_vec());
+    let target = sandbox.outside("elsewhere").join("new");
+    sandbox.expect(0, "restore", &["--to", target.to_str().unwrap()]);
+    let restored = tree(&target);
+    assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (path, content) in &restored {
+        assert!(path == Path::new("agent.db") || *content == expected[path], "{path:?} differs");
+    }
+    assert_eq!(number(&target.join("agent.db"), "SELECT count(*) FROM t"), 1);
+    assert_eq!(fs::metadata(target.join("empty")).unwrap().permissions().mode() & 0o7777, 0o751);
+    let (old, new) =
+        (fs::metadata(sandbox.path("zeros")).unwrap(), fs::metadata(target.join("zeros")).unwrap());
+    assert_eq!((old.mtime(), old.mtime_nsec()), (new.mtime(), new.mtime_nsec()));
+    unpack_by_hand(&sandbox, &archives(&sandbox)[0]);
+    sandbox.expect(0, "backup", &["verify"]);
+}
+
+/// The tree of the home without what never goes in.
+fn tree_of_known(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
+    let out = [
+        "daemon.pid",
+        "work.lock",
+        "agent.db-wal",
+        "agent.db-shm",
+        "socket",
+        "pipe",
+        ".ops",
+        "logs",
+        "backups",
+    ];
+    // Pipes and sockets cannot be read as files.
+    fs::remove_file(sandbox.path("pipe")).unwrap();
+    fs::remove_file(sandbox.path("socket")).unwrap();
+    let mut tree = tree(&sandbox.home);
+    tree.retain(|path, _| {
+        let top = path.iter().next().unwrap().to_string_lossy();
+        !out.contains(&&*top) && !top.starts_with(".pre-restore")
+    });
+    tree
+}
+
+#[test]
+fn a_damaged_database_is_saved_as_it_is_and_said_so() {
+    let sandbox = with_files();
+    let path = sandbox.path("memory/broken.db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); CREATE INDEX i ON t(b);
+         WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<2000)
+         INSERT INTO t SELECT x, hex(randomblob(40)) FROM n;",
+    )
+    .unwrap();
+    drop(db);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
+    let made = sandbox.json(1, "backup", &[]);
+    assert!(made["problems"][0].as_str().unwrap().contains("memory/broken.db is damaged"), "{made}");
+    let folder = unpack_by_hand(&sandbox, &archives(&sandbox)[0]);
+    assert_eq!(fs::read(folder.join(".damaged/memory/broken.db")).unwrap(), bytes);
+    sandbox.expect(0, "backup", &["verify"]);
+    sandbox.expect(0, "restore", &["--drill"]);
+}
+
+#[test]
+fn two_at_once_make_two_whole_archives_or_say_who_is_at_it() {
+    let sandbox = with_files();
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            let mut program = sandbox.program("backup");
+            program.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            program.spawn().unwrap()
+        })
+        .collect();
+    let said: Vec<Said> = children.into_iter().map(|child| said(child.wait_with_output().unwrap())).collect();
+    let made = said.iter().filter(|said| said.code == 0).count();
+    assert!(
+        said.iter().all(|said| said.code == 0 || (said.code == 3 && said.stderr.contains("has been at it")))
+    );
+    assert!(made >= 1, "{said:?}");
+    assert_eq!(archives(&sandbox).len(), made);
+    assert_eq!(rubbish(&sandbox), [""; 0]);
+    for archive in archives(&sandbox) {
+        sandbox.expect(0, "backup", &["verify", archive.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn killed_at_any_step_it_leaves_no_bad_archive_and_the_next_run_cleans_up() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let mut steps = 0;
+    for step in 1.. {
+        let output = sandbox.program("backup").env("OPS_ABORT_AT", step.to_string()).output().unwrap();
+        if output.status.code() == Some(0) {
+            steps = step - 1;
+            break;
+        }
+        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
+        assert!(step < 500);
+        sandbox.expect(0, "backup", &["verify", "latest"]);
+        assert!(fs::metadata(sandbox.path("backups/latest")).is_ok(), "step {step}: latest points nowhere");
+    }
+    assert!(steps >= 10, "only {steps} steps were walked");
+    sandbox.expect(0, "backup", &[]);
+    assert_eq!(rubbish(&sandbox), [""; 0]);
+    for archive in archives(&sandbox) {
+        sandbox.expect(0, "backup", &["verify", archive.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_disk_full_at_any_step_costs_nothing_that_was_there() {
+    let sandbox = with_files();
+    // A policy that would prune everything but the newest, were it let.
+    let config = sandbox.read("ops.toml") + "keep = { all = \"1s\", weekly = \"1s\", monthly = \"1s\" }\n";
+    sandbox.expect(0, "backup", &[]);
+    sandbox.write("ops.toml", config);
+    for step in 1.. {
+        let before = archives(&sandbox);
+        let output = sandbox.program("backup").env("OPS_FAIL_AT", step.to_string()).output().unwrap();
+        assert!(step < 500);
+        assert_eq!(rubbish(&sandbox), [""; 0], "step {step}");
+        match output.status.code() {
+            Some(0) => break,
+            Some(2) => {
+                assert_eq!(archives(&sandbox), before, "step {step}: an archive came or went");
+                let text = String::from_utf8_lossy(&output.stderr);
+                assert!(
+                    text.contains("no space") && text.contains("nothing was pruned"),
+                    "step {step}: {text}"
+                );
+            }
+            Some(1) => {
+                sandbox.expect(0, "backup", &["verify", "latest"]);
+                sandbox.expect(0, "backup", &["prune", "--yes"]);
+            }
+            other => panic!("step {step}: {other:?}"),
+        }
+        sandbox.expect(0, "backup", &["verify", "latest"]);
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_told_and_the_rest_is_saved() {
+    let sandbox = with_files();
+    let output = sandbox.program("backup").env("OPS_FAIL_AT", "file").output().unwrap();
+    let said = said(output);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("cannot read memory/journal.jsonl"), "{said:?}");
+    let list = sandbox.json(0, "restore", &["--list"]);
+    assert!(list["files"].as_array().unwrap().iter().any(|file| file["path"] == "memory/agent.db"));
+}
+
+#[test]
+fn the_rule_keeps_what_it_says_and_pins_stay() {
+    let sandbox = with_files();
+    let at = |day: i64, args: &[&str]| {
+        let now = chrono::DateTime::parse_from_rfc3339("2026-01-01T03:00:00Z").unwrap()
+            + chrono::TimeDelta::days(day);
+        let output = sandbox.program("backup").args(args).env("OPS_NOW", now.to_rfc3339()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    at(0, &[]);
+    at(0, &["pin", "latest"]);
+    for day in 1..45 {
+        at(day, &[]);
+    }
+    let names: Vec<_> = archives(&sandbox)
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap()[..8].to_owned())
+        .collect();
+    // The pin, the end of January, the ends of the weeks of 30 days, the last 7 days.
+    let expected = [
+        "20260101", "20260118", "20260125", "20260131", "20260201", "20260208", "20260209", "20260210",
+        "20260211", "20260212", "20260213", "20260214",
+    ];
+    assert_eq!(names, expected);
+    at(44, &["pin", "20260101_030000", "--off"]);
+    let dry: Value = serde_json::from_str(&at(44, &["prune", "--dry-run", "--json"])).unwrap();
+    assert_eq!(dry["deleted"].as_array().unwrap().len(), 0);
+    assert_eq!(archives(&sandbox).len(), 12);
+    at(44, &["prune"]);
+    assert_eq!(archives(&sandbox).len(), 11);
+}
+
+#[test]
+fn nothing_is_pruned_on_the_word_of_a_damaged_archive() {
+    let sandbox = with_files();
+    for day in 10..17 {
+        let now = format!("2026-05-{day}T03:00:00Z");
+        assert!(sandbox.program("backup").env("OPS_NOW", now).output().unwrap().status.success());
+    }
+    let config = sandbox.read("ops.toml") + "keep = { all = \"1s\", weekly = \"1s\", monthly = \"1s\" }\n";
+    sandbox.write("ops.toml", config);
+    // So much at once needs a word.
+    let said = sandbox.expect(3, "backup", &["prune"]);
+    assert!(said.stderr.contains("6 of 7"), "{said:?}");
+    let newest = archives(&sandbox).pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    // In the content of the first block: only reading it back can tell.
+    bytes[70] ^= 1;
+    fs::write(&newest, &bytes).unwrap();
+    sandbox.expect(2, "backup", &["prune", "--yes"]);
+    assert_eq!(archives(&sandbox).len(), 7);
+    let list = sandbox.json(0, "backup", &["list"]);
+    assert_eq!(list["archives"][0]["verified"], false);
+    assert_eq!(list["archives"][1]["verified"], true);
+    // The next one relies on the one before it, and leaves the damaged one alone.
+    sandbox.expect(0, "backup", &["prune", "--yes"]);
+    assert_eq!(archives(&sandbox).len(), 2);
+    assert!(newest.exists());
+}
+
+#[test]
+fn foreign_files_in_the_backup_folder_are_left_alone() {
+    let sandbox = with_files();
+    let config = sandbox.read("ops.toml") + "keep = { all = \"1s\", weekly = \"1s\", monthly = \"1s\" }\n";
+    sandbox.write("ops.toml", config);
+    sandbox.write("backups/20200101_000000.tar.gz", "somebody else's");
+    sandbox.write("backups/notes.txt", "mine");
+    symlink("/etc/passwd", sandbox.path("backups/20200102_000000.tar.gz")).unwrap();
+    for day in 10..13 {
+        let output =
+            sandbox.program("backup").env("OPS_NOW", format!("2026-05-{day}T03:00:00Z")).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(sandbox.read("backups/20200101_000000.tar.gz"), "somebody else's");
+    assert!(sandbox.path("backups/notes.txt").exists());
+    assert!(fs::symlink_metadata(sandbox.path("backups/20200102_000000.tar.gz")).is_ok());
+    assert_eq!(archives(&sandbox).len(), 3, "one of ours, two that are not");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_bad_usage_is_state_3() {
+    let sandbox = with_files();
+    let said = sandbox.expect(0, "backup", &["--dry-run"]);
+    assert!(said.stdout.contains("database  memory/agent.db") && said.stdout.contains("4 files"), "{said:?}");
+    assert!(!sandbox.path("backups").exists());
+    sandbox.expect(0, "backup", &["--help"]);
+    sandbox.expect(3, "backup", &["--no-such-option"]);
+    sandbox.expect(3, "backup", &["verify", "20990101_000000"]);
+    sandbox.expect(3, "backup", &["verify"]);
+    sandbox.write("ops.toml", "[agent]\npreset = \"none\"\n[backup]\ninclude = [\"nothing/**\"]\n");
+    let said = sandbox.expect(2, "backup", &[]);
+    assert!(said.stderr.contains("nothing to back up"), "{said:?}");
+    sandbox.write("ops.toml", "[agent]\npreset = \"none\"\n[backup]\ninclud = []\n");
+    let said = sandbox.expect(3, "backup", &[]);
+    assert!(said.stderr.contains("ops.toml:4:1") && said.stderr.contains("include"), "{said:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_and_a_home_that_is_not_there_are_told() {
+    let sandbox = with_files();
+    let file = sandbox.write("in-the-way", "a file");
+    let config = sandbox.write(
+        "ops.toml",
+        format!(
+            "[agent]\npreset = \"none\"\n[backup]\ninclude = [\"memory/**\"]\ndir = \"{}/backups\"\n",
+            file.display()
+        ),
+    );
+    let said = sandbox.expect(2, "backup", &[]);
+    assert!(said.stderr.contains("in-the-way/backups"), "{said:?}");
+    let gone = sandbox.path("no-such-home");
+    for program in ["backup", "restore"] {
+        let said = sandbox.expect(
+            3,
+            program,
+            &["--config", config.to_str().unwrap(), "--home", gone.to_str().unwrap()],
+        );
+        assert!(said.stderr.contains("no-such-home"), "{said:?}");
+    }
+    assert!(!gone.exists(), "a missing home is not made up");
+}

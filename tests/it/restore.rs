@@ -1,0 +1,473 @@
+//! Restores: exactly what was saved, or everything as it was.
+
+use crate::backup::{archives, database, number, rubbish, tree, with_files};
+use crate::sandbox::{Sandbox, said, wait_until};
+use crate::service::{agent_pid, alive, kill, with_agent};
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a restore may and must change, by path; large content only by its hash. A `-shm` is no
+/// state: readers make it anew.
+type State = BTreeMap<PathBuf, u64>;
+
+fn state(sandbox: &Sandbox) -> State {
+    let mut state = digest(tree(&sandbox.path("memory")), "memory");
+    state.extend(digest(tree(&sandbox.path("config")), "config"));
+    state
+}
+
+fn digest(tree: BTreeMap<PathBuf, Vec<u8>>, below: &str) -> State {
+    let hash = |content: Vec<u8>| {
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        hasher.finish()
+    };
+    tree.into_iter()
+        .filter(|(path, _)| !path.to_string_lossy().ends_with("-shm"))
+        .map(|(path, content)| (Path::new(below).join(path), hash(content)))
+        .collect()
+}
+
+#[test]
+fn after_a_crash_with_a_hot_wal_exactly_the_rows_of_the_backup_come_back() {
+    let sandbox = with_agent(&["--rows-per-second", "500"]);
+    sandbox.expect(0, "ops", &["start"]);
+    let live = sandbox.path("memory/agent.db");
+    wait_until("the agent writes", || number(&live, "SELECT count(*) FROM episodes") > 100);
+    sandbox.expect(0, "backup", &[]);
+    let check = sandbox.outside("check");
+    sandbox.expect(0, "restore", &["--to", check.to_str().unwrap()]);
+    let rows = number(&check.join("memory/agent.db"), "SELECT max(id) FROM episodes");
+    wait_until("it wrote more", || number(&live, "SELECT max(id) FROM episodes") > rows + 200);
+    sandbox.write("memory/not-in-the-backup.txt", "stays");
+    sandbox.write("elsewhere.txt", "stays too");
+    let before = agent_pid(&sandbox);
+    kill(before);
+    assert!(fs::metadata(sandbox.path("memory/agent.db-wal")).unwrap().len() > 0, "a hot WAL is left");
+
+    // Dead, it is not started by a restore. So nothing but the restore touches the rows.
+    let said = sandbox.expect(0, "restore", &["latest", "--yes"]);
+    assert!(said.stdout.contains("what was replaced is in .pre-restore."), "{said:?}");
+    assert!(!sandbox.path("memory/agent.db-wal").exists());
+    assert_eq!(number(&live, "SELECT max(id) FROM episodes"), rows);
+    assert_eq!(number(&live, "SELECT count(*) FROM episodes"), rows);
+    assert_eq!(sandbox.read("memory/not-in-the-backup.txt"), "stays");
+    assert_eq!(sandbox.read("elsewhere.txt"), "stays too");
+    sandbox.expect(0, "ops", &["start"]);
+    assert!(alive(agent_pid(&sandbox)));
+}
+
+#[test]
+fn a_running_agent_is_stopped_and_runs_again_on_the_old_rows() {
+    let sandbox = with_agent(&["--rows-per-second", "500"]);
+    sandbox.expect(0, "ops", &["start"]);
+    let live = sandbox.path("memory/agent.db");
+    let mark = |what: &str| {
+        let db = database(&live);
+        db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        db.execute("INSERT INTO episodes(at, kind, content) VALUES('', 'mark', ?1)", [what]).unwrap();
+    };
+    let marks =
+        |what: &str| number(&live, &format!("SELECT count(*) FROM episodes WHERE content = '{what}'"));
+    mark("before");
+    sandbox.expect(0, "backup", &[]);
+    mark("after");
+    let before = agent_pid(&sandbox);
+    let restored = sandbox.json(0, "restore", &["--yes"]);
+    assert_eq!(restored["restarted"][0], "daemon");
+    let after = agent_pid(&sandbox);
+    assert!(after != before && alive(after) && !alive(before));
+    assert_eq!((marks("before"), marks("after")), (1, 0));
+    // What was replaced is still there to be looked at.
+    let aside = PathBuf::from(restored["aside"].as_str().unwrap());
+    assert_eq!(
+        number(&aside.join("memory/agent.db"), "SELECT count(*) FROM episodes WHERE content = 'after'"),
+        1
+    );
+
+    // A person's stop stays a stop.
+    sandbox.expect(0, "ops", &["stop"]);
+    sandbox.expect(0, "restore", &["--yes"]);
+    assert!(!alive(after));
+    assert_eq!(marks("after"), 0);
+}
+
+#[test]
+fn a_bad_archive_is_refused_before_anything_is_touched() {
+    let sandbox = with_agent(&[]);
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.write(
+        "memory/large.bin",
+        (0..600_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect::<Vec<_>>(),
+    );
+    sandbox.expect(0, "backup", &[]);
+    let archive = archives(&sandbox).remove(0);
+    let whole = fs::read(&archive).unwrap();
+    let pid = agent_pid(&sandbox);
+    let large = fs::read(sandbox.path("memory/large.bin")).unwrap();
+    let bad = sandbox.outside("bad").join("x.tar.gz");
+    let refused = |content: &[u8], what: &str| {
+        fs::write(&bad, content).unwrap();
+        let said = sandbox.run("restore", &[bad.to_str().unwrap(), "--yes"]);
+        assert!(said.code == 2 || said.code == 3, "{what}: {said:?}");
+        assert!(said.stderr.contains("x.tar.gz") && said.stderr.contains("hint"), "{what}: {said:?}");
+    };
+    for length in [0, 1, 100, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        refused(&whole[..length], &format!("cut to {length}"));
+    }
+    // At the seam of two members nothing but the missing index tells.
+    let seams: Vec<usize> =
+        (1..whole.len() - 4).filter(|at| whole[*at..].starts_with(&[0x1f, 0x8b, 8, 4])).collect();
+    assert!(seams.len() >= 3);
+    for seam in seams {
+        refused(&whole[..seam], &format!("cut at the seam {seam}"));
+    }
+    for part in 1..12 {
+        let mut flipped = whole.clone();
+        flipped[whole.len() * part / 12] ^= 0x10;
+        refused(&flipped, &format!("a flip at {part}/12"));
+    }
+    refused(&[&whole[..], b"rubbish"].concat(), "rubbish at the end");
+    sandbox.expect(3, "restore", &["no-such-archive", "--yes"]);
+    // Damaged where it lies, it is not `latest` any more.
+    fs::write(&archive, &whole[..whole.len() / 2]).unwrap();
+    sandbox.expect(3, "restore", &["latest", "--yes"]);
+
+    assert_eq!(agent_pid(&sandbox), pid);
+    assert!(alive(pid));
+    assert_eq!(fs::read(sandbox.path("memory/large.bin")).unwrap(), large);
+    let names: Vec<_> =
+        fs::read_dir(&sandbox.home).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.starts_with(".pre-restore")), "{names:?}");
+}
+
+#[test]
+fn without_a_terminal_and_a_yes_nothing_happens() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    sandbox.write("config/settings.json", "changed");
+    let before = state(&sandbox);
+    let said = sandbox.expect(3, "restore", &[]);
+    assert!(said.stderr.contains("--yes") && said.stderr.contains("nothing was changed"), "{said:?}");
+    let said = sandbox.expect(0, "restore", &["--dry-run"]);
+    assert!(said.stdout.contains("4 files are replaced"), "{said:?}");
+    assert_eq!(state(&sandbox), before);
+}
+
+#[test]
+fn an_agent_that_does_not_start_on_the_restored_files_gets_its_old_ones_back() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\npreset = \"none\"\n[service.main]\ncommand = [\"sh\", \"config/run.sh\"]\nready_timeout = \"5s\"\n\
+         [backup]\ninclude = [\"config/**\", \"memory/**\"]\n",
+    );
+    sandbox.write("config/run.sh", "exit 7\n");
+    sandbox.write("memory/a.txt", "saved");
+    sandbox.write("memory/only-saved.txt", "saved");
+    sandbox.expect(0, "backup", &[]);
+    fs::remove_file(sandbox.path("memory/only-saved.txt")).unwrap();
+    sandbox.write("config/run.sh", "exec sleep 600\n");
+    sandbox.write("memory/a.txt", "newer");
+    sandbox.expect(0, "ops", &["start"]);
+    let before = state(&sandbox);
+    let said = sandbox.expect(2, "restore", &["--yes"]);
+    assert!(
+        said.stderr.contains("everything was put back") && said.stderr.contains("main runs again"),
+        "{said:?}"
+    );
+    assert_eq!(state(&sandbox), before);
+    assert!(!sandbox.path(".ops/restore.json").exists());
+    let started = sandbox.json(0, "ops", &["start"]);
+    assert_eq!(started["services"][0]["outcome"], "already running");
+    let names: Vec<_> =
+        fs::read_dir(&sandbox.home).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.starts_with(".pre-restore")), "nothing is left aside: {names:?}");
+}
+
+/// A home whose state differs from that of its archive in every way, and the state of the archive.
+fn changed() -> (Sandbox, State) {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let saved = sandbox.outside("saved");
+    sandbox.expect(0, "restore", &["--to", saved.to_str().unwrap()]);
+    let mut new = digest(tree(&saved.join("memory")), "memory");
+    new.extend(digest(tree(&saved.join("config")), "config"));
+    fs::remove_file(sandbox.path("memory/notes/today.md")).unwrap();
+    fs::remove_dir(sandbox.path("memory/notes")).unwrap();
+    sandbox.write("memory/journal.jsonl", "{\"n\":9}\n");
+    sandbox.write("config/settings.json", "changed");
+    // A killed writer's leftovers.
+    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
+    let db = database(&sandbox.path("memory/agent.db"));
+    db.execute_batch("CREATE TABLE rows(n INTEGER PRIMARY KEY); INSERT INTO rows VALUES(77);").unwrap();
+    let copy = sandbox.outside("copy");
+    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
+        fs::copy(sandbox.path("memory").join(name), copy.join(name)).unwrap();
+    }
+    drop(db);
+    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
+        fs::copy(copy.join(name), sandbox.path("memory").join(name)).unwrap();
+    }
+    (sandbox, new)
+}
+
+#[test]
+fn killed_at_any_step_the_next_run_leaves_the_old_state_or_the_new_one_whole() {
+    let (sandbox, new) = changed();
+    let old = state(&sandbox);
+    assert_ne!(old, new);
+    let (mut olds, mut steps) = (0, 0);
+    let kept = [tree(&sandbox.path("memory")), tree(&sandbox.path("config"))];
+    let put_back = || {
+        for (folder, files) in ["memory", "config"].iter().zip(&kept) {
+            fs::remove_dir_all(sandbox.path(folder)).unwrap();
+            fs::create_dir(sandbox.path(folder)).unwrap();
+            for (path, content) in files {
+                sandbox.write(Path::new(folder).join(path).to_str().unwrap(), content);
+            }
+        }
+    };
+    for step in 1.. {
+        assert!(step < 500);
+        let output =
+            sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step.to_string()).output().unwrap();
+        if output.status.code() == Some(0) {
+            assert_eq!(state(&sandbox), new);
+            break;
+        }
+        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
+        steps = step;
+        // Half of them are found by a backup, half by another restore that is not let do anything.
+        let cut_short = sandbox.path(".ops/restore.json").exists();
+        let recovery = if step % 2 == 0 {
+            sandbox.expect(0, "backup", &["-v"])
+        } else {
+            sandbox.expect(3, "restore", &["no-such-archive", "--yes"])
+        };
+        assert_eq!(recovery.stderr.contains("was cut short"), cut_short, "step {step}: {recovery:?}");
+        assert!(!sandbox.path(".ops/restore.json").exists());
+        let now = state(&sandbox);
+        if now == new {
+            put_back();
+        } else {
+            assert_eq!(now, old, "step {step}: neither the old nor the new");
+            olds += 1;
+        }
+        // The archive to restore stays the first one.
+        for archive in archives(&sandbox).split_off(1) {
+            fs::remove_file(archive).unwrap();
+        }
+    }
+    assert!(steps >= 15 && olds >= 10, "{steps} steps, {olds} undone");
+    assert_eq!(rubbish(&sandbox), [""; 0]);
+}
+
+#[test]
+fn a_disk_full_at_any_step_leaves_the_old_state_or_the_new_one_whole() {
+    let (sandbox, new) = changed();
+    let old = state(&sandbox);
+    for step in 1.. {
+        assert!(step < 500);
+        let output = said(
+            sandbox.program("restore").arg("--yes").env("OPS_FAIL_AT", step.to_string()).output().unwrap(),
+        );
+        if output.code == 0 {
+            break;
+        }
+        assert_eq!(output.code, 2, "step {step}: {output:?}");
+        let now = state(&sandbox);
+        if now == new {
+            // Only the tidying up was left.
+            assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}");
+            break;
+        }
+        assert_eq!(now, old, "step {step}: {output:?}");
+        assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}: {output:?}");
+    }
+    assert_eq!(state(&sandbox), new);
+}
+
+#[test]
+fn killed_while_the_agent_is_stopped_the_next_run_starts_it_again() {
+    for step in ["stopped", "aside", "place", "started"] {
+        let sandbox = with_agent(&[]);
+        sandbox.expect(0, "ops", &["start"]);
+        sandbox.expect(0, "backup", &[]);
+        sandbox.write("memory/identity_core.json", "{\"name\":\"changed\"}");
+        let output = sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step).output().unwrap();
+        assert_eq!(output.status.code(), None, "{output:?}");
+        let said = sandbox.expect(0, "backup", &[]);
+        let word = if step == "started" { "finished now" } else { "back as it was" };
+        assert!(said.stderr.contains(word), "{step}: {said:?}");
+        assert!(alive(agent_pid(&sandbox)), "{step}");
+        let back = sandbox.read("memory/identity_core.json") == "{\"name\":\"changed\"}";
+        assert_eq!(back, step != "started", "{step}");
+    }
+}
+
+#[test]
+fn one_file_alone_and_the_list() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    sandbox.write("config/settings.json", "changed");
+    sandbox.write("memory/notes/today.md", "changed");
+    sandbox.expect(0, "restore", &["--only", "memory/notes", "--yes"]);
+    assert_eq!(sandbox.read("memory/notes/today.md"), "a note\n");
+    assert_eq!(sandbox.read("config/settings.json"), "changed");
+    sandbox.expect(3, "restore", &["--only", "memory/no-such", "--yes"]);
+    let list = sandbox.json(0, "restore", &["--list"]);
+    assert_eq!(list["origin"], "ours");
+    let db = list["files"].as_array().unwrap().iter().find(|file| file["path"] == "memory/agent.db").unwrap();
+    assert_eq!(db["kind"], "database");
+}
+
+#[test]
+fn a_time_means_the_newest_archive_before_it() {
+    let sandbox = with_files();
+    for (now, content) in [
+        ("2026-05-10T03:00:00Z", "tenth"),
+        ("2026-05-11T03:00:00Z", "eleventh"),
+        ("2026-05-12T03:00:00Z", "twelfth"),
+    ] {
+        sandbox.write("config/settings.json", content);
+        assert!(sandbox.program("backup").env("OPS_NOW", now).output().unwrap().status.success());
+    }
+    for (when, content) in [
+        ("2026-05-11", "eleventh"),
+        ("2026-05-11 02:59", "tenth"),
+        ("yesterday", "eleventh"),
+        ("20260510_030000", "tenth"),
+        ("latest", "twelfth"),
+    ] {
+        let output = sandbox
+            .program("restore")
+            .args([when, "--yes"])
+            .env("OPS_NOW", "2026-05-12T09:00:00Z")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(sandbox.read("config/settings.json"), content, "{when}");
+    }
+    sandbox.expect(3, "restore", &["2026-05-09", "--yes"]);
+}
+
+#[test]
+fn a_drill_proves_it_and_leaves_nothing() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let before = state(&sandbox);
+    sandbox.expect(0, "restore", &["--drill"]);
+    assert_eq!(state(&sandbox), before);
+    let list = sandbox.json(0, "backup", &["list"]);
+    assert!(list["archives"][0]["drilled"].is_string(), "{list}");
+    assert_eq!(fs::read_dir(sandbox.path(".ops/restore")).unwrap().count(), 0);
+}
+
+fn tar(folder: &Path, archive: &Path, args: &[&str]) {
+    let output =
+        Command::new("tar").arg("czf").arg(archive).arg("-C").arg(folder).args(args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn an_archive_of_the_old_scripts_goes_into_memory() {
+    let sandbox = with_files();
+    let old = sandbox.outside("old/20250101_020000");
+    drop(database(&old.join("agent.db")).execute_batch("CREATE TABLE rows(n); INSERT INTO rows VALUES(42);"));
+    fs::write(old.join("journal.jsonl"), "{\"old\":1}\n").unwrap();
+    fs::write(old.join("identity_core.json"), "{}").unwrap();
+    let sums = Command::new("sh")
+        .args(["-c", "(sha256sum * 2>/dev/null || shasum -a 256 *) > ../sums && mv ../sums checksums.sha256"])
+        .current_dir(&old)
+        .status()
+        .unwrap();
+    assert!(sums.success());
+    let archive = sandbox.outside("archives").join("20250101_020000.tar.gz");
+    tar(old.parent().unwrap(), &archive, &["20250101_020000"]);
+    sandbox.expect(0, "backup", &["verify", archive.to_str().unwrap()]);
+    let list = sandbox.json(0, "restore", &[archive.to_str().unwrap(), "--list"]);
+    assert_eq!(list["origin"], "shell");
+    sandbox.expect(0, "restore", &[archive.to_str().unwrap(), "--yes"]);
+    assert_eq!(number(&sandbox.path("memory/agent.db"), "SELECT n FROM rows"), 42);
+    assert_eq!(sandbox.read("memory/journal.jsonl"), "{\"old\":1}\n");
+    assert!(!sandbox.path("memory/checksums.sha256").exists());
+    assert_eq!(sandbox.read("memory/notes/today.md"), "a note\n", "what it does not cover stays");
+
+    // Without the folder, and with a file that is not what the checksums say.
+    fs::write(old.join("journal.jsonl"), "{\"old\":2}\n").unwrap();
+    tar(&old, &archive, &["."]);
+    let said = sandbox.expect(2, "restore", &[archive.to_str().unwrap(), "--yes"]);
+    assert!(said.stderr.contains("journal.jsonl is not what"), "{said:?}");
+    assert_eq!(sandbox.read("memory/journal.jsonl"), "{\"old\":1}\n");
+}
+
+#[test]
+fn an_archive_made_by_tar_goes_into_the_home_without_our_own_state() {
+    let sandbox = with_files();
+    let archive = sandbox.outside("archives").join("home.tar.gz");
+    sandbox.expect(0, "backup", &[]);
+    tar(&sandbox.home, &archive, &["."]);
+    sandbox.write("memory/journal.jsonl", "changed");
+    let journal = fs::metadata(sandbox.path(".ops/ops.db")).unwrap();
+    let said = sandbox.expect(1, "restore", &[archive.to_str().unwrap(), "--yes"]);
+    assert!(said.stderr.contains("no checksums"), "{said:?}");
+    assert_eq!(sandbox.read("memory/journal.jsonl"), "{\"n\":1}\n{\"n\":2}\n");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(sandbox.path(".ops/ops.db")).unwrap().ino(), journal.ino());
+}
+
+#[test]
+fn links_that_lead_out_are_not_made_and_are_told() {
+    let sandbox = with_files();
+    symlink("/etc/hostname", sandbox.path("memory/out")).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    // Still there, it is no loss.
+    sandbox.expect(0, "restore", &["--yes"]);
+    fs::remove_file(sandbox.path("memory/out")).unwrap();
+    let said = sandbox.expect(1, "restore", &["--yes"]);
+    assert!(said.stderr.contains("memory/out leads out of the home, to /etc/hostname"), "{said:?}");
+    assert!(fs::symlink_metadata(sandbox.path("memory/out")).is_err());
+}
+
+#[test]
+fn a_folder_where_a_file_should_go_stops_it_before_anything_moves() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    fs::remove_file(sandbox.path("config/settings.json")).unwrap();
+    sandbox.write("config/settings.json/inside", "mine");
+    sandbox.write("memory/journal.jsonl", "changed");
+    let said = sandbox.expect(3, "restore", &["--yes"]);
+    assert!(said.stderr.contains("config/settings.json is a folder"), "{said:?}");
+    assert_eq!(sandbox.read("memory/journal.jsonl"), "changed");
+}
+
+#[test]
+fn modes_come_back_without_setuid() {
+    let sandbox = with_files();
+    let path = sandbox.write("memory/tool.sh", "#!/bin/sh\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    fs::remove_file(&path).unwrap();
+    sandbox.expect(0, "restore", &["--yes"]);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn files_are_not_taken_away_from_under_a_process_that_has_them_open() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let before = state(&sandbox);
+    // This test is the process: it is no service of the agent.
+    let held = fs::File::open(sandbox.path("memory/journal.jsonl")).unwrap();
+    let said = sandbox.expect(2, "restore", &["--yes"]);
+    assert!(said.stderr.contains(&format!("process {} ", std::process::id())), "{said:?}");
+    assert_eq!(state(&sandbox), before);
+    drop(held);
+    sandbox.expect(0, "restore", &["--yes"]);
+}
