@@ -127,9 +127,12 @@ fn one(
     }
 }
 
+/// How bad, and what.
+type Trouble = (State, String);
+
 /// The databases that the patterns name; the plain names that are not there, and what cannot be
 /// looked at.
-fn find(view: &View, options: &Sqlite) -> Result<(BTreeSet<PathBuf>, Vec<(State, String)>)> {
+fn find(view: &View, options: &Sqlite) -> Result<(BTreeSet<PathBuf>, Vec<Trouble>)> {
     let (mut paths, mut bad) = (BTreeSet::new(), Vec::new());
     for pattern in &options.paths {
         let full = view.loaded.home.path(pattern);

@@ -3,6 +3,7 @@
 
 use crate::peers::{Running, output, peer};
 use crate::sandbox::{Said, Sandbox, said};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,11 +22,8 @@ fn authority(folder: &Path) -> Authority {
     let openssl = |args: &[&str]| {
         output(Command::new(peer("openssl", "openssl")).args(args).current_dir(folder));
     };
-    std::fs::write(
-        folder.join("names"),
-        "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n",
-    )
-    .unwrap();
+    fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        .unwrap();
     openssl(&[
         "req",
         "-x509",
@@ -87,6 +85,7 @@ impl Server {
     fn start(sandbox: &Sandbox, kind: &str, authority: &Authority) -> Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/mail_server.py");
         let folder = sandbox.outside(kind);
+        let errors = folder.join("errors");
         // Debian's own Python: its packages are not those of another one on PATH.
         let python = Path::new("/usr/bin/python3");
         assert!(python.exists(), "there is no {}: install the package python3-aiosmtpd", python.display());
@@ -96,18 +95,20 @@ impl Server {
                 .arg(kind)
                 .args([&authority.certificate, &authority.key, &folder])
                 .stdin(Stdio::null())
-                .stdout(Stdio::piped()),
+                .stdout(Stdio::piped())
+                .stderr(fs::File::create(&errors).unwrap()),
         );
         let mut line = String::new();
         BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().parse().unwrap_or_else(|_| {
-            panic!("the mail server does not start: is the package python3-aiosmtpd installed? {line}")
+            let errors = fs::read_to_string(&errors).unwrap();
+            panic!("the mail server does not start: is the package python3-aiosmtpd installed?\n{errors}")
         });
         Server { _running: running, port, folder }
     }
 
     fn mails(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.folder.join("mails.jsonl")).unwrap_or_default();
+        let text = fs::read_to_string(self.folder.join("mails.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Tests against real peers: full and read-only file systems, cron, tar, mail servers, a
 //! notification daemon, a browser, the monitoring plugins. `.ci/run` installs them.
 
-#![allow(unreachable_pub, reason = "one crate: nothing is exported")]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 #[path = "../it/sandbox.rs"]
