@@ -8,6 +8,7 @@ mod blocks;
 pub mod manifest;
 pub mod plan;
 pub mod reader;
+pub mod remote;
 pub mod retention;
 mod shelf;
 mod snapshot;
@@ -54,6 +55,8 @@ pub struct Made {
     pub problems: Vec<String>,
     /// Archives that were deleted by the rule.
     pub pruned: Vec<String>,
+    /// What came of the copies in the bucket, if there is one.
+    pub remote: Option<remote::Copied>,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -85,7 +88,7 @@ fn ratio(bytes: u64, content: u64) -> String {
 /// pruned.
 pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Made> {
     let begun = Instant::now();
-    let _lock = lock(loaded, run)?;
+    let held = lock(loaded, run)?;
     if loaded.home.restore_journal().exists() {
         return Err(Fault::critical("a restore of this home was cut short and is not undone yet")
             .hint("run `restore` or `backup` from the command line: it finishes or undoes that first")
@@ -110,12 +113,16 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
         vanished: manifest.vanished.clone(),
         problems: manifest.problems.clone(),
         pruned: Vec::new(),
+        remote: None,
         seconds: 0.0,
     };
     // The archive is safe now, whatever else goes wrong.
     if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
         made.problems.push(format!("the archive is whole, but {error:#}"));
     }
+    drop(held);
+    made.remote = remote::copy(loaded, run, journal);
+    made.problems.extend(made.remote.iter().flat_map(|copied| copied.problems.clone()));
     if !made.problems.is_empty() {
         made.state = State::Warning;
     }

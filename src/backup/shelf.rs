@@ -175,7 +175,7 @@ fn is_foreign(archive: &Archive) -> bool {
 }
 
 /// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`.
-fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
+pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
     let stem = name.strip_suffix(SUFFIX)?;
     let (stamp, rest) = stem.split_at_checked(15)?;
     let number = rest.strip_prefix('_').unwrap_or("0");

@@ -1,7 +1,7 @@
 //! `backup`, `ops backup`: make an archive; list, verify, prune and pin those there are.
 
-use super::Context;
 use super::restore::finish_earlier;
+use super::{Context, remote};
 use crate::backup::verify::describe;
 use crate::backup::{self, Archive, Made, Plan, Pruning, manifest::Name};
 use crate::base::units::{self, Size};
@@ -28,7 +28,11 @@ pub struct Args {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Verb {
     /// List the archives, newest first
-    List,
+    List {
+        /// Those in the bucket
+        #[arg(long)]
+        remote: bool,
+    },
     /// Read an archive back: every hash, every database
     Verify {
         /// latest, a name, or a path
@@ -43,7 +47,12 @@ pub enum Verb {
         /// Do not ask, however much would go
         #[arg(long)]
         yes: bool,
+        /// In the bucket
+        #[arg(long)]
+        remote: bool,
     },
+    /// Bring to the bucket what is missing there (every backup does)
+    Copy,
     /// Keep an archive whatever the rule says
     Pin {
         /// latest, a name, or a path
@@ -64,9 +73,14 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     match args.verb {
         None if args.dry_run => dry_run(context, &loaded, journal),
         None => make(context, &loaded, journal),
-        Some(Verb::List) => list(context, &loaded, journal),
+        Some(Verb::List { remote: true }) => remote::list(context, &loaded, journal),
+        Some(Verb::List { remote: false }) => list(context, &loaded, journal),
         Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
-        Some(Verb::Prune { dry_run, yes }) => prune(context, &loaded, journal, dry_run, yes),
+        Some(Verb::Prune { dry_run, yes, remote: true }) => {
+            remote::prune(context, &loaded, journal, dry_run, yes)
+        }
+        Some(Verb::Prune { dry_run, yes, remote: false }) => prune(context, &loaded, journal, dry_run, yes),
+        Some(Verb::Copy) => remote::copy(context, &loaded, journal),
         Some(Verb::Pin { archive, off }) => pin(context, &loaded, journal, &archive, !off),
     }
 }
@@ -84,6 +98,9 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result
     if !made.pruned.is_empty() {
         context.note(&format!("pruned: {}", made.pruned.join(", ")));
     }
+    if let Some(copied) = &made.remote {
+        context.note(&remote::describe(copied));
+    }
     if context.common.json {
         context.print_json(&made)?;
     } else {
@@ -100,6 +117,9 @@ pub(super) fn make_and_log(context: &Context, loaded: &Loaded, journal: Option<&
             let mut line = made.line(&loaded.home);
             for problem in &made.problems {
                 line.push_str(&format!("; {problem}"));
+            }
+            if let Some(copied) = &made.remote {
+                line.push_str(&format!("; {}", remote::describe(copied)));
             }
             events::append(&loaded.home, "backup", &context.run, made.state.word(), "Backup made", &line)
         }

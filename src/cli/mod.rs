@@ -15,6 +15,7 @@ pub mod health;
 mod init;
 pub mod logs;
 pub mod ops;
+mod remote;
 pub mod restore;
 pub mod rotate_logs;
 mod service;

@@ -1,6 +1,6 @@
 //! `restore`, `ops restore`: bring a backup back, or leave everything as it was.
 
-use super::Context;
+use super::{Context, remote};
 use crate::backup::manifest::Name;
 use crate::backup::reader::Shape;
 use crate::backup::verify::{Entry, describe};
@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// What to restore, and where.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Args {
-    /// The archive: latest, a name, a path, or a time such as "yesterday" or "2026-11-19 02:00"
+    /// The archive: latest, a name, a path, a time such as "yesterday" or "2026-11-19 02:00", or
+    /// remote:latest or remote:NAME, which is fetched from the bucket first
     #[arg(value_name = "ARCHIVE")]
     pub archive: Option<String>,
     /// Restore only this file or folder; may be given again
@@ -50,8 +51,11 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     if !args.dry_run {
         finish_earlier(context, &loaded, journal.as_ref())?;
     }
-    let prepared =
-        restore::prepare(&loaded, &context.run, journal.as_ref(), args.archive.as_deref(), &args.only);
+    let archive = match remote::fetch(context, &loaded, journal.as_ref(), args.archive.as_deref()) {
+        Ok(fetched) => fetched.or_else(|| args.archive.clone()),
+        Err(error) => return log_failure(context, &loaded, error),
+    };
+    let prepared = restore::prepare(&loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return log_failure(context, &loaded, error),

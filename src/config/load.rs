@@ -2,7 +2,10 @@
 
 use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
-use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, Schedule, Service, place, preset};
+use super::{
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, place, preset,
+};
+use crate::base::secret::Secret;
 use crate::base::{Fault, Home, text};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -155,6 +158,9 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     config.agent.preset = base.map_or("none", |preset| preset.name).to_owned();
     validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
     resolve(&mut config, &home);
+    if let Some(s3) = &mut config.backup.s3 {
+        complete_s3(s3, &config.agent.name, &lookup);
+    }
     Ok(Loaded { config, home })
 }
 
@@ -314,6 +320,23 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             return Err((table, format!("the check '{name}' needs service.{service}.status_file")));
         }
     }
+    if let Some(s3) = &config.backup.s3 {
+        let wrong = |message: &str| Err(("backup.s3".to_owned(), message.to_owned()));
+        if !(s3.endpoint.starts_with("http://") || s3.endpoint.starts_with("https://")) {
+            return wrong("endpoint is no http:// or https:// address");
+        }
+        if s3.bucket.is_empty() || s3.bucket.contains('/') {
+            return wrong("bucket is not the name of a bucket");
+        }
+        if s3.access_key.is_some() != s3.secret_key.is_some() {
+            return wrong("access_key and secret_key go together");
+        }
+        let prefix = s3.prefix.as_deref().unwrap_or_default();
+        let odd = |part: &str| [".", ".."].contains(&part) || part.chars().any(char::is_control);
+        if prefix.starts_with('/') || prefix.contains("//") || prefix.split('/').any(odd) {
+            return wrong("prefix may not begin with / nor have an empty part, . or ..");
+        }
+    }
     for channel in config.alerts.critical.iter().chain(&config.alerts.warning) {
         if !["desktop", "email", "webhook"].contains(&channel.as_str()) {
             let message = format!("there is no channel '{channel}': desktop, email, webhook");
@@ -323,12 +346,29 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
     Ok(())
 }
 
+/// Fills in what `[backup.s3]` takes from the agent's name and the environment. A key in the file
+/// goes without a token of the environment, which belongs to another key.
+fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
+    s3.prefix.get_or_insert_with(|| format!("{agent}/"));
+    if s3.access_key.is_none() {
+        let secret = |name| lookup(name).filter(|value| !value.is_empty()).map(Secret::new);
+        s3.access_key = secret("AWS_ACCESS_KEY_ID");
+        s3.secret_key = secret("AWS_SECRET_ACCESS_KEY");
+        s3.session_token = s3.session_token.take().or_else(|| secret("AWS_SESSION_TOKEN"));
+    }
+}
+
 /// Makes every path absolute, under the home.
 fn resolve(config: &mut Config, home: &Home) {
     let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde(path)));
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
+    if let Some(s3) = &mut config.backup.s3 {
+        s3.ca_file.iter_mut().for_each(fix);
+        let secrets = [&mut s3.access_key, &mut s3.secret_key, &mut s3.session_token];
+        secrets.into_iter().flatten().for_each(|secret| secret.anchor(home));
+    }
     for service in config.service.values_mut() {
         fix(&mut service.cwd);
         service.pid_file.iter_mut().for_each(fix);
@@ -466,6 +506,32 @@ mod tests {
 
         let (message, _) = error("[check.h]\nkind = \"heartbeat\"\nservice = \"deamon\"\n");
         assert!(message.contains("did you mean 'daemon'?"), "{message}");
+    }
+
+    #[test]
+    fn a_bucket_needs_little_and_is_checked() {
+        let s3 = |more: &str| {
+            read(&format!(
+                "[agent]\nname = \"bot\"\n[backup.s3]\nendpoint = \"https://s3.example\"\nbucket = \"b\"\n{more}"
+            ))
+        };
+        let keys = "access_key = \"AKIA\"\nsecret_key = \"file:.s3\"\n";
+        let loaded = s3(keys).unwrap();
+        let found = loaded.config.backup.s3.clone().unwrap();
+        assert_eq!((found.prefix.as_deref(), found.region.as_str()), (Some("bot/"), "us-east-1"));
+        assert!(found.path_style && found.keep.is_none());
+        let shown = toml::to_string(&loaded.config).unwrap();
+        assert!(shown.contains("file:/srv/bot/.s3") && !shown.contains("AKIA"), "{shown}");
+        for wrong in [
+            "access_key = \"AKIA\"",
+            "prefix = \"a/../b/\"",
+            "prefix = \"/a\"",
+            "keys = 1",
+            "endpoint = \"ftp://x\"",
+        ] {
+            let error = s3(wrong).unwrap_err().to_string();
+            assert!(error.contains("ops.toml"), "{wrong}: {error}");
+        }
     }
 
     #[test]

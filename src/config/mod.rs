@@ -141,6 +141,8 @@ pub struct Backup {
     pub exclude: Vec<String>,
     /// What stays.
     pub keep: Keep,
+    /// `[backup.s3]`
+    pub s3: Option<S3>,
 }
 
 impl Default for Backup {
@@ -152,8 +154,58 @@ impl Default for Backup {
                 .map(str::to_owned)
                 .into(),
             keep: Keep::default(),
+            s3: None,
         }
     }
+}
+
+/// `[backup.s3]`: a copy of every archive in a bucket of S3-compatible storage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// Its address, such as `https://s3.eu-west-1.amazonaws.com`.
+    pub endpoint: String,
+    /// The bucket. It must exist.
+    pub bucket: String,
+    /// The region it is in.
+    #[serde(default = "us_east_1")]
+    pub region: String,
+    /// What every key begins with; the agent's name and `/` unless said otherwise.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Whether the bucket is named in the path of an address, or else in its host.
+    #[serde(default = "yes")]
+    pub path_style: bool,
+    /// The id of the key; `AWS_ACCESS_KEY_ID` of the environment unless said otherwise.
+    #[serde(default)]
+    pub access_key: Option<Secret>,
+    /// The key; `AWS_SECRET_ACCESS_KEY` unless said otherwise.
+    #[serde(default)]
+    pub secret_key: Option<Secret>,
+    /// The token of a key for a while; `AWS_SESSION_TOKEN` unless said otherwise.
+    #[serde(default)]
+    pub session_token: Option<Secret>,
+    /// What stays there; the same as here unless said otherwise.
+    #[serde(default)]
+    pub keep: Option<Keep>,
+    /// A PEM file of the certificate authorities to trust instead of the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How long the storage may be silent before a request counts as failed.
+    #[serde(default = "half_a_minute")]
+    pub timeout: Span,
+}
+
+fn us_east_1() -> String {
+    "us-east-1".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn half_a_minute() -> Span {
+    Span::seconds(30)
 }
 
 /// `keep`: how far back archives are kept, and how densely.

@@ -1,0 +1,154 @@
+//! Brings an archive back from the storage: checked by its hash, then verified like a new one,
+//! and only then on the shelf.
+
+use super::client::Client;
+use super::{Copy, copies};
+use crate::backup::shelf::{self, Bench};
+use crate::backup::{record_look, verify};
+use crate::base::text::{hex, one_line};
+use crate::base::{Fault, Journal, Run, durable};
+use crate::config::Loaded;
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of one request.
+const PIECE: u64 = 8 << 20;
+
+/// Brings an archive to the backup folder: `latest` or a name. One that is there already, and is
+/// the same, is not fetched again.
+///
+/// # Errors
+/// When there is no such archive, or what came is not whole. Nothing is left then.
+pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
+    let client = super::client(loaded)?;
+    let copy = choose(&client, loaded, run, which)?;
+    let dir = &loaded.config.backup.dir;
+    let here = dir.join(&copy.name);
+    if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
+        && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
+    {
+        return Ok(here);
+    }
+    let bench = Bench::set_up(dir, run)?;
+    let free = super::super::free_space(dir)?;
+    if free < copy.bytes {
+        return Err(Fault::critical(format!("no room for {} in {}", copy.name, dir.display()))
+            .hint("free some space, or set another dir in [backup]; nothing was changed")
+            .into());
+    }
+    let part = bench.folder.join(&copy.name);
+    download(&client, &copy, &part)?;
+    let contents = verify(&part, &bench.folder)
+        .with_context(|| format!("{} came over whole and cannot be verified", copy.name))?;
+    let path = free_name(dir, &copy.name)?;
+    durable::rename(&part, &path)?;
+    if let Some(journal) = journal {
+        record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
+    }
+    let newest = crate::backup::find(loaded, journal, "latest")?;
+    if newest == path
+        && let Some(name) = path.file_name().and_then(|name| name.to_str())
+    {
+        shelf::point_latest(dir, name)?;
+    }
+    Ok(path)
+}
+
+/// The copy that is meant.
+fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Copy> {
+    let copies = copies(client, loaded)?;
+    let shown = client.shown();
+    if which == "latest" {
+        // By time, not by sequence: a rebuilt host counts from 1 again.
+        let good = copies.into_iter().filter(|copy| copy.ours && copy.verified && copy.time <= run.now);
+        return good.max_by_key(|copy| (copy.time, copy.sequence)).ok_or_else(|| {
+            Fault::unknown(format!("there is no good archive in {shown}"))
+                .hint("`backup list --remote` shows what is there")
+                .into()
+        });
+    }
+    let stem = |name: &str| name.strip_suffix(".tar.gz").unwrap_or(name).to_owned();
+    let Some(copy) = copies.into_iter().find(|copy| stem(&copy.name) == stem(which)) else {
+        return Err(Fault::unknown(format!("there is no archive '{}' in {shown}", one_line(which, 100)))
+            .hint("`backup list --remote` shows what is there")
+            .into());
+    };
+    if copy.sha256.is_empty() {
+        return Err(Fault::unknown(format!("{} in {shown} was not put there by this program", copy.name))
+            .hint("fetch it by hand; `restore PATH` takes it then")
+            .into());
+    }
+    Ok(copy)
+}
+
+fn download(client: &Client, copy: &Copy, part: &Path) -> Result<()> {
+    let writing = || format!("cannot write {}", part.display());
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).with_context(writing)?;
+    let mut sha256 = Sha256::new();
+    ranges(client, &copy.name, copy.bytes, &mut |piece| {
+        sha256.update(piece);
+        file.write_all(piece).with_context(writing)
+    })?;
+    file.sync_all().with_context(writing)?;
+    if hex(&sha256.finalize()) != copy.sha256 {
+        return Err(Fault::critical(format!(
+            "{} in {} is damaged: its checksum is another",
+            copy.name,
+            client.shown()
+        ))
+        .hint("`backup list --remote` shows the others; the archives here are untouched")
+        .into());
+    }
+    Ok(())
+}
+
+/// Reads all of an archive there, piece by piece: one that fails is tried again by itself.
+pub(super) fn ranges(
+    client: &Client,
+    name: &str,
+    bytes: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut at = 0;
+    while at < bytes {
+        let piece = client.range(name, at, PIECE.min(bytes - at))?;
+        take(&piece)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+fn hash(path: &Path) -> io::Result<String> {
+    let mut sha256 = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut HashWriter(&mut sha256))?;
+    Ok(hex(&sha256.finalize()))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
+fn free_name(dir: &Path, name: &str) -> Result<PathBuf> {
+    let stem = name.strip_suffix(".tar.gz").unwrap_or(name);
+    let base = stem.get(..15).unwrap_or(stem);
+    let names = std::iter::once(name.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}.tar.gz")));
+    let mut paths = names.map(|name| dir.join(name));
+    paths
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .with_context(|| format!("there is no free name for {name} in {}", dir.display()))
+}

@@ -1,0 +1,310 @@
+//! The verbs of S3 that a copy needs, each one request (a list may take several).
+
+use super::client::{Answer, Client, TALK};
+use crate::backup::shelf::time_of_name;
+use crate::base::{Fault, units};
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, Utc};
+use instant_xml::FromXml;
+use rusty_s3::S3Action;
+use rusty_s3::actions::{CompleteMultipartUpload, CompleteMultipartUploadResponse};
+use rusty_s3::actions::{CreateMultipartUpload, ListObjectsV2, ListParts};
+
+/// The namespace of answers.
+const NS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// What we write beside an archive there, and find again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    /// The agent whose it is.
+    pub(super) agent: String,
+    /// Its place in the order of making.
+    pub(super) sequence: u64,
+    /// When it was made.
+    pub(super) time: DateTime<Utc>,
+    /// Its length in bytes.
+    pub(super) bytes: u64,
+    /// The SHA-256 of the file, hexadecimal.
+    pub(super) sha256: String,
+    /// The ETag that an honest storage gives it, without quotes.
+    pub(super) etag: String,
+}
+
+impl Label {
+    fn headers(&self) -> [(&'static str, String); 6] {
+        [
+            ("x-amz-meta-agent", self.agent.clone()),
+            ("x-amz-meta-bytes", self.bytes.to_string()),
+            ("x-amz-meta-etag", self.etag.clone()),
+            ("x-amz-meta-sequence", self.sequence.to_string()),
+            ("x-amz-meta-sha256", self.sha256.clone()),
+            ("x-amz-meta-time", units::rfc3339(self.time)),
+        ]
+    }
+
+    fn read(answer: &Answer) -> Option<Label> {
+        let meta = |name: &str| answer.header(&format!("x-amz-meta-{name}"));
+        Some(Label {
+            agent: meta("agent")?.to_owned(),
+            bytes: meta("bytes")?.parse().ok()?,
+            etag: meta("etag")?.to_owned(),
+            sequence: meta("sequence")?.parse().ok()?,
+            sha256: meta("sha256")?.to_owned(),
+            time: DateTime::parse_from_rfc3339(meta("time")?).ok()?.with_timezone(&Utc),
+        })
+    }
+}
+
+/// What the storage says of one object.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) bytes: u64,
+    /// Without quotes.
+    pub(super) etag: String,
+    /// None: it is not of this program.
+    pub(super) label: Option<Label>,
+}
+
+/// An upload that was begun and neither finished nor given up.
+#[derive(Clone, Debug)]
+pub(super) struct Upload {
+    /// The archive's file name.
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) begun: Option<DateTime<Utc>>,
+}
+
+/// A part that has arrived.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) number: u16,
+    pub(super) bytes: u64,
+    /// Without quotes.
+    pub(super) etag: String,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "ListMultipartUploadsResult", ns(NS))]
+struct Uploads {
+    uploads: Vec<Listed>,
+    #[xml(rename = "IsTruncated")]
+    more: Option<bool>,
+    #[xml(rename = "NextKeyMarker")]
+    next_key: Option<String>,
+    #[xml(rename = "NextUploadIdMarker")]
+    next_id: Option<String>,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "Upload", ns(NS))]
+struct Listed {
+    #[xml(rename = "Key")]
+    key: String,
+    #[xml(rename = "UploadId")]
+    id: String,
+    #[xml(rename = "Initiated")]
+    begun: Option<String>,
+}
+
+fn unquoted(etag: &str) -> String {
+    etag.trim().trim_matches('"').to_ascii_lowercase()
+}
+
+fn found(answer: Answer) -> Result<Answer> {
+    if answer.is_missing() {
+        return Err(Fault::critical("the storage has no such thing any more").into());
+    }
+    Ok(answer)
+}
+
+impl Client {
+    /// The file names of the archives that are there.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let mut list = self.bucket.list_objects_v2(Some(&self.credentials));
+            list.with_prefix(self.prefix.as_str());
+            if let Some(token) = token.take() {
+                list.with_continuation_token(token);
+            }
+            let answer = found(self.send(list, &[], TALK)?)?;
+            let page = ListObjectsV2::parse_response(answer.text()?)
+                .context("the storage answered with a list that cannot be read")?;
+            for object in page.contents {
+                names.extend(self.name(&object.key));
+            }
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// The archive's name in a key, if it is one that we would make.
+    fn name(&self, key: &str) -> Option<String> {
+        let name = key.strip_prefix(self.prefix.as_str())?;
+        time_of_name(name).map(|_| name.to_owned())
+    }
+
+    /// What is known of one archive there. None: it is not there.
+    pub(super) fn head(&self, name: &str) -> Result<Option<Head>> {
+        let key = self.key(name);
+        let answer = self.send(self.bucket.head_object(Some(&self.credentials), &key), &[], TALK)?;
+        if answer.is_missing() {
+            return Ok(None);
+        }
+        let bytes = answer.header("content-length").and_then(|text| text.parse().ok());
+        Ok(Some(Head {
+            bytes: bytes.context("the storage does not say how long an archive is")?,
+            etag: unquoted(answer.header("etag").unwrap_or_default()),
+            label: Label::read(&answer),
+        }))
+    }
+
+    /// Stores a small archive in one request.
+    pub(super) fn put(&self, name: &str, label: &Label, content: &[u8], md5: &[u8]) -> Result<()> {
+        let key = self.key(name);
+        let mut action = self.bucket.put_object(Some(&self.credentials), &key);
+        action.headers_mut().insert("content-md5", BASE64.encode(md5));
+        action.headers_mut().insert("content-type", "application/gzip");
+        for (header, value) in label.headers() {
+            action.headers_mut().insert(header, value);
+        }
+        found(self.send(action, content, TALK)?).map(drop)
+    }
+
+    /// Begins an upload in parts and gives its id.
+    pub(super) fn begin(&self, name: &str, label: &Label) -> Result<String> {
+        let key = self.key(name);
+        let mut action = self.bucket.create_multipart_upload(Some(&self.credentials), &key);
+        action.headers_mut().insert("content-type", "application/gzip");
+        for (header, value) in label.headers() {
+            action.headers_mut().insert(header, value);
+        }
+        let answer = found(self.send(action, &[], TALK)?)?;
+        let begun = CreateMultipartUpload::parse_response(answer.text()?)
+            .context("the storage began an upload and did not say which")?;
+        Ok(begun.upload_id().to_owned())
+    }
+
+    /// The parts of an upload that have arrived. None: there is no such upload any more.
+    pub(super) fn parts(&self, name: &str, id: &str) -> Result<Option<Vec<Part>>> {
+        let key = self.key(name);
+        let mut parts = Vec::new();
+        let mut after = None;
+        loop {
+            let mut list = self.bucket.list_parts(Some(&self.credentials), &key, id);
+            if let Some(after) = after {
+                list.set_part_number_marker(after);
+            }
+            let answer = self.send(list, &[], TALK)?;
+            if answer.is_missing() {
+                return Ok(None);
+            }
+            let page = ListParts::parse_response(answer.text()?)
+                .context("the storage answered with a list of parts that cannot be read")?;
+            parts.extend(page.parts.into_iter().map(|part| Part {
+                number: part.number,
+                bytes: part.size,
+                etag: unquoted(&part.etag),
+            }));
+            // A marker that does not move on would go round for ever.
+            match page.next_part_number_marker {
+                Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
+                _ => return Ok(Some(parts)),
+            }
+        }
+    }
+
+    /// Stores one part and gives its ETag, without quotes.
+    pub(super) fn put_part(
+        &self,
+        name: &str,
+        id: &str,
+        number: u16,
+        content: &[u8],
+        md5: &[u8],
+    ) -> Result<String> {
+        let key = self.key(name);
+        let mut action = self.bucket.upload_part(Some(&self.credentials), &key, number, id);
+        action.headers_mut().insert("content-md5", BASE64.encode(md5));
+        let answer = found(self.send(action, content, TALK)?)?;
+        let etag = answer.header("etag").context("the storage took a part and gave no ETag for it")?;
+        Ok(unquoted(etag))
+    }
+
+    /// Puts the parts together.
+    pub(super) fn complete(&self, name: &str, id: &str, etags: &[String]) -> Result<()> {
+        let key = self.key(name);
+        let quoted: Vec<String> = etags.iter().map(|etag| format!("\"{etag}\"")).collect();
+        let etags = quoted.iter().map(String::as_str);
+        let action = CompleteMultipartUpload::new(&self.bucket, Some(&self.credentials), &key, id, etags);
+        let body = action.clone().body();
+        let answer = found(self.send(action, body.as_bytes(), TALK)?)?;
+        // It may say 200 and then that it failed.
+        CompleteMultipartUploadResponse::parse(answer.text()?.trim_start())
+            .context("the storage did not put the parts together")?;
+        Ok(())
+    }
+
+    /// Uploads of archives of ours that are not finished. None: this storage cannot tell.
+    pub(super) fn uploads(&self) -> Result<Option<Vec<Upload>>> {
+        let mut uploads = Vec::new();
+        let mut after: Option<(String, String)> = None;
+        loop {
+            // The empty key is the bucket itself: the library has no such action of its own.
+            let mut list = self.bucket.get_object(Some(&self.credentials), "");
+            list.query_mut().insert("uploads", "");
+            list.query_mut().insert("prefix", self.prefix.as_str());
+            if let Some((key, id)) = after.take() {
+                list.query_mut().insert("key-marker", key);
+                list.query_mut().insert("upload-id-marker", id);
+            }
+            let Ok(answer) = self.send(list, &[], TALK).and_then(found) else { return Ok(None) };
+            let Ok(page) = instant_xml::from_str::<Uploads>(answer.text()?) else { return Ok(None) };
+            let last = page.uploads.last().map(|upload| (upload.key.clone(), upload.id.clone()));
+            uploads.extend(page.uploads.into_iter().filter_map(|upload| {
+                let begun = upload.begun.and_then(|at| DateTime::parse_from_rfc3339(&at).ok());
+                let begun = begun.map(|at| at.with_timezone(&Utc));
+                Some(Upload { name: self.name(&upload.key)?, id: upload.id, begun })
+            }));
+            let next = page.next_key.zip(page.next_id);
+            match (page.more, next.or(last)) {
+                (Some(true), Some(next)) if uploads.len() < 100_000 => after = Some(next),
+                _ => return Ok(Some(uploads)),
+            }
+        }
+    }
+
+    /// Gives up an upload; its parts are freed.
+    pub(super) fn abort(&self, name: &str, id: &str) -> Result<()> {
+        let key = self.key(name);
+        let action = self.bucket.abort_multipart_upload(Some(&self.credentials), &key, id);
+        self.send(action, &[], TALK).map(drop)
+    }
+
+    /// A range of an archive, exactly as long as asked for.
+    pub(super) fn range(&self, name: &str, from: u64, length: u64) -> Result<Vec<u8>> {
+        let key = self.key(name);
+        let mut action = self.bucket.get_object(Some(&self.credentials), &key);
+        action.headers_mut().insert("range", format!("bytes={from}-{}", from + length - 1));
+        let answer = found(self.send(action, &[], length + 1)?)?;
+        if answer.body.len() as u64 != length {
+            return Err(Fault::critical(format!(
+                "the storage gave {} bytes of {name} where {length} were asked for",
+                answer.body.len()
+            ))
+            .into());
+        }
+        Ok(answer.body)
+    }
+
+    /// Deletes an archive there.
+    pub(super) fn delete(&self, name: &str) -> Result<()> {
+        let key = self.key(name);
+        self.send(self.bucket.delete_object(Some(&self.credentials), &key), &[], TALK).map(drop)
+    }
+}
