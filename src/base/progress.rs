@@ -94,7 +94,7 @@ impl fmt::Display for Line {
         let share = (self.done as f64 / self.total as f64 * 100.0).min(100.0);
         write!(f, "{share:.0}% of {}, {}/s", Size(self.total), Size(rate as u64))?;
         let left = self.total.saturating_sub(self.done) as f64 / rate.max(1.0);
-        if left >= 1.0 && left < 1e9 {
+        if (1.0..1e9).contains(&left) {
             write!(f, ", {} left", Span::seconds(left as u64))?;
         }
         Ok(())

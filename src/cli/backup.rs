@@ -7,6 +7,7 @@ use crate::backup::{self, Archive, Made, Plan, Pruning, manifest::Name};
 use crate::base::units::{self, Size};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
+use crate::restore;
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -118,7 +119,24 @@ pub(super) fn make_and_log(context: &Context, loaded: &Loaded, journal: Option<&
     if let Err(error) = logged {
         context.note(&format!("{error:#}"));
     }
+    if made.is_ok() {
+        prune_asides(context, loaded);
+    }
     made
+}
+
+/// Deletes what restores had set aside long ago. It waits for a good archive, as all deleting does.
+fn prune_asides(context: &Context, loaded: &Loaded) {
+    let said = match restore::prune_asides(loaded, &context.run) {
+        Ok(gone) if gone.is_empty() => return,
+        Ok(gone) => format!("old files of earlier restores deleted: {}", gone.join(", ")),
+        Err(error) => format!("old files of earlier restores are still there: {error:#}"),
+    };
+    context.note(&said);
+    let logged = events::append(&loaded.home, "backup", &context.run, "INFO", "Set aside", &said);
+    if let Err(error) = logged {
+        context.note(&format!("{error:#}"));
+    }
 }
 
 fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {

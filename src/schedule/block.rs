@@ -50,6 +50,7 @@ impl Jobs<'_> {
             ("{alert} ", &self.schedule.alert),
             ("{rotate_logs} ", &self.schedule.rotate_logs),
             ("{backup} ", &self.schedule.backup),
+            ("{drill} ", &self.schedule.drill),
             ("{dashboard} ", &self.schedule.dashboard),
         ];
         let mut block = String::new();
