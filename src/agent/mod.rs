@@ -20,7 +20,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -197,34 +197,29 @@ fn write_status(home: &Home, status: &str, pid: Option<u32>, daemon: &Daemon<'_>
     Ok(())
 }
 
-/// The pid file, locked for as long as this process lives: a second instance cannot take it,
-/// whatever number is written in it.
+/// The pid file, and a lock on the memory for as long as this process lives: a second instance
+/// cannot take it, whatever number is written in the file and whoever removes it.
 struct PidFile {
-    file: File,
     path: std::path::PathBuf,
+    guard: File,
 }
 
 impl PidFile {
     fn take(home: &Home) -> Result<PidFile> {
-        let path = home.logs().join("daemon.pid");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        if file.try_lock().is_err() {
+        let (memory, path) = (home.path("memory"), home.logs().join("daemon.pid"));
+        durable::make_folder(&memory, 0o700)?;
+        let guard = File::open(&memory).with_context(|| format!("cannot open {}", memory.display()))?;
+        if guard.try_lock().is_err() {
             let other = fs::read_to_string(&path).unwrap_or_default();
-            let message =
-                format!("an agent already runs in {} (pid {})", home.root().display(), other.trim());
+            let message = format!(
+                "an agent already runs in {} (pid {})",
+                home.root().display(),
+                text::one_line(&other, 20)
+            );
             return Err(Fault::unknown(message).into());
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(PidFile { file, path })
+        durable::replace(&path, format!("{}\n", std::process::id()).as_bytes(), 0o644)?;
+        Ok(PidFile { path, guard })
     }
 
     /// Removes it, unless it is somebody else's by now.
@@ -234,6 +229,6 @@ impl PidFile {
         if ours {
             let _ = fs::remove_file(&self.path);
         }
-        drop(self.file);
+        drop(self.guard);
     }
 }

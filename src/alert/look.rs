@@ -141,7 +141,7 @@ fn dead(status: &Status) -> Option<String> {
     match &status.liveness {
         Liveness::Running(_) => None,
         Liveness::Dead(cause) => Some(cause.clone()),
-        Liveness::Stranger { pid, command } => {
+        Liveness::Stranger { pid, command, .. } => {
             Some(format!("its pid file names {pid}, which is another program: {command}"))
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn restart(services: &Services<'_>, journal: &Journal, service: &str,
         return Tried { good: true, text: "left alone: its operator stopped it just now".to_owned() };
     }
     let row = begin(services, journal, service, cause);
-    let (tried, pid) = match services.start(service) {
+    let (tried, pid) = match services.recover(service) {
         Ok(Started::New(process)) => {
             let pid = process.identity.pid;
             (Tried { good: true, text: format!("restarted as pid {pid}") }, Some(pid))

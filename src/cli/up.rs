@@ -176,7 +176,7 @@ fn screen(
     for (verb, what) in [
         ("status", "the whole picture on one screen"),
         ("logs -f", "what the agent says"),
-        ("cron-install", "checks and alerts every 5 minutes, backups at 2, rotation at midnight"),
+        ("cron-install", "checks, alerts, backups and rotation by cron"),
         ("restore latest", "bring the last backup back"),
         ("stop", "stop it; nothing starts it again until you do"),
     ] {

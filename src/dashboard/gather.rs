@@ -91,7 +91,7 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                     (State::Critical, "stopped", format!("by its operator, {since} ago"))
                 }
                 Liveness::Dead(why) => (State::Critical, "dead", why.clone()),
-                Liveness::Stranger { pid, command } => {
+                Liveness::Stranger { pid, command, .. } => {
                     (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
                 }
             };

@@ -24,7 +24,7 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
             return critical(format!("{name} was stopped by its operator {since} ago"), &restart);
         }
         Liveness::Dead(why) => return critical(format!("{name} is not running: {why}"), &restart),
-        Liveness::Stranger { pid, command } => {
+        Liveness::Stranger { pid, command, .. } => {
             let summary = format!("{name} is not running: its pid file names {pid}, which is '{command}'");
             return critical(summary, &restart);
         }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -63,14 +64,10 @@ impl Scans {
 }
 
 pub(super) fn look(view: &View, options: &Sqlite) -> Result<Answer> {
-    let (paths, missing) = find(view, options)?;
+    let (paths, mut bad) = find(view, options)?;
     let begun = Instant::now();
-    let mut bad: Vec<(State, String)> = Vec::new();
     let mut scans = Scans::default();
     let (mut bytes, mut scanned) = (0, 0);
-    for name in missing {
-        bad.push((State::Critical, format!("{name} is missing")));
-    }
     for path in &paths {
         let name = view.loaded.home.show(path);
         match one(view, path, options, begun, &mut scans, &mut scanned) {
@@ -130,21 +127,39 @@ fn one(
     }
 }
 
-/// The databases that the patterns name, and the plain names that are not there.
-fn find(view: &View, options: &Sqlite) -> Result<(BTreeSet<PathBuf>, Vec<String>)> {
-    let (mut paths, mut missing) = (BTreeSet::new(), Vec::new());
+/// How bad, and what.
+type Trouble = (State, String);
+
+/// The databases that the patterns name; the plain names that are not there, and what cannot be
+/// looked at.
+fn find(view: &View, options: &Sqlite) -> Result<(BTreeSet<PathBuf>, Vec<Trouble>)> {
+    let (mut paths, mut bad) = (BTreeSet::new(), Vec::new());
     for pattern in &options.paths {
         let full = view.loaded.home.path(pattern);
         if !pattern.contains(['*', '?', '[']) {
-            match full.is_file() {
-                true => _ = paths.insert(full),
-                false => missing.push(pattern.clone()),
+            match std::fs::metadata(&full) {
+                Ok(meta) if meta.is_file() => _ = paths.insert(full),
+                Ok(_) => bad.push((State::Critical, format!("{pattern} is not a file"))),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    bad.push((State::Critical, format!("{pattern} is missing")));
+                }
+                // In a folder that is not ours it may well be: that is no alarm, and no all-clear.
+                Err(error) => bad.push((State::Unknown, format!("{pattern} cannot be looked at: {error}"))),
             }
             continue;
         }
         let matches =
             glob::glob(&full.to_string_lossy()).with_context(|| format!("'{pattern}' is no pattern"))?;
-        for path in matches.flatten() {
+        for found in matches {
+            let path = match found {
+                Ok(path) => path,
+                Err(error) if error.error().kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let name = view.loaded.home.show(error.path());
+                    bad.push((State::Unknown, format!("{name} cannot be looked at: {}", error.error())));
+                    continue;
+                }
+            };
             let sidecar =
                 ["-wal", "-shm", "-journal"].iter().any(|end| path.to_string_lossy().ends_with(end));
             if path.is_file() && !sidecar {
@@ -152,5 +167,5 @@ fn find(view: &View, options: &Sqlite) -> Result<(BTreeSet<PathBuf>, Vec<String>
             }
         }
     }
-    Ok((paths, missing))
+    Ok((paths, bad))
 }

@@ -41,7 +41,12 @@ impl Jobs<'_> {
     /// When a path cannot stand in a crontab, says which and why.
     pub fn render(&self) -> Result<String, String> {
         let logs = quoted(self.logs)?;
-        let options = format!("--quiet --config {} --home {}", quoted(self.config)?, quoted(self.home)?);
+        // The config in the home is found there: a crontab is read by people too.
+        let config = match self.config == self.home.join("ops.toml") {
+            true => String::new(),
+            false => format!(" --config {}", quoted(self.config)?),
+        };
+        let options = format!("--quiet{config} --home {}", quoted(self.home)?);
         // Without its folder the log could not be opened, and then the job would not even run.
         let folder = format!("[ -d {logs} ] || mkdir {logs}");
         let marker = format!("{} {}", self.agent, plain(self.home)?);
@@ -297,7 +302,7 @@ mod tests {
         assert!(text.starts_with("# >>> agent-ops agent /home/o'brien {ops} >>>\n"), "{text}");
         assert!(text.ends_with("# <<< agent-ops agent /home/o'brien {ops} <<<\n"));
         assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {ops}/logs' ] || mkdir"), "{text}");
-        assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --config '/home/o"));
+        assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --home '/home/o"));
         assert!(!text.contains("rotate-logs"), "an empty time means not at all");
         assert_eq!(text.lines().count(), 7);
     }

@@ -36,12 +36,12 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
         (None, Some((process, written))) => {
             let wanted = services.command(service);
             let interpreter = wanted.first().and_then(|program| interpreter(&service.cwd.join(program)));
-            if could_have_written(&process, written)
-                && fits(&wanted, interpreter.as_deref(), &process.arguments())
-            {
+            let (possible, arguments) = (could_have_written(&process, written), process.arguments());
+            if possible && fits(&wanted, interpreter.as_deref(), &arguments) {
                 Liveness::Running(process)
             } else {
-                Liveness::Stranger { pid: process.identity.pid, command: describe(&process) }
+                let resembles = possible && resembles(&wanted, &arguments);
+                Liveness::Stranger { pid: process.identity.pid, command: describe(&process), resembles }
             }
         }
         (None, None) => Liveness::Dead(why_dead(services, claim.as_ref(), &record)),
@@ -89,23 +89,38 @@ fn could_have_written(process: &Process, written: DateTime<Utc>) -> bool {
 /// Whether a command line is that of the configured command: the same words in the same order,
 /// paths by their last part, the program first or, if it is a script, behind its interpreter.
 fn fits(wanted: &[String], interpreter: Option<&str>, arguments: &[OsString]) -> bool {
-    let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    let same = |wanted: &str, argument: &OsString| {
-        let argument = argument.to_string_lossy();
-        argument == wanted
-            || (wanted.contains('/') && !wanted.ends_with('/') && base(wanted) == base(&argument))
-    };
     let Some((program, rest)) = wanted.split_first() else { return false };
     let named = |at: usize, name: &str| {
-        arguments.get(at).is_some_and(|word| base(&word.to_string_lossy()) == base(name))
+        arguments.get(at).is_some_and(|word| last_part(&word.to_string_lossy()) == last_part(name))
     };
     let behind = match interpreter {
         _ if named(0, program) => 1,
         Some(interpreter) if named(0, interpreter) && named(1, program) => 2,
         _ => return false,
     };
-    let mut arguments = arguments[behind..].iter();
-    rest.iter().all(|word| arguments.any(|argument| same(word, argument)))
+    in_order(rest, &arguments[behind..])
+}
+
+/// Whether a process that does not fit has the service's arguments all the same: the same script
+/// under another interpreter, say. Not proof enough to signal it, but enough not to start a
+/// second one beside it.
+fn resembles(wanted: &[String], arguments: &[OsString]) -> bool {
+    wanted.len() > 1 && in_order(&wanted[1..], arguments)
+}
+
+/// Whether all words stand among the arguments in this order, paths by their last part.
+fn in_order(words: &[String], arguments: &[OsString]) -> bool {
+    let same = |wanted: &str, argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument == wanted
+            || (wanted.contains('/') && !wanted.ends_with('/') && last_part(wanted) == last_part(&argument))
+    };
+    let mut arguments = arguments.iter();
+    words.iter().all(|word| arguments.any(|argument| same(word, argument)))
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The interpreter that a script names in its first line: `#!/bin/sh`, `#!/usr/bin/env python3`.

@@ -26,12 +26,15 @@ pub enum Liveness {
     Running(Process),
     /// It is not there; why we think so, as a clause ("process 123 is gone").
     Dead(String),
-    /// Its pid file names a live process that is not the service.
+    /// Its pid file names a live process that is not provably the service.
     Stranger {
         /// The pid in the file.
         pid: u32,
         /// What runs under that pid.
         command: String,
+        /// It may be the service after all, started in another way: its arguments are the
+        /// service's.
+        resembles: bool,
     },
 }
 
@@ -108,10 +111,17 @@ impl Services<'_> {
     /// Starts a service and waits until it is ready. The operator wants it to run from now on.
     ///
     /// # Errors
-    /// When it ends at once or is not ready in time, with the last lines of its log.
+    /// When it ends at once or is not ready in time, with the last lines of its log; when
+    /// something is in the way that may be the service itself, or is left of its last run.
     pub fn start(&self, name: &str) -> Result<Started> {
         let _lock = self.lock(name)?;
-        start::start(self, name)
+        start::start(self, name, false)
+    }
+
+    /// [`Services::start`] of a service that died: what is left of its last run is killed.
+    pub fn recover(&self, name: &str) -> Result<Started> {
+        let _lock = self.lock(name)?;
+        start::start(self, name, true)
     }
 
     /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False: it
@@ -129,7 +139,7 @@ impl Services<'_> {
     pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
         let _lock = self.lock(name)?;
         stop::stop(self, name, force, false)?;
-        Ok(start::start(self, name)?.process().clone())
+        Ok(start::start(self, name, force)?.process().clone())
     }
 
     fn service(&self, name: &str) -> Result<&config::Service> {

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// How many lines of its log a failed start shows.
 const SHOWN_LINES: usize = 10;
 
-pub(super) fn start(services: &Services<'_>, name: &str) -> Result<Started> {
+/// With `force`, what is left of its last run is killed if it does not end by itself.
+pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<Started> {
     let service = services.service(name)?;
     let mut record = Record::read(services.home, name);
     let status = services.status(name)?;
@@ -28,7 +29,12 @@ pub(super) fn start(services: &Services<'_>, name: &str) -> Result<Started> {
         }
         return Ok(Started::Already(process));
     }
-    stop::end_leftovers(&record, true)?;
+    if let Liveness::Stranger { pid, command, resembles: true } = &status.liveness {
+        let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
+        let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
+        return Err(Fault::unknown(message).hint(hint).into());
+    }
+    stop::end_leftovers(&record, force)?;
     drop_stale_pid_file(services, service)?;
     durable::make_folder(&services.home.logs(), 0o755)?;
 

@@ -25,9 +25,19 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         record.stopped_by_operator = Some(services.run.now);
         record.write(services.home, name)?;
     }
-    let Liveness::Running(process) = status.liveness else {
-        end_leftovers(&record, force)?;
-        return Ok(false);
+    let process = match status.liveness {
+        Liveness::Running(process) => process,
+        Liveness::Dead(_) => {
+            end_leftovers(&record, force)?;
+            if let Some(Claim::Pid { pid, .. }) = service.pid_file.as_deref().map(read_pid_file) {
+                drop_pid_file(service, pid)?;
+            }
+            return Ok(false);
+        }
+        Liveness::Stranger { .. } => {
+            end_leftovers(&record, force)?;
+            return Ok(false);
+        }
     };
     let pid = process.identity.pid;
     end(&process.identity, service, force).with_context(|| format!("cannot stop {name}"))?;
@@ -109,7 +119,7 @@ pub(super) fn end_leftovers(record: &Record, force: bool) -> Result<()> {
     }
     let pids: Vec<_> = left.iter().map(|process| process.identity.pid.to_string()).collect();
     Err(Fault::critical(format!("children of it still run: pid {}", pids.join(", ")))
-        .hint("--force kills them")
+        .hint("ops stop --force kills them")
         .into())
 }
 

@@ -102,7 +102,11 @@ fn print_and_dry_run_change_nothing() {
     let (sandbox, file) = sandbox();
     fs::write(&file, FOREIGN).unwrap();
     let printed = sandbox.expect(0, "ops", &["cron-install", "--print"]).stdout;
-    assert!(printed.starts_with("# >>> agent-ops tess ") && printed.contains("--config"));
+    assert!(
+        printed.starts_with("# >>> agent-ops tess ")
+            && printed.contains("--home")
+            && !printed.contains("--config")
+    );
     sandbox.expect(0, "ops", &["cron-install", "-n"]);
     sandbox.expect(0, "ops", &["cron-uninstall", "-n"]);
     assert_eq!(fs::read(&file).unwrap(), FOREIGN);

@@ -6,6 +6,7 @@ mod alert;
 mod backup;
 mod cron;
 mod dashboard;
+mod docs;
 mod doors;
 mod health;
 mod house;

@@ -183,6 +183,38 @@ fn children_do_not_outlive_a_stop() {
     assert_eq!(children(), 1, "a crash leaves it");
     sandbox.expect(0, "ops", &["stop"]);
     assert_eq!(children(), 0);
+    assert!(!sandbox.path("logs/daemon.pid").exists(), "the stale pid file is gone");
+}
+
+#[test]
+fn what_may_be_the_service_is_neither_signalled_nor_doubled() {
+    let sandbox = Sandbox::new();
+    sandbox.write("agent.py", "");
+    sandbox.write(
+        "ops.toml",
+        "[service.bot]\ncommand = [\"sleep\", \"./agent.py\", \"--fast\"]\npid_file = \"bot.pid\"\n",
+    );
+    // The same script under another interpreter: started by hand, perhaps.
+    let other = Bystander::new("sh", &["-c", "read line", "./agent.py", "--fast"]);
+    sandbox.write("bot.pid", other.0.id().to_string());
+    let said = sandbox.expect(3, "ops", &["start"]);
+    assert!(said.stderr.contains("may run already"), "{}", said.stderr);
+    assert_eq!(sandbox.read("bot.pid"), other.0.id().to_string(), "nothing was changed");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    assert!(alive(other.0.id()));
+}
+
+#[test]
+fn the_memory_has_one_agent_whatever_became_of_the_pid_file() {
+    let sandbox = with_agent(&[]);
+    sandbox.expect(0, "ops", &["start"]);
+    let pid = agent_pid(&sandbox);
+    fs::remove_file(sandbox.path("logs/daemon.pid")).unwrap();
+    fs::remove_dir_all(sandbox.path(".ops/service")).unwrap();
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("already runs"), "{}", said.stderr);
+    assert!(alive(pid));
+    kill(pid);
 }
 
 #[test]

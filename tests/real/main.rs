@@ -1,1 +1,20 @@
-//! Tests against real peers; `.ci/run` installs them.
+//! Tests against real peers: full and read-only file systems, cron, tar, mail servers, a
+//! notification daemon, a browser, the monitoring plugins. `.ci/run` installs them.
+
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+#[path = "../it/sandbox.rs"]
+mod sandbox;
+
+mod archives;
+mod cron;
+mod desktop;
+mod full_disk;
+mod mail;
+mod page;
+mod peers;
+mod plugins;
+mod read_only;
+mod room;
+mod scripts;
