@@ -56,7 +56,7 @@ fn state(sandbox: &Sandbox) -> State {
     // Nor is an empty WAL, which they leave too.
     let wal = |path: &Path| path.to_string_lossy().ends_with("-wal");
     state.retain(|path, content| {
-        !path.to_string_lossy().ends_with("-shm") && !(wal(path) && content.is_empty())
+        !(path.to_string_lossy().ends_with("-shm") || wal(path) && content.is_empty())
     });
     state.extend(
         tree(&sandbox.path("config"))

@@ -9,6 +9,7 @@ mod dashboard;
 mod docs;
 mod doors;
 mod health;
+mod homes;
 mod house;
 mod kills;
 mod logs;
