@@ -44,7 +44,7 @@ impl Scans {
         if self.0.is_empty() {
             return Ok(());
         }
-        journal.transaction(|connection| {
+        journal.quick_transaction(|connection| {
             for (path, (fingerprint, at)) in &self.0 {
                 connection.execute(
                     "INSERT OR REPLACE INTO scans(path, fingerprint, at, verdict) VALUES(?1, ?2, ?3, 'ok')",
