@@ -171,6 +171,11 @@ impl Journal {
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
         }
         connection.busy_timeout(Duration::from_secs(5))?;
+        if connection.is_readonly("main")? {
+            // SQLite falls back to reading; to us a journal that cannot be written is none.
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(rusqlite::Error::SqliteFailure(code, None));
+        }
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         // The last to close would fold the WAL in and wait for the disk, that is every run: this
         // happens by size instead, and the WAL is kept small, for each run reads it.

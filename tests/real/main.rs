@@ -15,6 +15,8 @@ mod mail;
 mod page;
 mod peers;
 mod plugins;
+mod random_homes;
 mod read_only;
 mod room;
+mod s3;
 mod scripts;

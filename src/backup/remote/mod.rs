@@ -353,6 +353,7 @@ mod tests {
             ours: true,
             verified: true,
             pinned: false,
+            verified_at: None,
             drilled: None,
             problem: None,
         }
