@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A moto server with the bucket `b`, and its address.
+/// A moto server with the bucket `backups`, and its address.
 fn moto(sandbox: &Sandbox) -> (Running, String) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/real/moto/bin/moto_server");
     assert!(program.is_file(), "there is no {}: `.ci/run` installs it", program.display());
@@ -22,7 +22,7 @@ fn moto(sandbox: &Sandbox) -> (Running, String) {
     };
     wait_until("moto listens", || address().is_some());
     let address = address().unwrap();
-    ureq::put(format!("{address}/b")).send_empty().unwrap();
+    ureq::put(format!("{address}/backups")).send_empty().unwrap();
     (server, address)
 }
 
@@ -31,7 +31,7 @@ fn config(sandbox: &Sandbox, endpoint: &str) {
         "ops.toml",
         format!(
             "[agent]\nname = \"quiet\"\npreset = \"none\"\n[backup]\ninclude = [\"memory/**\"]\n[backup.s3]\n\
-             endpoint = \"{endpoint}\"\nbucket = \"b\"\naccess_key = \"AKIATEST\"\nsecret_key = \"secret\"\n\
+             endpoint = \"{endpoint}\"\nbucket = \"backups\"\naccess_key = \"AKIATEST\"\nsecret_key = \"secret\"\n\
              keep = {{ all = \"1d\", weekly = \"1d\", monthly = \"1d\" }}\n"
         ),
     );
@@ -46,7 +46,7 @@ fn at(code: Option<i32>, sandbox: &Sandbox, now: &str, args: &[&str], cut: Optio
     }
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), code, "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn copies_go_to_a_real_s3_server_are_resumed_pruned_and_restored_from_there() {
     config(&sandbox, &endpoint);
     sandbox.write("memory/notes.md", "small\n");
     let said = at(Some(0), &sandbox, "2026-11-01T03:00:00Z", &[], None);
-    assert!(said.contains("1 archive copied to s3://b/quiet/"), "{said}");
+    assert!(said.contains("1 archive copied to s3://backups/quiet/"), "{said}");
     // Large enough for three parts, and cut short after the first.
     let mut state = 88_172_645_463_325_252_u64;
     let noise: Vec<u8> = (0..2_150_000)
