@@ -99,7 +99,8 @@ fn every_key_of_the_config_is_explained() {
     sandbox.write(
         "ops.toml",
         "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n[alerts.webhook]\nurl = \"http://localhost\"\n\
-         [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n",
+         [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
+         [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );
     let config = sandbox.json(0, "ops", &["config", "show"])["config"].clone();
     let mut known = BTreeSet::new();
