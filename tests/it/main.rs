@@ -15,3 +15,4 @@ mod restore;
 mod rotate;
 mod sandbox;
 mod service;
+mod torture;
