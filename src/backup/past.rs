@@ -77,11 +77,14 @@ impl Past {
 /// What changes whenever a file is written, replaced, or given other permissions. None: it was
 /// written so shortly before `now` that this cannot be relied on.
 pub(super) fn stamp(meta: &Metadata, now: DateTime<Utc>) -> Option<String> {
-    let settled = (now - UNSETTLED).timestamp();
-    (meta.mtime() < settled && meta.ctime() < settled).then(|| {
+    (is_settled(meta.mtime(), now) && is_settled(meta.ctime(), now)).then(|| {
         let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
         format!("{}:{}:{}.{:09}:{}.{:09}", meta.ino(), meta.len(), mtime.0, mtime.1, ctime.0, ctime.1)
     })
+}
+
+fn is_settled(seconds: i64, now: DateTime<Utc>) -> bool {
+    seconds < (now - UNSETTLED).timestamp()
 }
 
 /// The stamp of a database and its WAL. None also for one with a rollback journal beside it.
@@ -92,7 +95,12 @@ pub(super) fn database_stamp(path: &Path, now: DateTime<Utc>) -> Option<String> 
     }
     let main = stamp(&fs::metadata(path).ok()?, now)?;
     match fs::metadata(wal) {
-        Ok(wal) => Some(format!("{main}|{}", stamp(&wal, now)?)),
+        Ok(wal) => {
+            // Without the change time: SQLite itself sets the owner of a WAL when root opens it.
+            is_settled(wal.mtime(), now).then(|| {
+                format!("{main}|{}:{}:{}.{:09}", wal.ino(), wal.len(), wal.mtime(), wal.mtime_nsec())
+            })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(main),
         Err(_) => None,
     }
