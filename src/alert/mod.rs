@@ -8,6 +8,7 @@ mod deliver;
 mod incident;
 mod look;
 mod message;
+mod past;
 mod plan;
 mod recovery;
 mod run;

@@ -1,22 +1,21 @@
 //! One run of `alert`, from the first look to the last delivery.
 
 use super::deliver::{Delivery, deliver};
-use super::incident::{Incident, Rules};
+use super::incident::Rules;
 use super::look::{Known, Restart, looks};
+use super::past::Source;
 use super::plan::{Situation, plan};
 use super::spare::Spare;
-use super::store::{self, Change, Silence, Waiting};
+use super::store::{self, Change, Waiting};
 use super::{channel::Channel, recovery, throttle};
 use crate::base::durable::{Lock, PATIENCE};
-use crate::base::journal::is_damaged;
 use crate::base::units::local;
-use crate::base::{Fault, Journal, Run, State, database, events};
+use crate::base::{Fault, Journal, Run, State, events};
 use crate::config::Loaded;
 use crate::health;
 use crate::service::Services;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -169,89 +168,6 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes.push(format!("{error:#}"));
     }
     Ok(Summary { notes, ..summary })
-}
-
-/// What earlier runs knew.
-#[derive(Default)]
-pub(super) struct Past {
-    /// The last incident of each check.
-    pub(super) incidents: BTreeMap<String, Incident>,
-    /// When recovery tried to start each service.
-    pub(super) attempts: BTreeMap<String, Vec<DateTime<Utc>>>,
-    sent: Vec<DateTime<Utc>>,
-    silence: Option<Silence>,
-}
-
-impl Past {
-    fn read(connection: &Connection, now: DateTime<Utc>) -> Result<Past> {
-        Ok(Past {
-            incidents: store::incidents(connection, now)?,
-            attempts: recovery::attempts(connection, now)?,
-            sent: store::sent(connection, now)?,
-            silence: store::silence(connection)?
-                .filter(|silence| throttle::silent(now, silence.said, silence.until)),
-        })
-    }
-
-    /// What a journal that cannot be written still says, if anything.
-    fn rescue(loaded: &Loaded, run: &Run) -> Past {
-        let mut past = database::open_read_only(&loaded.home.journal())
-            .and_then(|connection| Past::read(&connection, run.now))
-            .unwrap_or_default();
-        // Their rows are not in the journal of this run.
-        past.incidents.values_mut().for_each(|incident| incident.id = None);
-        past
-    }
-}
-
-/// The journal, and whether it lasts: where the real one cannot be used it is one in memory, for
-/// people are told all the same.
-struct Source {
-    journal: Journal,
-    lasting: bool,
-}
-
-impl Source {
-    fn open(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<Source> {
-        if dry && !loaded.home.journal().exists() {
-            return Ok(Source { journal: Journal::in_memory()?, lasting: false });
-        }
-        Source::of(Journal::open(&loaded.home), loaded, notes)
-    }
-
-    fn of(opened: Result<Journal>, loaded: &Loaded, notes: &mut Vec<String>) -> Result<Source> {
-        match opened {
-            Ok(journal) => {
-                if let Some(aside) = journal.set_aside() {
-                    notes.push(format!(
-                        "the journal was damaged: it is now {}, and a new one was begun; what was open is told anew",
-                        loaded.home.show(aside)
-                    ));
-                }
-                Ok(Source { journal, lasting: true })
-            }
-            Err(error) => {
-                notes.push(format!("{error:#}; people are told all the same"));
-                Ok(Source { journal: Journal::in_memory()?, lasting: false })
-            }
-        }
-    }
-
-    /// What earlier runs knew. Damage that only shows now is no reason to keep silent either.
-    fn past(&mut self, loaded: &Loaded, run: &Run, dry: bool, notes: &mut Vec<String>) -> Result<Past> {
-        if !self.lasting {
-            return Ok(Past::rescue(loaded, run));
-        }
-        match Past::read(self.journal.connection(), run.now) {
-            Ok(past) => Ok(past),
-            Err(error) => {
-                let anew =
-                    if is_damaged(&error) && !dry { Journal::begin_anew(&loaded.home) } else { Err(error) };
-                *self = Source::of(anew, loaded, notes)?;
-                Ok(Past::default())
-            }
-        }
-    }
 }
 
 /// What is known of each service.

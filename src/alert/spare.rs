@@ -2,7 +2,7 @@
 //! run tell the same again. A small file where temporary files go, until the journal works.
 
 use super::incident::Incident;
-use super::run::Past;
+use super::past::Past;
 use super::store::Change;
 use crate::base::{Home, durable, text};
 use chrono::{DateTime, Utc};

@@ -21,7 +21,7 @@ pub mod verify;
 mod writer;
 
 pub use plan::Plan;
-pub use retention::Verdict;
+pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
 pub use verify::{Contents, verify};
 

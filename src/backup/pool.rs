@@ -35,7 +35,7 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
                 }
             });
         }
-        Pool { jobs, pending: VecDeque::new(), most: 2 * threads }
+        Pool { jobs, pending: VecDeque::new(), most: threads + 4 }
     }
 
     /// Hands in a job. May wait for a thread.

@@ -133,8 +133,12 @@ pub fn extract(
         let mut stream = Unpacker::new(file, some);
         let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
         io::copy(&mut Read::by_ref(&mut stream).take(skip), &mut io::sink()).map_err(broken)?;
-        let mut hashed = Hashed { inner: stream.take(*size), hash: Sha256::new() };
-        visit(item, &mut hashed)?;
+        let mut hashed = Hashed { inner: stream.take(*size), hash: Sha256::new(), failed: None };
+        let visited = visit(item, &mut hashed);
+        if let Some(error) = hashed.failed.take() {
+            return Err(refuse(archive, &format!("it is damaged: {error}")));
+        }
+        visited?;
         io::copy(&mut hashed, &mut io::sink()).map_err(broken)?;
         if hex(&hashed.hash.finalize()) != *sha256 {
             return Err(refuse(archive, &format!("{} is not what its manifest says", item.path.0.display())));
@@ -259,11 +263,13 @@ fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> 
 struct Hashed<R> {
     inner: R,
     hash: Sha256,
+    /// Why it could not be read, if whoever reads it did not say so.
+    failed: Option<String>,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer).inspect_err(|error| self.failed = Some(error.to_string()))?;
         self.hash.update(&buffer[..read]);
         Ok(read)
     }
@@ -357,6 +363,76 @@ mod tests {
         io::Write::write_all(&mut gzip, &content[..512]).unwrap();
         gzip.finish().unwrap();
         assert!(names(&cut).unwrap_err().to_string().contains("was cut"));
+    }
+
+    #[test]
+    fn a_file_is_read_without_the_rest() {
+        use crate::backup::manifest::Name;
+        use crate::backup::pack::Packer;
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar.gz");
+        let mut packer = Packer::new(File::create(&path).unwrap(), None).unwrap();
+        let contents = [b"first".to_vec(), vec![b'x'; 3 << 20], b"third".to_vec(), Vec::new()];
+        let mut items = Vec::new();
+        for (content, name) in contents.iter().zip(["a", "sub/b", "sub/c", "sub/empty"]) {
+            packer.write_all(b"a header").unwrap();
+            let kind = Kind::File { size: content.len() as u64, sha256: hex(&Sha256::digest(content)) };
+            let at = Some(packer.position());
+            let (path, mtime) = (Name(name.into()), DateTime::default());
+            items.push(Item { path, kind, mode: 0o600, uid: 0, gid: 0, mtime, at, stamp: None });
+            packer.write_all(content).unwrap();
+            if name == "a" {
+                packer.cut().unwrap();
+            }
+        }
+        packer.begin_index().unwrap();
+        packer.write_all(b"index").unwrap();
+        packer.finish().unwrap();
+        let mut manifest = Manifest {
+            schema: SCHEMA,
+            folder: "x".to_owned(),
+            agent: String::new(),
+            host: String::new(),
+            run: String::new(),
+            time: DateTime::default(),
+            sequence: 1,
+            version: String::new(),
+            files: items,
+            databases: Vec::new(),
+            damaged: Vec::new(),
+            vanished: Vec::new(),
+            problems: Vec::new(),
+        };
+        let read = |manifest: &Manifest, paths: &[&str]| {
+            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+            let mut found = Vec::new();
+            extract(&path, manifest, &paths, &mut |_, content| {
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes)?;
+                found.push(bytes);
+                Ok(())
+            })
+            .map(|count| (count, found))
+        };
+        assert_eq!(read(&manifest, &["sub/c"]).unwrap(), (1, vec![contents[2].clone()]));
+        assert_eq!(read(&manifest, &["sub"]).unwrap(), (3, contents[1..].to_vec()));
+        assert_eq!(read(&manifest, &["nothing"]).unwrap(), (0, vec![]));
+
+        // A flipped bit in the first block harms the file in it, and no other.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(is_damage(&read(&manifest, &["a"]).unwrap_err()));
+        assert_eq!(read(&manifest, &["sub/c"]).unwrap().0, 1);
+        // A manifest that lies of a place or a length.
+        for (at, size) in [(0, 5), (u64::MAX, 5), (u64::MAX - 2, 5), (1 << 40, 5), (13, u64::MAX - 13)] {
+            manifest.files[2].at = Some(at);
+            manifest.files[2].kind = Kind::File { size, sha256: hex(&Sha256::digest(b"third")) };
+            assert!(is_damage(&read(&manifest, &["sub/c"]).unwrap_err()), "{at} {size}");
+        }
+        manifest.files[2].at = None;
+        assert!(is_damage(&read(&manifest, &["sub/c"]).unwrap_err()));
     }
 
     #[test]

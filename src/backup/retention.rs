@@ -5,10 +5,11 @@
 //! from now: backups that stopped do not age away. An archive is kept if any rule wants it, so
 //! one that goes today would not have been wanted tomorrow.
 
+use crate::base::units::Span;
 use crate::config::Keep;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What the rule needs to know of an archive.
 #[derive(Clone, Debug)]
@@ -51,25 +52,21 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
             .map(|archive| Verdict { name: archive.name.clone(), keep: true, reasons: reasons.clone() })
             .collect();
     };
-    let since = |span: crate::base::units::Span| {
-        reference.checked_sub_signed(span.delta()).unwrap_or(DateTime::<Utc>::MIN_UTC)
-    };
+    let since = |span: Span| reference.checked_sub_signed(span.delta()).unwrap_or(DateTime::<Utc>::MIN_UTC);
 
     // Newest first, so that the first of a bucket is the one that stands for it.
     let mut ordered: Vec<&Candidate> = archives.iter().filter(good).collect();
     ordered.sort_by_key(|archive| std::cmp::Reverse(order(archive)));
-    let (mut weeks, mut months) = (BTreeSet::new(), BTreeSet::new());
-    let mut first_of_week = BTreeSet::new();
-    let mut first_of_month = BTreeSet::new();
+    let (mut weeks, mut months) = (BTreeMap::new(), BTreeMap::new());
     for archive in ordered {
-        let week = archive.time.iso_week();
-        if archive.time > since(keep.weekly) && weeks.insert((week.year(), week.week())) {
-            first_of_week.insert(archive.name.as_str());
+        if archive.time > since(keep.weekly) {
+            weeks.entry(week(archive)).or_insert(archive.name.as_str());
         }
-        if archive.time > since(keep.monthly) && months.insert((archive.time.year(), archive.time.month())) {
-            first_of_month.insert(archive.name.as_str());
+        if archive.time > since(keep.monthly) {
+            months.entry(month(archive)).or_insert(archive.name.as_str());
         }
     }
+    let stands = |name: Option<&&str>, archive: &Candidate| name.is_some_and(|name| *name == archive.name);
 
     archives
         .iter()
@@ -91,20 +88,91 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
             } else if archive.time > since(keep.all) {
                 reasons.push(format!("of the last {}", keep.all));
             }
-            if first_of_week.contains(archive.name.as_str()) {
-                let week = archive.time.iso_week();
-                reasons.push(format!("week {}-W{:02}", week.year(), week.week()));
+            let (year, week_number) = week(archive);
+            if stands(weeks.get(&week(archive)), archive) {
+                reasons.push(format!("week {year}-W{week_number:02}"));
             }
-            if first_of_month.contains(archive.name.as_str()) {
+            if stands(months.get(&month(archive)), archive) {
                 reasons.push(format!("month {}", archive.time.format("%Y-%m")));
             }
-            let keep = !reasons.is_empty();
-            if !keep {
-                reasons.push("a newer one stands for its time".to_owned());
+            let stays = !reasons.is_empty();
+            if !stays {
+                if archive.time > since(keep.weekly)
+                    && let Some(name) = weeks.get(&week(archive))
+                {
+                    reasons.push(format!("{name} stands for its week"));
+                }
+                match months.get(&month(archive)) {
+                    Some(name) if archive.time > since(keep.monthly) => {
+                        reasons.push(format!("{name} stands for its month"));
+                    }
+                    _ => reasons.push(format!("older than {}", keep.monthly.max(keep.weekly).max(keep.all))),
+                }
             }
-            Verdict { name: archive.name.clone(), keep, reasons }
+            Verdict { name: archive.name.clone(), keep: stays, reasons }
         })
         .collect()
+}
+
+/// The ISO year and week.
+fn week(archive: &Candidate) -> (i32, u32) {
+    let week = archive.time.iso_week();
+    (week.year(), week.week())
+}
+
+/// The year and month.
+fn month(archive: &Candidate) -> (i32, u32) {
+    (archive.time.year(), archive.time.month())
+}
+
+/// What the rule comes to in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// How many archives there will be.
+    pub archives: usize,
+    /// Their bytes, if they stay as large as the newest.
+    pub bytes: u64,
+    /// The time between two of them that this takes for granted, in seconds.
+    pub every_seconds: i64,
+}
+
+/// Where the rule settles if archives of the newest's size go on coming as they did lately; of
+/// fewer than two, one a day is expected. None: there is no good archive.
+pub fn settled(
+    archives: &[Candidate],
+    keep: &Keep,
+    newest_bytes: u64,
+    now: DateTime<Utc>,
+) -> Option<Settled> {
+    let mut times: Vec<_> =
+        archives.iter().filter(|one| one.verified && one.time <= now).map(|one| one.time).collect();
+    times.sort_by_key(|time| std::cmp::Reverse(*time));
+    let newest = *times.first()?;
+    let mut gaps: Vec<TimeDelta> = times.windows(2).take(9).map(|pair| pair[0] - pair[1]).collect();
+    gaps.sort();
+    let every = gaps.get(gaps.len() / 2).copied().unwrap_or(TimeDelta::days(1));
+    // Whoever made some by hand, one after another, will not go on so for a year.
+    let every = every.clamp(TimeDelta::minutes(5), TimeDelta::days(366));
+    // Buckets are a week long at least: four a day tell as much as one a minute.
+    let sparse = every.max(TimeDelta::hours(6));
+    let longest = keep.all.max(keep.weekly).max(keep.monthly).delta().min(TimeDelta::days(20 * 366));
+    let mut made = Vec::new();
+    let mut age = TimeDelta::zero();
+    while age <= longest {
+        let time = newest - age;
+        made.push(Candidate {
+            name: made.len().to_string(),
+            time,
+            sequence: 0,
+            verified: true,
+            pinned: false,
+        });
+        // An archive more on the edge of the densest part, so that none is missed between.
+        age += if age <= keep.all.delta() { every } else { sparse };
+    }
+    let archives = verdicts(&made, keep, newest).iter().filter(|verdict| verdict.keep).count();
+    let bytes = newest_bytes.saturating_mul(archives as u64);
+    Some(Settled { archives, bytes, every_seconds: every.num_seconds() })
 }
 
 fn order(archive: &Candidate) -> (DateTime<Utc>, u64) {
@@ -118,182 +186,5 @@ pub fn is_drastic(verdicts: &[Verdict]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::units::Span;
-    use chrono::TimeDelta;
-    use proptest::prelude::*;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        format!("{text}Z").parse().unwrap()
-    }
-
-    fn archive(sequence: u64, time: DateTime<Utc>) -> Candidate {
-        Candidate { name: format!("{sequence:05}"), time, sequence, verified: true, pinned: false }
-    }
-
-    fn kept(archives: &[Candidate], now: DateTime<Utc>) -> Vec<Candidate> {
-        let verdicts = verdicts(archives, &Keep::default(), now);
-        let kept = |archive: &&Candidate| verdicts.iter().any(|v| v.keep && v.name == archive.name);
-        archives.iter().filter(kept).cloned().collect()
-    }
-
-    #[test]
-    fn two_years_of_daily_runs_with_an_outage() {
-        let begin = at("2025-01-01T03:00:00");
-        let mut archives = Vec::new();
-        let mut most = 0;
-        for day in 0..730 {
-            let now = begin + TimeDelta::days(day);
-            if (300..340).contains(&day) {
-                continue;
-            }
-            archives.push(archive(day as u64, now));
-            archives = kept(&archives, now);
-            most = most.max(archives.len());
-            let has = |from: TimeDelta, to: TimeDelta| {
-                archives.iter().any(|one| one.time > now - from && one.time <= now - to)
-            };
-            if day > 40 && !(300..420).contains(&day) {
-                for back in 0..7 {
-                    assert!(
-                        has(TimeDelta::days(back + 1), TimeDelta::days(back)),
-                        "day {day}: {back} days back"
-                    );
-                }
-                assert!(has(TimeDelta::days(16), TimeDelta::days(7)), "day {day}: nothing of two weeks ago");
-                assert!(has(TimeDelta::days(30), TimeDelta::days(20)), "day {day}: nothing of a month ago");
-            }
-            for pair in archives.windows(2) {
-                let outage = pair[0].time < begin + TimeDelta::days(300)
-                    && pair[1].time > begin + TimeDelta::days(339);
-                assert!(outage || pair[1].time - pair[0].time <= TimeDelta::days(31), "day {day}: {pair:?}");
-            }
-            // A year back, less the month that is its oldest and the month that had none.
-            assert!(
-                archives[0].time <= (begin + TimeDelta::days(31)).max(now - TimeDelta::days(300)),
-                "day {day}: {:?}",
-                archives[0]
-            );
-        }
-        assert!(most <= 25, "{most} archives at once");
-        assert!((18..=25).contains(&archives.len()), "{} archives in the end", archives.len());
-    }
-
-    #[test]
-    fn the_same_week_in_two_years_is_one_bucket() {
-        // 30 December 2024 and 2 January 2025 are of one ISO week.
-        let now = at("2025-01-10T00:00:00");
-        let archives =
-            [archive(1, at("2024-12-30T00:00:00")), archive(2, at("2025-01-02T00:00:00")), archive(3, now)];
-        let verdicts = verdicts(&archives, &Keep::default(), now);
-        assert_eq!(verdicts[0].reasons, ["month 2024-12"]);
-        assert_eq!(verdicts[1].reasons, ["week 2025-W01"]);
-    }
-
-    #[test]
-    fn a_bad_newest_never_displaces_a_good_older_one() {
-        let now = at("2026-06-10T00:00:00");
-        let mut bad = archive(2, now);
-        bad.verified = false;
-        let archives = [archive(1, at("2026-01-01T00:00:00")), bad];
-        let verdicts = verdicts(&archives, &Keep::default(), now);
-        assert!(verdicts[0].keep && verdicts[0].reasons[0] == "the newest good one");
-        assert!(verdicts[1].keep && verdicts[1].reasons[0].starts_with("not known"));
-    }
-
-    #[test]
-    fn a_clock_in_2099_wipes_nothing() {
-        let now = at("2026-06-10T00:00:00");
-        let mut archives: Vec<_> =
-            (0..7).map(|day| archive(day, now - TimeDelta::days(day as i64))).collect();
-        archives.push(archive(99, at("2099-01-01T00:00:00")));
-        assert_eq!(kept(&archives, now).len(), 8);
-    }
-
-    #[test]
-    fn backups_that_stopped_do_not_age_away() {
-        let made = at("2024-06-10T00:00:00");
-        let archives: Vec<_> = (0..7).map(|day| archive(day, made + TimeDelta::days(day as i64))).collect();
-        assert_eq!(kept(&archives, at("2026-06-10T00:00:00")).len(), 7);
-    }
-
-    #[test]
-    fn many_deletions_at_once_look_like_a_slip() {
-        let verdict = |keep| Verdict { name: String::new(), keep, reasons: Vec::new() };
-        let plan =
-            |kept: usize, gone: usize| [vec![verdict(true); kept], vec![verdict(false); gone]].concat();
-        assert!(!is_drastic(&plan(1, 3)));
-        assert!(!is_drastic(&plan(4, 4)));
-        assert!(is_drastic(&plan(3, 4)));
-    }
-
-    fn some_archives() -> impl Strategy<Value = Vec<Candidate>> {
-        let one = (0i64..800 * 86_400, prop::bool::weighted(0.9), prop::bool::weighted(0.05));
-        prop::collection::vec(one, 0..80).prop_map(|mut all| {
-            all.sort();
-            let begin = at("2024-01-01T00:00:00");
-            all.into_iter()
-                .enumerate()
-                .map(|(n, (seconds, verified, pinned))| Candidate {
-                    verified,
-                    pinned,
-                    ..archive(n as u64, begin + TimeDelta::seconds(seconds))
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn the_newest_good_one_and_every_pin_stay(archives in some_archives(), day in 0i64..900) {
-            let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
-            let left = kept(&archives, now);
-            let newest = |all: &[Candidate]| {
-                all.iter().filter(|a| a.verified && a.time <= now).map(|a| a.sequence).max()
-            };
-            prop_assert_eq!(newest(&left), newest(&archives));
-            prop_assert!(archives.iter().filter(|a| a.pinned || !a.verified || a.time > now)
-                .all(|a| left.iter().any(|l| l.name == a.name)));
-        }
-
-        #[test]
-        fn a_second_run_finds_nothing_more_to_do(archives in some_archives(), day in 0i64..900) {
-            let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
-            let once = kept(&archives, now);
-            prop_assert_eq!(kept(&once, now).len(), once.len());
-        }
-
-        #[test]
-        fn what_goes_today_would_not_be_wanted_tomorrow(archives in some_archives(), day in 0i64..900, later in 1i64..60) {
-            let today = at("2024-01-01T00:00:00") + TimeDelta::days(day);
-            let then = today + TimeDelta::days(later);
-            let mut both = archives.clone();
-            both.push(archive(9999, then));
-            let mut pruned = kept(&archives, today);
-            pruned.push(archive(9999, then));
-            let names = |all: Vec<Candidate>| all.into_iter().map(|a| a.name).collect::<Vec<_>>();
-            let gone: Vec<_> = names(archives.clone());
-            let left = names(kept(&pruned, then));
-            // Whatever the later rule keeps of the full set is still there in the thinned one.
-            for name in names(kept(&both, then)) {
-                prop_assert!(left.contains(&name) || !gone.contains(&name), "{name} is missed");
-            }
-        }
-
-        #[test]
-        fn every_month_that_had_one_keeps_one(archives in some_archives()) {
-            let now = at("2026-03-12T00:00:00");
-            let keep = Keep { all: Span::days(7), weekly: Span::days(30), monthly: Span::days(365) };
-            let good: Vec<_> = archives.iter().filter(|a| a.verified).collect();
-            let Some(newest) = good.iter().map(|a| a.time).max() else { return Ok(()) };
-            let verdicts = verdicts(&archives, &keep, now);
-            for one in good.iter().filter(|a| a.time > newest - TimeDelta::days(365)) {
-                let month = |a: &Candidate| (a.time.year(), a.time.month());
-                let stands = archives.iter().zip(&verdicts)
-                    .any(|(a, v)| v.keep && a.verified && month(a) == month(one));
-                prop_assert!(stands);
-            }
-        }
-    }
-}
+#[path = "retention_tests.rs"]
+mod tests;

@@ -42,6 +42,9 @@ pub struct Archive {
     pub ours: bool,
     /// Whether it was read back and found whole.
     pub verified: bool,
+    /// When it was last read back; none if the journal does not know.
+    #[serde(serialize_with = "some_time")]
+    pub verified_at: Option<DateTime<Utc>>,
     /// Whether a person said that it stays.
     pub pinned: bool,
     /// When it was last restored on trial.
@@ -61,7 +64,7 @@ fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result
 
 impl Archive {
     /// What retention needs to know of it.
-    pub(super) fn candidate(&self) -> Candidate {
+    pub fn candidate(&self) -> Candidate {
         Candidate {
             name: self.name.clone(),
             time: self.time,
@@ -105,6 +108,7 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             content: None,
             ours: false,
             verified: false,
+            verified_at: None,
             drilled: None,
             problem: None,
             name,
@@ -127,6 +131,7 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
         }
         if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
             archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
+            archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
             if archive.verified && row.state >= i64::from(State::Critical.code()) {
                 archive.verified = false;
                 archive.problem = Some("the last look at it found it damaged".to_owned());
@@ -313,15 +318,25 @@ pub(super) fn delete(archive: &Archive, journal: Option<&Journal>) -> Result<()>
 struct Row {
     bytes: i64,
     state: i64,
+    verified: Option<i64>,
     drilled: Option<i64>,
 }
 
 fn row(journal: &Journal, name: &str) -> Result<Option<Row>> {
     journal
         .connection()
-        .query_row("SELECT bytes, state, drilled_at FROM backups WHERE name = ?1", [name], |row| {
-            Ok(Row { bytes: row.get(0)?, state: row.get(1)?, drilled: row.get(2)? })
-        })
+        .query_row(
+            "SELECT bytes, state, verified_at, drilled_at FROM backups WHERE name = ?1",
+            [name],
+            |row| {
+                Ok(Row {
+                    bytes: row.get(0)?,
+                    state: row.get(1)?,
+                    verified: row.get(2)?,
+                    drilled: row.get(3)?,
+                })
+            },
+        )
         .optional()
         .context("cannot read the journal")
 }

@@ -94,9 +94,8 @@ impl<'a> Writer<'a> {
         }
         self.judge_databases(saved, checker.finish()?)?;
         self.put_index().context("cannot write the archive")?;
-        let packer = self.tar.into_inner().context("cannot write the archive")?;
-        let copied = packer.copied();
-        let (file, bytes) = packer.finish().context("cannot write the archive")?;
+        let (file, bytes, copied) =
+            self.tar.into_inner().and_then(Packer::finish).context("cannot write the archive")?;
         step("written")?;
         Ok(Written { file, bytes, copied, unread: self.unread, manifest: self.manifest })
     }

@@ -5,6 +5,7 @@
 
 use super::{Home, Run, State, durable, units};
 use anyhow::{Context, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -113,6 +114,15 @@ impl Journal {
 
     /// Runs `work` in one transaction that is on disk when this returns.
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.connection
+            .pragma_update(None, "synchronous", "full")
+            .context("cannot write to the journal")
+            .and_then(|()| self.quick_transaction(work))
+    }
+
+    /// [`Journal::transaction`] that a power cut, though no crash of ours, may take back: for
+    /// samples, of which the next run brings more. It waits for no disk.
+    pub fn quick_transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let transaction =
             rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)
                 .context("cannot write to the journal")?;
@@ -161,8 +171,18 @@ impl Journal {
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
         }
         connection.busy_timeout(Duration::from_secs(5))?;
+        if connection.is_readonly("main")? {
+            // SQLite falls back to reading; to us a journal that cannot be written is none.
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(rusqlite::Error::SqliteFailure(code, None));
+        }
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        connection.execute_batch("PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL;")?;
+        // The last to close would fold the WAL in and wait for the disk, that is every run: this
+        // happens by size instead, and the WAL is kept small, for each run reads it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.execute_batch(
+            "PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=100; PRAGMA synchronous=NORMAL;",
+        )?;
         if version < VERSION {
             connection.pragma_update(None, "journal_mode", "wal")?;
             let transaction =
@@ -204,6 +224,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().to_owned());
         drop(Journal::open(&home).unwrap());
+        for sidecar in crate::base::database::sidecars(&home.journal()) {
+            let _ = fs::remove_file(sidecar);
+        }
         fs::write(home.journal(), "this is no database, and long enough to be read as one").unwrap();
         let journal = Journal::open(&home).unwrap();
         assert!(journal.set_aside().is_some_and(Path::exists));

@@ -8,6 +8,7 @@ pub mod home;
 pub mod journal;
 pub mod lines;
 pub mod process;
+pub mod progress;
 pub mod range;
 pub mod render;
 pub mod run;

@@ -3,11 +3,13 @@
 use super::Context;
 use super::restore::finish_earlier;
 use crate::backup::verify::describe;
-use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, manifest::Name};
-use crate::base::units::{self, Size};
+use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
+use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
+use crate::restore;
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -125,7 +127,24 @@ fn log(context: &Context, loaded: &Loaded, made: Result<Made>) -> Result<Made> {
     if let Err(error) = logged {
         context.note(&format!("{error:#}"));
     }
+    if made.is_ok() {
+        prune_asides(context, loaded);
+    }
     made
+}
+
+/// Deletes what restores had set aside long ago. It waits for a good archive, as all deleting does.
+fn prune_asides(context: &Context, loaded: &Loaded) {
+    let said = match restore::prune_asides(loaded, &context.run) {
+        Ok(gone) if gone.is_empty() => return,
+        Ok(gone) => format!("old files of earlier restores deleted: {}", gone.join(", ")),
+        Err(error) => format!("old files of earlier restores are still there: {error:#}"),
+    };
+    context.note(&said);
+    let logged = events::append(&loaded.home, "backup", &context.run, "INFO", "Set aside", &said);
+    if let Err(error) = logged {
+        context.note(&format!("{error:#}"));
+    }
 }
 
 fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
@@ -199,8 +218,8 @@ fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result
     }
     let widest = archives.iter().map(|archive| archive.name.len()).max().unwrap_or(0);
     let mut lines = vec![format!(
-        "{:widest$}  {:>8}  {:>10}  {:>6}  verified  kept because",
-        "archive", "age", "size", "files"
+        "{:widest$}  {:>8}  {:>10}  {:>6}  {:>10}  {:>10}  kept because",
+        "archive", "age", "size", "files", "verified", "drilled"
     )];
     for archive in &archives {
         let files = archive.files.map_or("?".to_owned(), |files| files.to_string());
@@ -209,15 +228,26 @@ fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result
             Some(problem) => text::one_line(problem, 200),
             None => reasons(archive).join(", "),
         };
-        let verified = if archive.verified { "yes" } else { "no" };
+        let ago = |at: DateTime<Utc>| format!("{} ago", whole(units::age(context.run.now, at)));
+        let verified = match archive.verified_at {
+            _ if !archive.verified => "no".to_owned(),
+            Some(at) => ago(at),
+            None => "yes".to_owned(),
+        };
+        let drilled = archive.drilled.map_or("-".to_owned(), ago);
         lines.push(format!(
-            "{:widest$}  {age:>8}  {:>10}  {files:>6}  {verified:8}  {because}",
+            "{:widest$}  {age:>8}  {:>10}  {files:>6}  {verified:>10}  {drilled:>10}  {because}",
             archive.name,
             Size(archive.bytes)
         ));
     }
     context.print(&lines.join("\n"))?;
     Ok(State::Ok)
+}
+
+/// The largest unit alone: `3d`, for a narrow column.
+fn whole(age: Span) -> String {
+    age.to_string().split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<State> {
@@ -275,8 +305,10 @@ fn prune(
         deleted: Vec<String>,
         #[serde(flatten)]
         pruning: Pruning,
+        settles_at: Option<Settled>,
     }
     let pruning = backup::judge(loaded, journal, &context.run)?;
+    let settles_at = settles_at(context, loaded, journal)?;
     let going = pruning.leaving().count();
     if pruning.drastic && !dry_run {
         let question = format!(
@@ -295,7 +327,7 @@ fn prune(
         events::append(&loaded.home, "backup", &context.run, "OK", "Backups pruned", &line)?;
     }
     if context.common.json {
-        context.print_json(&Outcome { dry_run, deleted, pruning })?;
+        context.print_json(&Outcome { dry_run, deleted, pruning, settles_at })?;
         return Ok(State::Ok);
     }
     let mut lines: Vec<String> = pruning
@@ -306,6 +338,18 @@ fn prune(
             format!("{word}  {}  {}", verdict.name, verdict.reasons.join(", "))
         })
         .collect();
+    let others = backup::list(loaded, journal)?.iter().filter(|archive| !archive.ours).count();
+    if others > 0 {
+        lines.push(format!("{} not of this agent: never touched", text::count(others, "archive")));
+    }
+    if let Some(settled) = settles_at {
+        let every = Span::seconds(settled.every_seconds.unsigned_abs());
+        lines.push(format!(
+            "with one every {every}, the rule settles at about {}, {} at the size of the newest",
+            text::count(settled.archives, "archive"),
+            Size(settled.bytes)
+        ));
+    }
     lines.push(match dry_run {
         true => format!(
             "{} would go, {}; nothing was deleted (dry run)",
@@ -316,6 +360,16 @@ fn prune(
     });
     context.print(&lines.join("\n"))?;
     Ok(State::Ok)
+}
+
+/// Where the rule settles, at the pace and the size of this agent's archives.
+fn settles_at(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<Settled>> {
+    let archives: Vec<Archive> =
+        backup::list(loaded, journal)?.into_iter().filter(|archive| archive.ours).collect();
+    let newest = archives.iter().filter(|archive| archive.verified).max_by_key(|archive| archive.sequence);
+    let bytes = newest.map_or(0, |newest| newest.bytes);
+    let candidates: Vec<_> = archives.iter().map(Archive::candidate).collect();
+    Ok(backup::settled(&candidates, &loaded.config.backup.keep, bytes, context.run.now))
 }
 
 fn pin(

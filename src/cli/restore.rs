@@ -5,18 +5,20 @@ use crate::backup::manifest::Name;
 use crate::backup::reader::Shape;
 use crate::backup::verify::{Entry, describe};
 use crate::base::units::{self, Size};
-use crate::base::{State, events, text};
+use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
-use crate::restore::{self, Prepared, Restored};
+use crate::restore::{self, Aside, Prepared, Restored};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// What to restore, and where.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Args {
-    /// The archive: latest, a name, a path, or a time such as "yesterday" or "2026-11-19 02:00"
+    /// The archive: latest, a name, a path, or a time such as "yesterday" or "2026-11-19 02:00"; or
+    /// pre-restore:latest, to undo the last restore
     #[arg(value_name = "ARCHIVE")]
     pub archive: Option<String>,
     /// Restore only this file or folder; may be given again
@@ -31,6 +33,9 @@ pub struct Args {
     /// Restore on trial into a scratch folder, check everything, note the result
     #[arg(long)]
     pub drill: bool,
+    /// List what earlier restores replaced and set aside: pre-restore:TIME puts it back
+    #[arg(long, conflicts_with_all = ["archive", "only", "to", "list", "drill"])]
+    pub aside: bool,
     /// Kill services that do not stop in time
     #[arg(long)]
     pub force: bool,
@@ -47,14 +52,26 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
     crate::backup::need_home(&loaded.config)?;
     let journal = context.journal(&loaded);
-    if !args.dry_run {
+    let begun = Instant::now();
+    if !args.dry_run && !args.aside {
         finish_earlier(context, &loaded, journal.as_ref())?;
+    }
+    if args.aside {
+        return list_asides(context, &loaded);
+    }
+    if let Some(aside) = restore::find_aside(&loaded.home, args.archive.as_deref().unwrap_or_default())? {
+        return put_back(context, &loaded, journal.as_ref(), aside, &args);
     }
     let prepared =
         restore::prepare(&loaded, &context.run, journal.as_ref(), args.archive.as_deref(), &args.only);
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return log_failure(context, &loaded, error),
+        Err(error) => {
+            if let (true, Some(journal)) = (args.drill, &journal) {
+                restore::note_drill(journal, &context.run, args.archive.as_deref(), &error)?;
+            }
+            return log_failure(context, &loaded, error);
+        }
     };
     for note in &prepared.notes {
         context.note(&format!("note: {}", text::one_line(note, 500)));
@@ -78,17 +95,87 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         return Ok(State::Unknown);
     };
     match restored {
-        Ok(restored) => tell(context, &loaded, &restored, &args),
+        Ok(restored) => tell(context, &loaded, &restored, &args, begun),
         Err(error) => log_failure(context, &loaded, error),
     }
 }
 
-/// Finishes or undoes a restore that was cut short, and says so.
-pub(super) fn finish_earlier(
+/// Puts back what an earlier restore replaced, through the same exchange.
+fn put_back(
     context: &Context,
     loaded: &Loaded,
-    journal: Option<&crate::base::Journal>,
-) -> Result<()> {
+    journal: Option<&Journal>,
+    aside: Aside,
+    args: &Args,
+) -> Result<State> {
+    let begun = Instant::now();
+    if args.list || args.drill || args.to.is_some() {
+        return Err(Fault::unknown(format!("{} can only be put back", aside.name))
+            .hint(format!("what is in it lies open in {}", aside.path.display()))
+            .into());
+    }
+    let whole = if args.only.is_empty() { "" } else { "what is named of " };
+    let question = format!(
+        "Put back {whole}{} ({}) that a restore replaced at {}? What is there now is set aside.",
+        text::count(aside.files, "file"),
+        Size(aside.bytes),
+        units::local(aside.time)
+    );
+    if args.dry_run {
+        if context.common.json {
+            context.print_json(&aside)?;
+        } else {
+            context.print(&format!("{question} Nothing was done (dry run)."))?;
+        }
+        return Ok(State::Ok);
+    }
+    if !context.confirm(&question, args.yes)? {
+        context.note("nothing was changed");
+        return Ok(State::Unknown);
+    }
+    match restore::put_back(loaded, &context.run, journal, aside, &args.only, args.force) {
+        Ok(restored) => tell(context, loaded, &restored, args, begun),
+        Err(error) => log_failure(context, loaded, error),
+    }
+}
+
+fn list_asides(context: &Context, loaded: &Loaded) -> Result<State> {
+    #[derive(Serialize)]
+    struct Listing {
+        asides: Vec<Aside>,
+    }
+    let asides = restore::asides(&loaded.home)?;
+    if context.common.json {
+        context.print_json(&Listing { asides })?;
+        return Ok(State::Ok);
+    }
+    if asides.is_empty() {
+        context.print("no restore has set anything aside")?;
+        return Ok(State::Ok);
+    }
+    let widest = asides.iter().map(|aside| aside.name.len()).max().unwrap_or(0);
+    let mut lines = vec![format!(
+        "{:widest$}  {:>8}  {:>10}  {:>6}  {:19}  replaced by",
+        "set aside", "age", "size", "files", "kept until"
+    )];
+    for aside in &asides {
+        let until = aside.until.map_or("the next restore".to_owned(), units::local);
+        let archive = aside.archive.as_deref().map_or("?".to_owned(), |archive| loaded.home.show(archive));
+        lines.push(format!(
+            "{:widest$}  {:>8}  {:>10}  {:>6}  {until:19}  {}",
+            aside.name,
+            units::age(context.run.now, aside.time),
+            Size(aside.bytes),
+            aside.files,
+            text::one_line(&archive, 200)
+        ));
+    }
+    context.print(&lines.join("\n"))?;
+    Ok(State::Ok)
+}
+
+/// Finishes or undoes a restore that was cut short, and says so.
+pub(super) fn finish_earlier(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<()> {
     if let Some(said) = restore::recover(loaded, &context.run, journal)? {
         context.note(&said);
         events::append(&loaded.home, "backup", &context.run, "WARNING", "Restore recovered", &said)?;
@@ -202,15 +289,24 @@ fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
     Ok(State::Ok)
 }
 
-fn tell(context: &Context, loaded: &Loaded, restored: &Restored, args: &Args) -> Result<State> {
+fn tell(
+    context: &Context,
+    loaded: &Loaded,
+    restored: &Restored,
+    args: &Args,
+    begun: Instant,
+) -> Result<State> {
     let archive = loaded.home.show(&restored.archive);
     let what = format!("{} ({})", text::count(restored.files, "file"), Size(restored.bytes));
+    let time = format!("in {:.1}s", begun.elapsed().as_secs_f64());
     let line = if args.drill {
-        format!("{what} of {archive} restored on trial, every hash and database checked: it can be restored")
+        format!(
+            "{what} of {archive} restored on trial {time}, every hash and database checked: it can be restored"
+        )
     } else if let Some(folder) = &args.to {
-        format!("{what} of {archive} restored into {}", folder.display())
+        format!("{what} of {archive} restored {time} into {}", folder.display())
     } else {
-        let mut line = format!("{what} of {archive} restored");
+        let mut line = format!("{what} of {archive} restored {time}");
         if let Some(aside) = &restored.aside {
             line.push_str(&format!("; what was replaced is in {}", loaded.home.show(aside)));
         }

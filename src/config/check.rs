@@ -46,8 +46,8 @@ impl Default for Common {
 }
 
 /// The names of the kinds, as written in `kind = "…"`.
-pub const KINDS: [&str; 8] =
-    ["process", "heartbeat", "sqlite", "disk", "log_size", "log_errors", "tcp", "backup_age"];
+pub const KINDS: [&str; 9] =
+    ["process", "heartbeat", "sqlite", "disk", "log_size", "log_errors", "tcp", "backup_age", "drill_age"];
 
 /// The kinds of check.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +69,8 @@ pub enum Kind {
     Tcp(Tcp),
     /// Is there a recent, verified backup?
     BackupAge(BackupAge),
+    /// Was a backup restored on trial lately?
+    DrillAge(DrillAge),
 }
 
 impl Kind {
@@ -83,6 +85,7 @@ impl Kind {
             Kind::LogErrors(_) => "log_errors",
             Kind::Tcp(_) => "tcp",
             Kind::BackupAge(_) => "backup_age",
+            Kind::DrillAge(_) => "drill_age",
         }
     }
 
@@ -97,6 +100,7 @@ impl Kind {
             "log_errors" => Kind::LogErrors(LogErrors::deserialize(table)?),
             "tcp" => Kind::Tcp(Tcp::deserialize(table)?),
             "backup_age" => Kind::BackupAge(BackupAge::deserialize(table)?),
+            "drill_age" => Kind::DrillAge(DrillAge::deserialize(table)?),
             other => return Err(de::Error::unknown_variant(other, &KINDS)),
         })
     }
@@ -208,6 +212,18 @@ pub struct BackupAge {
     pub crit: Most<{ SECONDS }>,
 }
 
+/// `kind = "drill_age"`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillAge {
+    /// Age of the last good drill, or of the first backup where there was none, above which to warn.
+    #[serde(default = "Most::week_and_a_day")]
+    pub warn: Most<{ SECONDS }>,
+    /// The same, for critical.
+    #[serde(default = "Most::month")]
+    pub crit: Most<{ SECONDS }>,
+}
+
 const SECONDS: u8 = 0;
 const BYTES: u8 = 1;
 const COUNT: u8 = 2;
@@ -243,6 +259,12 @@ impl Most<SECONDS> {
     }
     fn three_days() -> Self {
         Most(Range::above(3.0 * 86_400.0))
+    }
+    fn week_and_a_day() -> Self {
+        Most(Range::above(8.0 * 86_400.0))
+    }
+    fn month() -> Self {
+        Most(Range::above(30.0 * 86_400.0))
     }
 }
 

@@ -340,6 +340,8 @@ pub struct Schedule {
     pub rotate_logs: String,
     /// Backup.
     pub backup: String,
+    /// A restore on trial of the newest backup.
+    pub drill: String,
     /// The status page.
     pub dashboard: String,
 }
@@ -350,6 +352,7 @@ impl Default for Schedule {
             alert: "*/5 * * * *".to_owned(),
             rotate_logs: "0 0 * * *".to_owned(),
             backup: "0 2 * * *".to_owned(),
+            drill: "0 4 * * 0".to_owned(),
             dashboard: "* * * * *".to_owned(),
         }
     }

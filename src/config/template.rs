@@ -59,6 +59,7 @@ preset = "{preset}"         # services and checks that this file adds to
 # [schedule]               # for `ops cron-install`
 # alert = "*/5 * * * *"
 # backup = "0 2 * * *"
+# drill = "0 4 * * 0"      # the newest backup, restored on trial
 "##
     )
 }

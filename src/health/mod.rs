@@ -2,6 +2,7 @@
 
 mod backup_age;
 mod disk;
+mod drill_age;
 mod finding;
 mod heartbeat;
 mod log_errors;
@@ -39,7 +40,10 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
     let scans = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::Sqlite(_)));
     let known = journal.filter(|_| scans).map(sqlite::Scans::load).unwrap_or_default();
-    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known });
+    let asks_for_drills = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::DrillAge(_)));
+    let drills =
+        journal.filter(|_| asks_for_drills).and_then(|journal| drill_age::Drills::load(journal).ok());
+    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills });
 
     let (send, receive) = mpsc::channel();
     for (index, (_, check)) in enabled.iter().enumerate() {
@@ -87,6 +91,7 @@ struct View {
     loaded: Loaded,
     run: Run,
     scans: sqlite::Scans,
+    drills: Option<drill_age::Drills>,
 }
 
 impl View {
@@ -104,6 +109,7 @@ impl View {
             Kind::LogErrors(options) => log_errors::look(self, options),
             Kind::Tcp(options) => tcp::look(options),
             Kind::BackupAge(options) => backup_age::look(self, options),
+            Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };
         answer.unwrap_or_else(|error| Answer::unknown(format!("{error:#}")))
     }

@@ -15,7 +15,7 @@ pub fn record(home: &Home, journal: Option<&Journal>, run: &Run, report: &Report
 }
 
 fn write_rows(journal: &Journal, run: &Run, report: &Report) -> Result<()> {
-    journal.transaction(|connection| {
+    journal.quick_transaction(|connection| {
         connection.execute(
             "INSERT INTO runs(run, program, at, state) VALUES(?1, ?2, ?3, ?4)",
             params![run.id, run.program, run.now.timestamp_millis(), report.state.code()],

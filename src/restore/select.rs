@@ -1,12 +1,16 @@
-//! Which archive is meant: `latest`, a name, a path, or a time.
+//! Which archive is meant (`latest`, a name, a path, or a time), and what of it is wanted.
 
-use crate::backup;
+use crate::backup::reader::Shape;
+use crate::backup::verify::{Entry, Origin};
+use crate::backup::{self, Contents};
 use crate::base::units::{self, parse_time};
-use crate::base::{Fault, Journal};
+use crate::base::{Fault, Journal, database};
 use crate::config::Loaded;
 use anyhow::Result;
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, Utc};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Finds the archive. A time means the newest good archive made before it.
 ///
@@ -51,6 +55,69 @@ fn moment(text: &str, now: DateTime<Local>) -> Option<DateTime<Utc>> {
         return Some(end.with_timezone(&Utc) - chrono::TimeDelta::milliseconds(1));
     }
     parse_time(text).or_else(|| parse_time(&format!("{text}:00")))
+}
+
+/// What of an archive is wanted and may be restored, and notes on the rest.
+pub(super) fn entries(
+    loaded: &Loaded,
+    contents: &Contents,
+    only: &[PathBuf],
+) -> Result<(Vec<Entry>, Vec<String>)> {
+    let home = loaded.home.root();
+    let only: Vec<&Path> = only.iter().map(|path| path.strip_prefix(home).unwrap_or(path)).collect();
+    for path in &only {
+        if !contents.entries.iter().any(|entry| entry.path.starts_with(path)) {
+            return Err(Fault::unknown(format!("the archive has no {}", path.display()))
+                .hint("`restore --list` shows what is in it")
+                .into());
+        }
+    }
+    let databases = contents.entries.iter().filter(|entry| entry.database);
+    let shm: BTreeSet<PathBuf> = databases
+        .map(|database| {
+            let [_, shm, _] = database::sidecars(&database.path);
+            shm
+        })
+        .collect();
+    let mut notes = Vec::new();
+    let mut left_out = BTreeSet::new();
+    let backups = loaded.config.backup.dir.strip_prefix(home).ok().filter(|dir| *dir != Path::new(""));
+    let wanted = contents.entries.iter().filter(|entry| {
+        let asked = only.is_empty() || only.iter().any(|path| entry.path.starts_with(path));
+        // Our own state and the archives are not the agent's, whatever a foreign archive says.
+        let ours = entry.path.starts_with(".ops")
+            || backups.is_some_and(|dir| entry.path.starts_with(dir))
+            || entry.path.iter().next().is_some_and(|top| top.to_string_lossy().starts_with(".pre-restore."));
+        if asked && ours {
+            left_out.insert(entry.path.iter().next().unwrap_or_default().to_owned());
+        }
+        let there = home.join(&entry.path);
+        let shared_memory = shm.contains(&entry.path);
+        if asked && entry.outward {
+            let target = if let Shape::Link(target) = &entry.shape { target.clone() } else { PathBuf::new() };
+            if fs::read_link(&there).ok().as_ref() != Some(&target) {
+                notes.push(format!(
+                    "the link {} leads out of the home, to {}, and is not restored",
+                    entry.path.display(),
+                    target.display()
+                ));
+            }
+        }
+        asked && !ours && !entry.outward && !shared_memory
+    });
+    let wanted: Vec<Entry> = wanted.cloned().collect();
+    notes.extend(
+        left_out
+            .iter()
+            .map(|top| format!("{} of the archive is ours, not the agent's: left out", top.display())),
+    );
+    if contents.origin != Origin::Ours {
+        notes.extend(contents.notes.iter().cloned());
+    }
+    if wanted.iter().all(|entry| entry.shape == Shape::Folder) {
+        return Err(Fault::unknown("there is nothing in the archive to restore".to_owned()).into());
+    }
+    Ok((wanted, notes))
 }
 
 #[cfg(test)]

@@ -5,13 +5,20 @@
 use super::stage::move_path;
 use crate::backup::manifest::Name;
 use crate::base::step::step;
-use crate::base::{Home, database, durable, render};
+use crate::base::{Home, Run, database, durable, render, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// How the folders of old files begin, in the home.
+pub(super) const ASIDE: &str = ".pre-restore.";
+/// In such a folder, the swap that filled it.
+pub(super) const RECORD: &str = ".restore.json";
+/// In such a folder, what an undo found in the place of the old files.
+pub(super) const FOUND: &str = ".found";
 
 /// A swap, as `.ops/restore.json` has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +41,9 @@ pub(super) struct Swap {
     pub(super) moves: Vec<Move>,
     /// Folders that were not there before.
     pub(super) folders: Vec<Name>,
+    /// Folders that go in the end if nothing is in them any more.
+    #[serde(default)]
+    pub(super) emptied: Vec<Name>,
 }
 
 /// How far a swap is.
@@ -82,7 +92,42 @@ pub(super) fn moves(home: &Path, files: &[&Path], databases: &[&Path]) -> Vec<Mo
     moves
 }
 
+/// The folders that are to be there for these files and are not, and of these folders: outer ones
+/// first.
+pub(super) fn missing_folders(home: &Path, files: &[&Path], folders: &[&Path]) -> Vec<Name> {
+    let parents = files.iter().filter_map(|path| path.parent());
+    let wanted = parents.chain(folders.iter().copied()).flat_map(Path::ancestors);
+    let missing: BTreeSet<&Path> = wanted.filter(|folder| !home.join(folder).is_dir()).collect();
+    missing.into_iter().map(|folder| Name(folder.to_owned())).collect()
+}
+
 impl Swap {
+    /// A swap without a move yet, with a folder for the old files that is not there so far.
+    pub(super) fn begin(
+        home: &Home,
+        run: &Run,
+        archive: Name,
+        stage: PathBuf,
+        services: Vec<String>,
+    ) -> Swap {
+        let stamp = units::stamp(run.now);
+        let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
+        let mut asides = names.map(|name| home.path(format!("{ASIDE}{name}")));
+        let aside = asides.find(|path| fs::symlink_metadata(path).is_err());
+        Swap {
+            archive,
+            run: run.id.clone(),
+            at: run.now,
+            phase: Phase::Swapping,
+            stage: Name(stage),
+            aside: Name(aside.unwrap_or_else(|| home.path(ASIDE))),
+            services,
+            moves: Vec::new(),
+            folders: Vec::new(),
+            emptied: Vec::new(),
+        }
+    }
+
     /// The swap that was cut short in this home, if any.
     pub(super) fn load(home: &Home) -> Result<Option<Swap>> {
         let path = home.restore_journal();
@@ -106,6 +151,12 @@ impl Swap {
 
     /// Moves the old files aside and the new ones in. On disk when it returns.
     pub(super) fn forward(&self, home: &Path) -> Result<()> {
+        if self.moves.iter().any(|one| one.had) {
+            // First, while nothing has moved yet: old files that nobody knows about are lost too.
+            durable::make_folder(&self.aside.0, 0o700)?;
+            durable::replace(&self.aside.0.join(RECORD), render::document(self)?.as_bytes(), 0o600)?;
+            step("record")?;
+        }
         for one in self.moves.iter().filter(|one| one.had) {
             let target = self.aside.0.join(&one.path.0);
             durable::make_folder(durable::parent(&target), 0o700)?;
@@ -151,7 +202,7 @@ impl Swap {
                 if one.place && !exists(&new) {
                     to(&here, &new)?;
                 } else if exists(&old) || !one.had {
-                    to(&here, &self.aside.0.join(".found").join(path))?;
+                    to(&here, &self.aside.0.join(FOUND).join(path))?;
                     found += 1;
                 }
             }
@@ -170,12 +221,23 @@ impl Swap {
     /// Whether the old file is in its place: it was never moved, or has been put back.
     fn is_back(&self, home: &Path, path: &Path) -> bool {
         let exists = |path: PathBuf| fs::symlink_metadata(path).is_ok();
-        exists(home.join(path)) && exists(self.stage.0.join(path)) && !exists(self.aside.0.join(path))
+        let replaced = self.moves.iter().any(|one| one.place && one.path.0 == path);
+        exists(home.join(path))
+            && (!replaced || exists(self.stage.0.join(path)))
+            && !exists(self.aside.0.join(path))
     }
 
     /// Forgets the swap: what lay ready goes, and the folder of old files if it is empty.
     pub(super) fn close(&self, home: &Home) -> Result<()> {
-        remove_empty(&self.aside.0);
+        for folder in self.emptied.iter().filter(|_| self.phase == Phase::Placed) {
+            let _ = fs::remove_dir(home.path(&folder.0));
+        }
+        tidy(&self.aside.0);
+        let laid_ready_by_us = self.stage.0.starts_with(home.staging());
+        if !laid_ready_by_us {
+            // Old files that were put back: what of them is left stays.
+            tidy(&self.stage.0);
+        }
         let path = home.restore_journal();
         match fs::remove_file(&path) {
             // It could not even be begun.
@@ -184,8 +246,10 @@ impl Swap {
         }
         durable::sync_folder(durable::parent(&path))?;
         step("closed")?;
-        // What cannot be removed now is swept by the next restore.
-        let _ = fs::remove_dir_all(&self.stage.0);
+        if laid_ready_by_us {
+            // What cannot be removed now is swept by the next restore.
+            let _ = fs::remove_dir_all(&self.stage.0);
+        }
         Ok(())
     }
 
@@ -206,6 +270,19 @@ impl Swap {
             durable::sync_folder(folder)?;
         }
         Ok(())
+    }
+}
+
+/// Removes what is empty in a folder of old files, and all of it if only its record is left.
+pub(super) fn tidy(aside: &Path) {
+    let Ok(entries) = fs::read_dir(aside) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_empty(&entry.path());
+    }
+    let Ok(left) = fs::read_dir(aside) else { return };
+    if left.flatten().all(|entry| entry.file_name() == RECORD) {
+        let _ = fs::remove_file(aside.join(RECORD));
+        let _ = fs::remove_dir(aside);
     }
 }
 
@@ -248,6 +325,7 @@ mod tests {
             services: Vec::new(),
             moves: moves(home.root(), &[db, fresh], &[db]),
             folders: vec![Name("memory/sub".into())],
+            emptied: Vec::new(),
         };
         (home, swap)
     }

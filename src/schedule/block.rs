@@ -55,6 +55,7 @@ impl Jobs<'_> {
             ("{alert} ", &self.schedule.alert),
             ("{rotate_logs} ", &self.schedule.rotate_logs),
             ("{backup} ", &self.schedule.backup),
+            ("{drill} ", &self.schedule.drill),
             ("{dashboard} ", &self.schedule.dashboard),
         ];
         let mut block = String::new();
@@ -303,7 +304,7 @@ mod tests {
         assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {ops}/logs' ] || mkdir"), "{text}");
         assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --home '/home/o"));
         assert!(!text.contains("rotate-logs"), "an empty time means not at all");
-        assert_eq!(text.lines().count(), 6);
+        assert_eq!(text.lines().count(), 7);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
         ("alert", &schedule.alert),
         ("rotate_logs", &schedule.rotate_logs),
         ("backup", &schedule.backup),
+        ("drill", &schedule.drill),
         ("dashboard", &schedule.dashboard),
     ];
     for (key, when) in keys {

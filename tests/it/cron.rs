@@ -37,7 +37,7 @@ fn foreign_lines_are_byte_for_byte_what_they_were() {
     for before in [FOREIGN, b"".as_slice(), b"* * * * * true\n"] {
         fs::write(&file, before).unwrap();
         let said = sandbox.expect(0, "ops", &["cron-install"]);
-        assert!(said.stdout.contains("the jobs of tess now (4)"), "{}", said.stdout);
+        assert!(said.stdout.contains("the jobs of tess now (5)"), "{}", said.stdout);
         let once = fs::read(&file).unwrap();
         assert!(once.starts_with(before) && once.len() > before.len());
         assert_eq!(fs::read(sandbox.path(".ops/crontab.before")).unwrap(), before);

@@ -83,3 +83,38 @@ fn the_readme_begins_with_the_two_commands() {
     let commands: Vec<&str> = block.lines().map(|line| line.split('#').next().unwrap().trim()).collect();
     assert_eq!(commands, ["cargo run --release -- up", "cargo test"]);
 }
+
+/// The names of all keys in a table, and in the tables in it.
+fn keys(table: &serde_json::Value, found: &mut BTreeSet<String>) {
+    let Some(object) = table.as_object() else { return };
+    for (key, value) in object {
+        found.insert(key.clone());
+        keys(value, found);
+    }
+}
+
+#[test]
+fn every_key_of_the_config_is_explained() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n[alerts.webhook]\nurl = \"http://localhost\"\n\
+         [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n",
+    );
+    let config = sandbox.json(0, "ops", &["config", "show"])["config"].clone();
+    let mut known = BTreeSet::new();
+    for (table, value) in config.as_object().unwrap() {
+        match table.as_str() {
+            // Their own names are the user's.
+            "service" | "check" => {
+                value.as_object().unwrap().values().for_each(|inner| keys(inner, &mut known))
+            }
+            _ => keys(value, &mut known),
+        }
+    }
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md")).unwrap();
+    let words: BTreeSet<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let missing: Vec<_> = known.iter().filter(|key| !words.contains(key.as_str())).collect();
+    assert!(known.len() > 50, "only {} keys were looked at", known.len());
+    assert!(missing.is_empty(), "docs/config.md does not explain {missing:?}");
+}

@@ -18,3 +18,4 @@ mod plugins;
 mod read_only;
 mod room;
 mod scripts;
+mod torture;
