@@ -19,3 +19,4 @@ mod rotate;
 mod sandbox;
 mod service;
 mod shelf;
+mod torture;

@@ -19,3 +19,4 @@ mod random_homes;
 mod read_only;
 mod room;
 mod scripts;
+mod torture;
