@@ -66,6 +66,13 @@ pub struct Item {
     pub gid: u32,
     /// When it was last written.
     pub mtime: DateTime<Utc>,
+    /// Where a file's content begins in the tar stream. Archives of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// What changes whenever the file does: inode, size, times. Only of files that have members
+    /// of their own and were at rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
 }
 
 /// What an item is.

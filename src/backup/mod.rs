@@ -5,13 +5,19 @@
 //! new archive is known to be whole.
 
 mod blocks;
+mod check;
+mod databases;
 pub mod manifest;
+mod pack;
+mod past;
 pub mod plan;
+mod pool;
 pub mod reader;
 pub mod remote;
 pub mod retention;
 mod shelf;
 mod snapshot;
+mod unpack;
 pub mod verify;
 mod writer;
 
@@ -27,12 +33,14 @@ use crate::base::{Fault, Home, Journal, Run, State, durable};
 use crate::config::{Config, Loaded};
 use anyhow::{Context, Result};
 use manifest::{Manifest, SCHEMA};
+use past::Past;
 use serde::Serialize;
 use shelf::Bench;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use writer::Written;
 
 /// An archive that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -57,18 +65,23 @@ pub struct Made {
     pub pruned: Vec<String>,
     /// What came of the copies in the bucket, if there is one.
     pub remote: Option<remote::Copied>,
+    /// Bytes of the archive that were copied from the one before it, not compressed again.
+    pub reused: u64,
+    /// Files that were not read, because they did not change since then.
+    pub unread: usize,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
 
 impl Made {
-    /// The closing line: files, bytes in and out, time, where.
+    /// The closing line: files, bytes in and out, what was reused, time, where.
     pub fn line(&self, home: &Home) -> String {
         format!(
-            "{}, {} in {}, verified, in {:.1}s: {}",
+            "{}, {} in {}, {}% reused, verified, in {:.1}s: {}",
             crate::base::text::count(self.files, "file"),
             Size(self.content),
             ratio(self.bytes, self.content),
+            self.reused * 100 / self.bytes.max(1),
             self.seconds,
             home.show(&self.archive)
         )
@@ -81,12 +94,27 @@ fn ratio(bytes: u64, content: u64) -> String {
     format!("{} ({share:.0}%)", Size(bytes))
 }
 
+/// What of the home is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// What changed since the last verified archive, by inode, size and times. Files of up to
+    /// 64 KiB are read in any case.
+    Changed,
+    /// Everything.
+    Everything,
+}
+
 /// Makes a verified archive, then prunes by the rule.
 ///
 /// # Errors
 /// When there is no archive in the end. What was there before is there still, and nothing was
 /// pruned.
 pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Made> {
+    make_reading(loaded, run, journal, Reading::Changed)
+}
+
+/// [`make`], told how much to trust the times of files.
+pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, reading: Reading) -> Result<Made> {
     let begun = Instant::now();
     let held = lock(loaded, run)?;
     if loaded.home.restore_journal().exists() {
@@ -101,7 +129,8 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
             .into());
     }
     let dir = &loaded.config.backup.dir;
-    let (path, bytes, manifest) = build(loaded, run, journal, plan).map_err(|error| no_space(error, dir))?;
+    let built = build(loaded, run, journal, plan, reading).map_err(|error| no_space(error, dir))?;
+    let Built { path, bytes, copied, unread, manifest, poisoned } = built;
     let name = file_name(&path);
     let mut made = Made {
         state: State::Ok,
@@ -111,9 +140,11 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
         files: manifest.count(),
         databases: manifest.databases.len(),
         vanished: manifest.vanished.clone(),
-        problems: manifest.problems.clone(),
+        problems: manifest.problems.iter().cloned().chain(poisoned).collect(),
         pruned: Vec::new(),
         remote: None,
+        reused: copied,
+        unread,
         seconds: 0.0,
     };
     // The archive is safe now, whatever else goes wrong.
@@ -160,13 +191,25 @@ fn after(
     Ok(())
 }
 
+/// An archive that was built and published.
+struct Built {
+    path: PathBuf,
+    bytes: u64,
+    copied: u64,
+    unread: usize,
+    manifest: Manifest,
+    /// What is wrong with the archive before it.
+    poisoned: Option<String>,
+}
+
 /// Builds, verifies and publishes one archive.
 fn build(
     loaded: &Loaded,
     run: &Run,
     journal: Option<&Journal>,
     plan: Plan,
-) -> Result<(PathBuf, u64, Manifest)> {
+    reading: Reading,
+) -> Result<Built> {
     let dir = &loaded.config.backup.dir;
     let bench = Bench::set_up(dir, run)?;
     let archives = shelf::list(loaded, journal)?;
@@ -186,21 +229,94 @@ fn build(
         vanished: Vec::new(),
         problems: Vec::new(),
     };
+    let past = last_good(&archives);
     let part = bench.folder.join("archive.tar.gz");
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&part)
-        .with_context(|| format!("cannot create {}", part.display()))?;
-    step("begun")?;
-    let writer = writer::Writer::new(loaded.home.root(), &bench.folder, file, manifest);
-    let (manifest, bytes) = writer.write(plan)?;
-    step("synced")?;
-    verify(&part, &bench.folder).context("the new archive cannot be verified")?;
-    step("verified")?;
+    let attempt = |past: Option<&Past>, plan: Plan| {
+        write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
+    };
+    let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
+        // What was copied was not what it was said to be. Never trust it twice.
+        (Err(error), Some(past)) if error.is::<Poisoned>() => {
+            let poisoned = condemn(loaded, run, journal, &past.archive);
+            (attempt(None, plan)?, Some(poisoned))
+        }
+        (done, _) => (done?, None),
+    };
     let path = bench.publish(&part)?;
-    Ok((path, bytes, manifest))
+    let Written { bytes, copied, unread, manifest, .. } = written;
+    Ok(Built { path, bytes, copied, unread, manifest, poisoned })
+}
+
+/// Writes an archive and reads it back, while the disk takes it.
+fn write_and_verify(
+    loaded: &Loaded,
+    folder: &Path,
+    part: &Path,
+    manifest: Manifest,
+    plan: Plan,
+    past: Option<&Past>,
+    reading: Reading,
+) -> Result<Written> {
+    let creating = || format!("cannot create {}", part.display());
+    let _ = fs::remove_file(part);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
+    let file = file.with_context(creating)?;
+    step("begun")?;
+    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading);
+    let written = writer.with_context(creating)?.write(plan).map_err(|error| {
+        let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;
+        if error.chain().filter_map(|cause| cause.downcast_ref()).any(bad) {
+            error.context(Poisoned)
+        } else {
+            error
+        }
+    })?;
+    let syncing = written.file.try_clone().with_context(|| format!("cannot write {}", part.display()))?;
+    let synced = std::thread::spawn(move || syncing.sync_all());
+    let verified = verify::verify_new(part, folder, &written.manifest);
+    let synced = synced.join().unwrap_or_else(|_| Err(std::io::Error::other("the sync died")));
+    synced.context("cannot write the archive")?;
+    step("synced")?;
+    verified.map_err(|error| {
+        let copied = written.copied > 0 && reader::is_damage(&error);
+        let error = error.context("the new archive cannot be verified");
+        if copied { error.context(Poisoned) } else { error }
+    })?;
+    step("verified")?;
+    Ok(written)
+}
+
+/// Says of an error that it may come from blocks of the archive before this one.
+#[derive(Debug)]
+struct Poisoned;
+
+impl std::fmt::Display for Poisoned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("with blocks of the archive before it")
+    }
+}
+
+/// The last verified archive of this agent, to take from; none, if it cannot be opened.
+fn last_good(archives: &[Archive]) -> Option<Past> {
+    let good = archives.iter().filter(|archive| archive.verified && archive.ours);
+    let last = good.max_by_key(|archive| archive.sequence)?;
+    Past::open(&last.path).ok().flatten()
+}
+
+/// Looks at an archive whose blocks turned out to be wrong, and says what it is.
+fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path) -> String {
+    let name = file_name(archive);
+    let checked = verify(archive, &loaded.config.backup.dir);
+    match checked {
+        Err(error) if reader::is_damage(&error) => {
+            if let Some(journal) = journal {
+                // Best effort: the next look at it finds the same.
+                let _ = record_look(loaded, journal, run, archive, None, false, false);
+            }
+            format!("the archive before this one is damaged: {}", one_line(&format!("{error:#}"), 300))
+        }
+        _ => format!("blocks of {name} could not be used again; everything was read"),
+    }
 }
 
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one.

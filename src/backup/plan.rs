@@ -17,7 +17,7 @@ use walkdir::WalkDir;
 const LOCK_FILE_BYTES: u64 = 128;
 
 /// What was found, in the order of the archive: databases first, then the rest by path.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     /// SQLite databases, by content.
     pub databases: Vec<Found>,

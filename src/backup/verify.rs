@@ -1,5 +1,6 @@
 //! Reads a whole archive back: every byte inflated, every hash compared, every database opened.
 
+use super::check::Checker;
 use super::manifest::{self, CHECKSUMS, Kind, MANIFEST, Manifest};
 use super::reader::{self, Member, Shape, peek, refuse};
 use crate::base::database::{self, Verdict};
@@ -9,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -84,8 +85,8 @@ impl Contents {
     }
 }
 
-/// Verifies an archive. Databases are unpacked, one archive's at a time, into a new folder in
-/// `scratch`, which is removed again.
+/// Verifies an archive. Databases are unpacked into a new folder in `scratch`, which is removed
+/// again.
 ///
 /// # Errors
 /// A [`crate::base::Fault`] that names what is wrong, when anything is.
@@ -100,12 +101,31 @@ pub fn verify(archive: &Path, scratch: &Path) -> Result<Contents> {
         .and_then(|folder| folder.try_lock().map_err(io::Error::from).map(|()| folder))
         .with_context(|| format!("cannot hold {}", scratch.path().display()))?;
     match manifest {
-        Some(manifest) => verify_ours(archive, manifest, scratch.path()),
+        Some(manifest) => verify_ours(archive, manifest, scratch.path(), &HashSet::new()),
         None => verify_foreign(archive, scratch.path()),
     }
 }
 
-fn verify_ours(archive: &Path, manifest: Manifest, scratch: &Path) -> Result<Contents> {
+/// Verifies an archive that was written just now. Databases whose content is, by its hash, what
+/// was checked when they were saved are not checked a second time.
+pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> Result<Contents> {
+    let manifest = peek(archive)?.ok_or_else(|| refuse(archive, "it is not what was written"))?;
+    let databases: HashSet<&Path> =
+        written.databases.iter().map(|database| database.path.0.as_path()).collect();
+    let checked = written.files.iter().filter(|item| databases.contains(item.path.0.as_path()));
+    let checked = checked.filter_map(|item| match &item.kind {
+        Kind::File { sha256, .. } => Some(sha256.as_str()),
+        _ => None,
+    });
+    verify_ours(archive, manifest, scratch, &checked.collect())
+}
+
+fn verify_ours(
+    archive: &Path,
+    manifest: Manifest,
+    scratch: &Path,
+    checked: &HashSet<&str>,
+) -> Result<Contents> {
     let folder = PathBuf::from(&manifest.folder);
     let mut expected: HashMap<PathBuf, &manifest::Item> =
         manifest.members().map(|(name, item)| (folder.join(name), item)).collect();
@@ -121,6 +141,8 @@ fn verify_ours(archive: &Path, manifest: Manifest, scratch: &Path) -> Result<Con
     let (mut manifest_hash, mut checksums) = (None, None);
     let mut problems = Vec::new();
     let mut sound_databases = 0;
+    let checker = Checker::begin(1, true);
+    let mut under_check = Vec::new();
 
     reader::walk(archive, &mut |member, content| {
         if member.name == folder && member.shape == Shape::Folder {
@@ -143,19 +165,17 @@ fn verify_ours(archive: &Path, manifest: Manifest, scratch: &Path) -> Result<Con
             (Kind::Link { target }, Shape::Link(points_to)) => target.0 == *points_to,
             (Kind::File { size, sha256 }, Shape::File) => {
                 let found = match databases.get(&member.name) {
-                    Some(database) => {
-                        let (found, verdict) = unpack_and_check(archive, content, &scratch.join("database"))?;
-                        match verdict {
-                            Verdict::Sound => sound_databases += 1,
-                            Verdict::Damaged(text) if database.is_sound() => {
-                                problems.push(format!("the database {}: {text}", member.name.display()));
-                            }
-                            // Damaged when it was saved: the manifest says so.
-                            Verdict::Damaged(_) => {}
-                        }
+                    Some(_) if !checked.contains(sha256.as_str()) => {
+                        let copy = scratch.join(format!("{}.db", under_check.len()));
+                        let found = unpack(archive, content, &copy)?;
+                        checker.add(copy)?;
+                        under_check.push(member.name.clone());
                         found
                     }
-                    None => hash(archive, content, &mut io::sink())?,
+                    database => {
+                        sound_databases += usize::from(database.is_some_and(|database| database.is_sound()));
+                        hash(archive, content, &mut io::sink())?
+                    }
                 };
                 *size == member.size && *sha256 == found
             }
@@ -167,6 +187,17 @@ fn verify_ours(archive: &Path, manifest: Manifest, scratch: &Path) -> Result<Con
         enough(archive, &problems)
     })?;
 
+    for (name, verdict) in under_check.iter().zip(checker.finish()?) {
+        let sound = databases.get(name).is_some_and(|database| database.is_sound());
+        match verdict? {
+            Verdict::Sound => sound_databases += 1,
+            Verdict::Damaged(text) if sound => {
+                problems.push(format!("the database {}: {text}", name.display()));
+            }
+            // Damaged when it was saved: the manifest says so.
+            Verdict::Damaged(_) => {}
+        }
+    }
     let mut missing: Vec<_> = expected.keys().map(|name| format!("{} is missing", name.display())).collect();
     missing.sort();
     problems.extend(missing.into_iter().take(MOST_PROBLEMS));
@@ -385,16 +416,6 @@ fn hash(archive: &Path, content: &mut dyn Read, target: &mut dyn Write) -> Resul
 fn unpack(archive: &Path, content: &mut dyn Read, target: &Path) -> Result<String> {
     let mut file = File::create(target).with_context(|| format!("cannot create {}", target.display()))?;
     hash(archive, content, &mut file)
-}
-
-fn unpack_and_check(archive: &Path, content: &mut dyn Read, target: &Path) -> Result<(String, Verdict)> {
-    let hash = unpack(archive, content, target)?;
-    let verdict = match database::is_sqlite(target) {
-        Ok(true) => database::quick_check(target, CHECK)?,
-        _ => Verdict::Damaged("it is no database".to_owned()),
-    };
-    let _ = fs::remove_file(target);
-    Ok((hash, verdict))
 }
 
 /// One line on what was verified.

@@ -1,9 +1,14 @@
 //! From a plan to an archive: databases at one moment, then the files, then the index.
 
-use super::blocks::Blocks;
+use super::Reading;
+use super::blocks::Block;
+use super::check::Checker;
+use super::databases::{Saved, Saving, Source};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
+use super::pack::Packer;
+use super::past::{self, Past};
 use super::plan::{Found, Plan, Shape, is_gone};
-use super::snapshot::{self, Shot};
+use super::snapshot;
 use crate::base::database::{self, Verdict};
 use crate::base::step::step;
 use crate::base::text::{hex, one_line};
@@ -17,154 +22,187 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A file up to this size is read whole, again if it changed meanwhile. A larger one begins a
-/// block of its own.
+/// A file up to this size is read whole, again if it changed meanwhile, and shares members with
+/// its neighbours. A larger one has members of its own.
 const SMALL: u64 = 64 << 10;
+/// The most that the headers of one file take: two for its name, and the long name itself.
+const HEADERS: u64 = 8 << 10;
 
 /// Writes archives of one home.
 pub(super) struct Writer<'a> {
     home: &'a Path,
     /// Where copies of databases are made. Everything in it is thrown away later.
     work: &'a Path,
+    past: Option<&'a Past>,
+    reading: Reading,
     folder: PathBuf,
-    tar: tar::Builder<Blocks>,
+    tar: tar::Builder<Packer>,
     manifest: Manifest,
+    unread: usize,
 }
 
-/// A database on its way in.
-struct Saved {
-    found: Found,
-    meta: Metadata,
-    /// The copy, unless there could be none.
-    copy: Option<(PathBuf, Shot)>,
-    /// Raw copies, of a database that is not sound: file and sidecars.
-    raw: Vec<(Name, PathBuf)>,
+/// What was written. It may not be on disk yet.
+pub(super) struct Written {
+    /// The file.
+    pub(super) file: File,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// Bytes of it that were copied from the archive before it.
+    pub(super) copied: u64,
+    /// Files that were not read, because they did not change.
+    pub(super) unread: usize,
+    /// Its index. Every database in it was checked.
+    pub(super) manifest: Manifest,
 }
 
 impl<'a> Writer<'a> {
     /// An archive at `file`, whose manifest says who and when and has no files yet.
-    pub(super) fn new(home: &'a Path, work: &'a Path, file: File, manifest: Manifest) -> Writer<'a> {
+    pub(super) fn new(
+        home: &'a Path,
+        work: &'a Path,
+        file: File,
+        manifest: Manifest,
+        past: Option<&'a Past>,
+        reading: Reading,
+    ) -> io::Result<Writer<'a>> {
         let folder = PathBuf::from(&manifest.folder);
-        Writer { home, work, folder, tar: tar::Builder::new(Blocks::new(file)), manifest }
+        let packer = Packer::new(file, past.map(|past| past.stock.clone()))?;
+        let tar = tar::Builder::new(packer);
+        Ok(Writer { home, work, past, reading, folder, tar, manifest, unread: 0 })
     }
 
-    /// Writes everything. Gives back the manifest and the archive's length; the archive is on
-    /// disk then.
-    pub(super) fn write(mut self, plan: Plan) -> Result<(Manifest, u64)> {
+    /// Writes everything.
+    pub(super) fn write(mut self, plan: Plan) -> Result<Written> {
         self.manifest.problems = plan.problems;
-        let saved = self.save_databases(plan.databases)?;
+        let (home, work, now) = (self.home, self.work, self.manifest.time);
+        let saving = Saving { home, work, past: self.past(), now };
+        let saved = saving.save(plan.databases, &mut self.manifest.vanished)?;
         step("databases")?;
+        let checker = Checker::begin(saved.len(), false);
+        for one in &saved {
+            if let Source::Copy(copy, _) = &one.source {
+                checker.add(copy.clone())?;
+            }
+        }
         let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
         self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
-        for one in saved {
+        for one in &saved {
             self.put_database(one)?;
         }
         for found in plan.others {
             self.put(found)?;
         }
+        self.judge_databases(saved, checker.finish()?)?;
         self.put_index().context("cannot write the archive")?;
-        let (file, bytes) =
-            self.tar.into_inner().and_then(Blocks::finish).context("cannot write the archive")?;
+        let (file, bytes, copied) =
+            self.tar.into_inner().and_then(Packer::finish).context("cannot write the archive")?;
         step("written")?;
-        file.sync_all().context("cannot write the archive")?;
-        Ok((self.manifest, bytes))
+        Ok(Written { file, bytes, copied, unread: self.unread, manifest: self.manifest })
     }
 
-    /// Holds all databases at one moment, then copies them: those first whose writers wait.
-    fn save_databases(&mut self, databases: Vec<Found>) -> Result<Vec<Saved>> {
-        let mut pinned = Vec::new();
-        for (number, found) in databases.into_iter().enumerate() {
-            let path = self.home.join(&found.path.0);
-            let meta = match fs::metadata(&path) {
-                Ok(meta) => meta,
-                Err(error) if is_gone(&error) => {
-                    self.manifest.vanished.push(found.path);
-                    continue;
-                }
-                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-            };
-            pinned.push((number, found, meta, snapshot::pin(&path)));
-        }
-        pinned.sort_by_key(|(number, _, _, pin)| {
-            (!pin.as_ref().is_ok_and(snapshot::Pinned::holds_up_writers), *number)
-        });
-        let mut saved = Vec::new();
-        for (number, found, meta, pin) in pinned {
-            let path = self.home.join(&found.path.0);
-            let target = self.work.join(format!("{number}.db"));
-            let shot = pin.and_then(|pin| pin.copy(&target)).or_else(|error| {
-                if snapshot::is_busy(&error) {
-                    return Err(snapshot::busy(&found.path.0).into());
-                }
-                if snapshot::is_full(&error) {
-                    return Err(error);
-                }
-                snapshot::copy_files(&path, &target)
-            });
-            let copy = match shot {
-                Ok(shot) => Ok((target, shot)),
-                Err(error) if snapshot::is_full(&error) || error.is::<crate::base::Fault>() => {
-                    return Err(error);
-                }
-                Err(error) => Err(error),
-            };
-            let problem = match &copy {
-                Ok((_, Shot { verdict: Verdict::Sound, .. })) => None,
-                Ok((_, Shot { verdict: Verdict::Damaged(text), .. })) => Some(text.clone()),
-                Err(error) => Some(format!("{error:#}")),
-            };
-            let mut raw = Vec::new();
-            if let Some(problem) = problem {
-                self.manifest.problems.push(format!(
-                    "the database {} is damaged; its files are in the archive as they are: {}",
-                    found.path.0.display(),
-                    one_line(&problem, 300)
-                ));
-                raw = self.save_raw(number, &found)?;
+    /// What may be taken unread from the archive before this one.
+    fn past(&self) -> Option<&'a Past> {
+        self.past.filter(|_| self.reading == Reading::Changed)
+    }
+
+    fn put_database(&mut self, saved: &Saved) -> Result<()> {
+        let name = &saved.found.path;
+        match &saved.source {
+            Source::Copy(copy, shot) => {
+                self.manifest.databases.push(Database {
+                    path: name.clone(),
+                    pages: shot.pages,
+                    page_size: shot.page_size,
+                    mode: if shot.wal { "wal" } else { "rollback" }.to_owned(),
+                    // Said when it was checked.
+                    integrity: String::new(),
+                    seconds: shot.held.as_secs_f64(),
+                });
+                let mut item = self.put_copy(&member(&name.0), name.clone(), copy, &saved.meta)?;
+                item.stamp = saved.stamp.clone().filter(|_| item.size() > SMALL);
+                self.manifest.files.push(item);
             }
-            saved.push((number, Saved { found, meta, copy: copy.ok(), raw }));
+            Source::Past(item, database, members) => {
+                self.manifest.databases.push(Database { seconds: 0.0, ..database.clone() });
+                self.put_unread(item, members, &saved.meta)?;
+            }
+            Source::None(_) => {}
         }
-        saved.sort_by_key(|(number, _)| *number);
-        Ok(saved.into_iter().map(|(_, saved)| saved).collect())
+        Ok(())
     }
 
-    /// Copies the files of a damaged database, as they are.
-    fn save_raw(&self, number: usize, found: &Found) -> Result<Vec<(Name, PathBuf)>> {
+    /// Notes what the checks said. The files of a database that is not sound go in as they are.
+    fn judge_databases(&mut self, saved: Vec<Saved>, verdicts: Vec<Result<Verdict>>) -> Result<()> {
+        let mut verdicts = verdicts.into_iter();
+        for (number, saved) in saved.into_iter().enumerate() {
+            let problem = match saved.source {
+                Source::Past(..) => continue,
+                Source::None(problem) => problem,
+                Source::Copy(copy, _) => {
+                    let problem = match verdicts.next() {
+                        Some(Ok(Verdict::Sound)) => None,
+                        Some(Ok(Verdict::Damaged(text))) => Some(text),
+                        Some(Err(error)) => Some(format!("{error:#}")),
+                        None => Some("it was not checked".to_owned()),
+                    };
+                    let integrity = problem.as_ref().map_or("ok".to_owned(), |text| one_line(text, 1000));
+                    let mut databases = self.manifest.databases.iter_mut();
+                    if let Some(database) = databases.find(|database| database.path == saved.found.path) {
+                        database.integrity = integrity;
+                    }
+                    let _ = fs::remove_file(copy);
+                    let Some(problem) = problem else { continue };
+                    problem
+                }
+            };
+            self.manifest.problems.push(format!(
+                "the database {} is damaged; its files are in the archive as they are: {}",
+                saved.found.path.0.display(),
+                one_line(&problem, 300)
+            ));
+            self.put_raw(number, &saved.found, &saved.meta)?;
+        }
+        Ok(())
+    }
+
+    /// Puts in the files of a damaged database, as they are.
+    fn put_raw(&mut self, number: usize, found: &Found, meta: &Metadata) -> Result<()> {
         let target = self.work.join(format!("{number}.damaged"));
-        let source = self.home.join(&found.path.0);
-        snapshot::copy_set(&source, &target)?;
+        snapshot::copy_set(&self.home.join(&found.path.0), &target)?;
         let [wal, _, journal] = database::sidecars(&found.path.0);
         let [wal_target, _, journal_target] = database::sidecars(&target);
         let all = [(found.path.0.clone(), target), (wal, wal_target), (journal, journal_target)];
-        Ok(all.into_iter().filter(|(_, copy)| copy.exists()).map(|(path, copy)| (Name(path), copy)).collect())
-    }
-
-    fn put_database(&mut self, saved: Saved) -> Result<()> {
-        let Saved { found, meta, copy, raw } = saved;
-        let name = found.path.clone();
-        if let Some((copy, shot)) = &copy {
-            let integrity = match &shot.verdict {
-                Verdict::Sound => "ok".to_owned(),
-                Verdict::Damaged(text) => one_line(text, 1000),
-            };
-            self.manifest.databases.push(Database {
-                path: name.clone(),
-                pages: shot.pages,
-                page_size: shot.page_size,
-                mode: if shot.wal { "wal" } else { "rollback" }.to_owned(),
-                integrity,
-                seconds: shot.held.as_secs_f64(),
-            });
-            let item = self.put_copy(&member(&name.0), name, copy, &meta)?;
-            self.manifest.files.push(item);
-            let _ = fs::remove_file(copy);
-        }
-        for (name, copy) in raw {
-            let member = Path::new(manifest::DAMAGED).join(&name.0);
-            let item = self.put_copy(&member, name, &copy, &meta)?;
+        for (path, copy) in all.into_iter().filter(|(_, copy)| copy.exists()) {
+            let member = Path::new(manifest::DAMAGED).join(&path);
+            let item = self.put_copy(&member, Name(path), &copy, meta)?;
             self.manifest.damaged.push(item);
             let _ = fs::remove_file(copy);
         }
+        Ok(())
+    }
+
+    /// Puts in a file that is as it was when the archive before this one was made, if it is.
+    fn put_if_unchanged(&mut self, found: &Found, path: &Path) -> Result<bool> {
+        let Some(past) = self.past() else { return Ok(false) };
+        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(false) };
+        let stamp = past::stamp(&meta, self.manifest.time).filter(|_| meta.is_file());
+        let Some((item, members)) = stamp.and_then(|stamp| past.file(&found.path.0, &stamp)) else {
+            return Ok(false);
+        };
+        self.put_unread(item, members, &meta)?;
+        Ok(true)
+    }
+
+    /// Puts in a file that did not change, by copying its members.
+    fn put_unread(&mut self, past: &Item, members: &[Block], meta: &Metadata) -> Result<()> {
+        let mut put = || -> io::Result<u64> {
+            let at = self.put_header(&member(&past.path.0), past.size(), meta)?;
+            self.tar.get_mut().copy(members)?;
+            Ok(at)
+        };
+        let at = put().context("cannot write the archive")?;
+        self.manifest.files.push(Item { at: Some(at), ..past.clone() });
+        self.unread += 1;
         Ok(())
     }
 
@@ -173,12 +211,15 @@ impl<'a> Writer<'a> {
         let reading = || format!("cannot read {}", copy.display());
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
-        let (sha256, _) = self.put_content(member, &mut file, size, meta)?;
-        Ok(item(path, Kind::File { size, sha256 }, meta))
+        let content = self.put_content(member, &mut file, size, meta)?;
+        Ok(content.item(path, meta))
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
         let path = self.home.join(&found.path.0);
+        if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(&found, &path)? {
+            return Ok(());
+        }
         let item = match found.shape {
             Shape::Folder | Shape::Link => self.put_named(&found, &path),
             Shape::File | Shape::Database => self.put_file(&found, &path),
@@ -253,50 +294,63 @@ impl<'a> Writer<'a> {
                     content.truncate(whole);
                 }
                 let size = content.len() as u64;
-                let (sha256, _) =
-                    self.put_content(&name, &mut content.as_slice(), size, &meta).map_err(Unread::Archive)?;
-                return Ok(Some(item(found.path.clone(), Kind::File { size, sha256 }, &meta)));
+                let content = self.put_content(&name, &mut content.as_slice(), size, &meta);
+                return Ok(Some(content.map_err(Unread::Archive)?.item(found.path.clone(), &meta)));
             }
         }
 
         let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
         let size = size.map_err(Unread::Source)?;
         file.rewind().map_err(Unread::Source)?;
-        let (sha256, read) = self.put_content(&name, &mut file, size, &meta).map_err(Unread::Archive)?;
+        let content = self.put_content(&name, &mut file, size, &meta).map_err(Unread::Archive)?;
         let now = file.metadata().map_err(Unread::Source)?;
+        let unchanged = same(&meta, &now);
         // A file that only grew was appended to: what is saved is its beginning.
         let grew = now.len() > meta.len();
-        if read < size {
+        if content.read < size {
             self.manifest.problems.push(format!(
                 "{} became shorter or unreadable while it was read; its end is filled with zeros",
                 found.path.0.display()
             ));
-        } else if !lines && !grew && !same(&meta, &now) {
+        } else if !lines && !grew && !unchanged {
             self.manifest.problems.push(format!("{} changed while it was read", found.path.0.display()));
         }
-        Ok(Some(item(found.path.clone(), Kind::File { size, sha256 }, &meta)))
+        let stamp = past::stamp(&meta, self.manifest.time);
+        let stamp = stamp.filter(|_| unchanged && content.read == size && size > SMALL);
+        Ok(Some(Item { stamp, ..content.item(found.path.clone(), &meta) }))
     }
 
-    /// Writes exactly `size` bytes; what the source does not have is zeros. Gives the hash of
-    /// what was written, and how much the source had.
+    /// Writes a file's header; its content has members of its own, if it is large. Gives where
+    /// the content begins.
+    fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata) -> io::Result<u64> {
+        let blocks = self.tar.get_mut();
+        if size <= SMALL && (blocks.room() as u64) < size + HEADERS {
+            blocks.cut()?;
+        }
+        let mut header = header_of(tar::EntryType::Regular, meta);
+        header.set_size(size);
+        self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
+        let blocks = self.tar.get_mut();
+        if size > SMALL {
+            // So that a page or line that stays where it is stays where it is in a block.
+            blocks.cut()?;
+        }
+        Ok(blocks.position())
+    }
+
+    /// Writes exactly `size` bytes; what the source does not have is zeros.
     fn put_content(
         &mut self,
         member: &Path,
         source: &mut dyn Read,
         size: u64,
         meta: &Metadata,
-    ) -> Result<(String, u64)> {
-        let mut write = || -> io::Result<(String, u64)> {
-            let mut header = header_of(tar::EntryType::Regular, meta);
-            header.set_size(size);
-            self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
+    ) -> Result<Content> {
+        let mut write = || -> io::Result<Content> {
+            let at = self.put_header(member, size, meta)?;
             let blocks = self.tar.get_mut();
-            if size > SMALL {
-                // So that a page or line that stays where it is stays where it is in a block.
-                blocks.cut()?;
-            }
             let mut hash = Sha256::new();
-            let mut buffer = vec![0; 128 << 10];
+            let mut buffer = vec![0; (size.clamp(1, 128 << 10)) as usize];
             let (mut left, mut read, mut short) = (size, 0, false);
             while left > 0 {
                 let most = left.min(buffer.len() as u64) as usize;
@@ -319,7 +373,10 @@ impl<'a> Writer<'a> {
             }
             let padding = (512 - size % 512) % 512;
             blocks.write_all(&[0; 512][..padding as usize])?;
-            Ok((hex(&hash.finalize()), read))
+            if size > SMALL {
+                blocks.cut()?;
+            }
+            Ok(Content { at, size, read, sha256: hex(&hash.finalize()) })
         };
         write().context("cannot write the archive")
     }
@@ -337,6 +394,25 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The content of a file, as it was written.
+struct Content {
+    /// Where it begins in the tar stream.
+    at: u64,
+    /// Its length.
+    size: u64,
+    /// How much of it the source had.
+    read: u64,
+    /// Its hash.
+    sha256: String,
+}
+
+impl Content {
+    fn item(&self, path: Name, meta: &Metadata) -> Item {
+        let kind = Kind::File { size: self.size, sha256: self.sha256.clone() };
+        Item { at: Some(self.at), ..item(path, kind, meta) }
+    }
+}
+
 /// Why something is not in the archive: its own fault, or the archive's.
 enum Unread {
     Source(io::Error),
@@ -350,7 +426,8 @@ fn full(error: io::Error) -> Unread {
 fn item(path: Name, kind: Kind, meta: &Metadata) -> Item {
     let mtime = DateTime::from_timestamp(meta.mtime(), meta.mtime_nsec().clamp(0, 999_999_999) as u32);
     let mtime = mtime.unwrap_or_default();
-    Item { path, kind, mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid(), mtime }
+    let (mode, uid, gid) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
+    Item { path, kind, mode, uid, gid, mtime, at: None, stamp: None }
 }
 
 fn header(kind: tar::EntryType, mode: u32, size: u64, time: DateTime<Utc>) -> tar::Header {

@@ -3,7 +3,7 @@
 use super::restore::finish_earlier;
 use super::{Context, remote};
 use crate::backup::verify::describe;
-use crate::backup::{self, Archive, Made, Plan, Pruning, Settled, manifest::Name};
+use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
 use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
@@ -24,6 +24,9 @@ pub struct Args {
     /// Show what would go in and what would be pruned; write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Read files too whose inode, size and times did not change since the last archive
+    #[arg(long, conflicts_with = "dry_run")]
+    pub paranoid: bool,
 }
 
 /// What can be done with the archives there are.
@@ -74,7 +77,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let journal = journal.as_ref();
     match args.verb {
         None if args.dry_run => dry_run(context, &loaded, journal),
-        None => make(context, &loaded, journal),
+        None => make(context, &loaded, journal, args.paranoid),
         Some(Verb::List { remote: true }) => remote::list(context, &loaded, journal),
         Some(Verb::List { remote: false }) => list(context, &loaded, journal),
         Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
@@ -87,9 +90,10 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     }
 }
 
-fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
+fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid: bool) -> Result<State> {
     finish_earlier(context, loaded, journal)?;
-    let made = make_and_log(context, loaded, journal)?;
+    let reading = if paranoid { Reading::Everything } else { Reading::Changed };
+    let made = log(context, loaded, backup::make_reading(loaded, &context.run, journal, reading))?;
     for problem in &made.problems {
         context.note(&format!("look at this: {}", text::one_line(problem, 500)));
     }
@@ -113,7 +117,10 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result
 
 /// Makes an archive and leaves a line in `logs/backup.log`, whatever came of it.
 pub(super) fn make_and_log(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<Made> {
-    let made = backup::make(loaded, &context.run, journal);
+    log(context, loaded, backup::make(loaded, &context.run, journal))
+}
+
+fn log(context: &Context, loaded: &Loaded, made: Result<Made>) -> Result<Made> {
     let logged = match &made {
         Ok(made) => {
             let mut line = made.line(&loaded.home);

@@ -21,3 +21,4 @@ mod sandbox;
 mod service;
 mod shelf;
 mod storage;
+mod torture;

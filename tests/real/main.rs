@@ -20,3 +20,4 @@ mod read_only;
 mod room;
 mod s3;
 mod scripts;
+mod torture;

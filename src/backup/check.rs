@@ -1,0 +1,53 @@
+//! Checks copies of databases in a thread of its own, while other work goes on.
+
+use crate::base::database::{self, Verdict};
+use anyhow::{Result, anyhow};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the check of one database may take: it is the last word on a backup, so it has time.
+const CHECK: Duration = Duration::from_secs(3600);
+
+/// Checks databases one after another.
+pub(super) struct Checker {
+    queue: mpsc::SyncSender<PathBuf>,
+    thread: JoinHandle<Vec<Result<Verdict>>>,
+}
+
+impl Checker {
+    /// Begins. At most `waiting` databases wait for it, then [`Checker::add`] does; those that
+    /// were checked are removed, if `remove` says so.
+    pub(super) fn begin(waiting: usize, remove: bool) -> Checker {
+        let (queue, coming) = mpsc::sync_channel::<PathBuf>(waiting);
+        let thread = std::thread::spawn(move || {
+            let mut verdicts = Vec::new();
+            for path in coming {
+                verdicts.push(match database::is_sqlite(&path) {
+                    Ok(true) => database::quick_check(&path, CHECK),
+                    Ok(false) => Ok(Verdict::Damaged("it is no database".to_owned())),
+                    Err(error) => Err(error.into()),
+                });
+                if remove {
+                    // What is left goes with the folder it is in.
+                    let _ = fs::remove_file(&path);
+                }
+            }
+            verdicts
+        });
+        Checker { queue, thread }
+    }
+
+    /// Hands in a database.
+    pub(super) fn add(&self, path: PathBuf) -> Result<()> {
+        self.queue.send(path).map_err(|_| anyhow!("the checks of databases ended early"))
+    }
+
+    /// Waits for the verdicts, in the order of handing in.
+    pub(super) fn finish(self) -> Result<Vec<Result<Verdict>>> {
+        drop(self.queue);
+        self.thread.join().map_err(|_| anyhow!("the checks of databases ended early"))
+    }
+}

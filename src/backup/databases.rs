@@ -1,0 +1,101 @@
+//! Databases on their way into an archive: held at one moment, then copied.
+
+use super::blocks::Block;
+use super::manifest::{Database, Item, Name};
+use super::past::{Past, database_stamp};
+use super::plan::{Found, is_gone};
+use super::snapshot::{self, Shot};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+/// A database on its way in.
+pub(super) struct Saved {
+    /// Where it belongs.
+    pub(super) found: Found,
+    /// What its file looked like.
+    pub(super) meta: Metadata,
+    /// What changes whenever it does.
+    pub(super) stamp: Option<String>,
+    /// Its content.
+    pub(super) source: Source,
+}
+
+/// Where the content of a database is taken from.
+pub(super) enum Source {
+    /// A copy made now.
+    Copy(PathBuf, Shot),
+    /// The archive before this one: it did not change.
+    Past(Item, Database, Vec<Block>),
+    /// There could be no copy.
+    None(String),
+}
+
+/// Where databases are, and where their copies go.
+pub(super) struct Saving<'a> {
+    /// The home.
+    pub(super) home: &'a Path,
+    /// Where copies are made.
+    pub(super) work: &'a Path,
+    /// What may be taken from, without looking.
+    pub(super) past: Option<&'a Past>,
+    /// When the run began.
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Saving<'_> {
+    /// Holds all databases at one moment, then copies them: those first whose writers wait. One
+    /// that did not change since the archive before this one is at that moment as it was then.
+    pub(super) fn save(self, databases: Vec<Found>, vanished: &mut Vec<Name>) -> Result<Vec<Saved>> {
+        let mut saved = Vec::new();
+        let mut pinned = Vec::new();
+        for (number, found) in databases.into_iter().enumerate() {
+            let path = self.home.join(&found.path.0);
+            let stamp = database_stamp(&path, self.now);
+            let meta = match fs::metadata(&path) {
+                Ok(meta) => meta,
+                Err(error) if is_gone(&error) => {
+                    vanished.push(found.path);
+                    continue;
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            };
+            let known = stamp.as_deref().and_then(|stamp| self.past?.database(&found.path.0, stamp));
+            if let Some((item, database, members)) = known {
+                let source = Source::Past(item.clone(), database.clone(), members.to_vec());
+                saved.push((number, Saved { found, meta, stamp, source }));
+                continue;
+            }
+            pinned.push((number, found, meta, stamp, snapshot::pin(&path)));
+        }
+        pinned.sort_by_key(|(number, .., pin)| {
+            (!pin.as_ref().is_ok_and(snapshot::Pinned::holds_up_writers), *number)
+        });
+        for (number, found, meta, stamp, pin) in pinned {
+            let path = self.home.join(&found.path.0);
+            let target = self.work.join(format!("{number}.db"));
+            let shot = pin.and_then(|pin| pin.copy(&target)).or_else(|error| {
+                if snapshot::is_busy(&error) {
+                    return Err(snapshot::busy(&found.path.0).into());
+                }
+                if snapshot::is_full(&error) {
+                    return Err(error);
+                }
+                snapshot::copy_files(&path, &target)
+            });
+            let source = match shot {
+                Ok(shot) => Source::Copy(target, shot),
+                Err(error) if snapshot::is_full(&error) || error.is::<crate::base::Fault>() => {
+                    return Err(error);
+                }
+                Err(error) => Source::None(format!("{error:#}")),
+            };
+            // What was written meanwhile may not be in the copy, or may be.
+            let stamp = stamp.filter(|stamp| database_stamp(&path, self.now).as_ref() == Some(stamp));
+            saved.push((number, Saved { found, meta, stamp, source }));
+        }
+        saved.sort_by_key(|(number, _)| *number);
+        Ok(saved.into_iter().map(|(_, saved)| saved).collect())
+    }
+}
