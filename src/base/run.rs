@@ -14,6 +14,8 @@ pub struct Run {
     pub now: DateTime<Utc>,
     /// The name of this host.
     pub host: String,
+    /// Whether somebody may be shown how far it is: not with `--quiet`.
+    pub watched: bool,
 }
 
 impl Run {
@@ -23,7 +25,7 @@ impl Run {
             .ok()
             .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
             .map_or_else(Utc::now, |at| at.with_timezone(&Utc));
-        Run { id: new_id(), program: program.to_owned(), now, host: host_name() }
+        Run { id: new_id(), program: program.to_owned(), now, host: host_name(), watched: false }
     }
 }
 

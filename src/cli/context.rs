@@ -67,7 +67,8 @@ impl Context {
             Color::Never => false,
             Color::Auto => !plain(),
         };
-        Context { run: Run::begin(program), common, colored }
+        let run = Run { watched: !common.quiet, ..Run::begin(program) };
+        Context { run, common, colored }
     }
 
     /// Finds and reads the config; the home must be there.

@@ -150,7 +150,7 @@ impl Prepared<'_> {
         let staging = self.loaded.home.staging().join(&self.run.id);
         self.need_room(home)?;
         durable::make_folder(&staging, 0o700)?;
-        let staged = stage::stage(&self.archive, &self.wanted, &staging);
+        let staged = stage::stage(&self.archive, &self.wanted, &staging, self.run);
         if let Err(error) = staged {
             let _ = fs::remove_dir_all(&staging);
             return Err(error.context("nothing was changed"));

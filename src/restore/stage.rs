@@ -2,8 +2,9 @@
 
 use crate::backup::reader::{self, Shape};
 use crate::backup::verify::Entry;
+use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::{durable, text::hex};
+use crate::base::{Run, durable, text::hex};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -15,7 +16,9 @@ use std::time::SystemTime;
 
 /// Unpacks the wanted files and links below `folder`, each at its path in the home. Hashes are
 /// compared once more: the archive may have changed since it was verified.
-pub(super) fn stage(archive: &Path, wanted: &[Entry], folder: &Path) -> Result<()> {
+pub(super) fn stage(archive: &Path, wanted: &[Entry], folder: &Path, run: &Run) -> Result<()> {
+    let bytes = wanted.iter().map(|entry| entry.size).sum();
+    let progress = Progress::new("restoring", bytes, run.watched);
     let mut wanted: HashMap<&Path, &Entry> = wanted
         .iter()
         .filter(|entry| entry.shape != Shape::Folder)
@@ -31,7 +34,7 @@ pub(super) fn stage(archive: &Path, wanted: &[Entry], folder: &Path) -> Result<(
                     .with_context(|| format!("cannot create the link {}", target.display()))?;
                 own(&target, entry, true)?;
             }
-            _ => write(&target, entry, content)?,
+            _ => write(&target, entry, content, &progress)?,
         }
         step("stage")?;
         Ok(())
@@ -42,7 +45,7 @@ pub(super) fn stage(archive: &Path, wanted: &[Entry], folder: &Path) -> Result<(
     }
 }
 
-fn write(target: &Path, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+fn write(target: &Path, entry: &Entry, content: &mut dyn Read, progress: &Progress) -> Result<()> {
     let writing = || format!("cannot write {}", target.display());
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).with_context(writing)?;
@@ -56,6 +59,7 @@ fn write(target: &Path, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         }
         hash.update(&buffer[..read]);
         file.write_all(&buffer[..read]).with_context(writing)?;
+        progress.add(read as u64);
     }
     if hex(&hash.finalize()) != entry.sha256 {
         bail!("{} is not what was verified a moment ago; did the archive change?", entry.member.display());

@@ -30,10 +30,17 @@ impl Random {
     }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
-        // Some of it presses well, some does not.
+        // Some of it presses well, some does not. No two stretches are the same.
         let pattern = if self.below(2) == 0 { u64::MAX } else { 0x0303_0303_0303_0303 };
         let words = std::iter::repeat_with(|| (self.next() & pattern).to_le_bytes());
-        words.take(length / 8 + 1).flatten().take(length).collect()
+        let stretch: Vec<u8> = words.take(length.min(8192) / 8 + 1).flatten().collect();
+        let mut bytes = Vec::with_capacity(length + stretch.len());
+        while bytes.len() < length {
+            bytes.extend_from_slice(&stretch);
+            bytes.extend(bytes.len().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
     }
 }
 
@@ -118,7 +125,7 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
     for number in 0..1 + random.below(14) as usize {
         let parent = folders[random.below(folders.len() as u64) as usize].clone();
         let mut inside = parent.join(name(random, number));
-        let size = match random.below(8) {
+        let size = match random.below(16) {
             0 => 0,
             1 => 262_144 + random.below(3) - 1,
             2 => 1_048_576 + random.below(3) - 1,
@@ -146,8 +153,8 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
             }
             4 => {
                 let mut file = File::create(home.join(&inside)).unwrap();
-                file.set_len(random.below(3_000_000)).unwrap();
-                file.seek(SeekFrom::Start(random.below(2_000_000))).unwrap();
+                file.set_len(random.below(1_000_000)).unwrap();
+                file.seek(SeekFrom::Start(random.below(1_200_000))).unwrap();
                 file.write_all(&random.bytes(size % 5000)).unwrap();
             }
             6 => database(&home.join(&inside), random),

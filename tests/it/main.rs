@@ -13,6 +13,7 @@ mod homes;
 mod house;
 mod kills;
 mod logs;
+mod mutants;
 mod restore;
 mod rotate;
 mod sandbox;

@@ -15,6 +15,7 @@ mod mail;
 mod page;
 mod peers;
 mod plugins;
+mod random_homes;
 mod read_only;
 mod room;
 mod scripts;
