@@ -29,3 +29,7 @@ peers:
 bench:
     cargo build --release
     benches/compare.py
+
+# Fuzz the archive reader for ten minutes (needs nightly and cargo-fuzz)
+fuzz SECONDS="600":
+    cargo +nightly fuzz run reader -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -max_len=65536

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -16,6 +17,10 @@ use std::path::{Component, Path, PathBuf};
 
 /// A manifest larger than this is not ours (a million files take 300 MB).
 const MOST_INDEX: u64 = 1 << 30;
+
+/// What may be read between two members: their headers, and what belongs to a header, such as a long
+/// name. A tar can claim a name of any length, and it is read into memory.
+const MOST_BETWEEN: u64 = 4 << 20;
 
 /// One member as the tar header tells it.
 #[derive(Clone, Debug)]
@@ -78,12 +83,14 @@ pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
     let Some((file, mut blocks)) = members(archive)? else { return Ok(None) };
     blocks.retain(|block| block.index);
     let read = || -> Result<Manifest> {
-        let mut tar = tar::Archive::new(Unpacker::new(file, blocks));
+        let between = Cell::new(Some(MOST_BETWEEN));
+        let mut tar = tar::Archive::new(Tail::new(Unpacker::new(file, blocks), &between));
         let entry = tar.entries()?.next().context("there is no manifest")??;
         anyhow::ensure!(
             entry.path()?.file_name().is_some_and(|name| name == MANIFEST),
             "the manifest is not where it belongs"
         );
+        between.set(None);
         let manifest: Manifest = serde_json::from_reader(BufReader::new(entry.take(MOST_INDEX)))?;
         Ok(manifest)
     };
@@ -156,12 +163,18 @@ pub fn extract(
 /// absolute name or one with `..`, a second one of the same name, one below a file or link, a
 /// device, a pipe, a hard link.
 pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
-    let mut tar = tar::Archive::new(Tail { inner: content(archive)?, zeros: 0 });
+    let between = Cell::new(Some(MOST_BETWEEN));
+    let mut tar = tar::Archive::new(Tail::new(content(archive)?, &between));
     let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
     let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
     for entry in tar.entries().map_err(broken)? {
+        between.set(None);
         let mut entry = entry.map_err(broken)?;
-        let Some(member) = member(&entry).map_err(|why| refuse(archive, &why))? else { continue };
+        let Some(member) = member(&entry).map_err(|why| refuse(archive, &why))? else {
+            io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+            between.set(Some(MOST_BETWEEN));
+            continue;
+        };
         let shown = member.name.display();
         let below = |up: &&Path| seen.get(*up) == Some(&Seen::Other);
         if let Some(up) = member.name.ancestors().skip(1).find(below) {
@@ -172,7 +185,11 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             None => {}
             Some(Seen::Implied) if folder => {}
             // Ordinary tar repeats folders; that does no harm.
-            Some(Seen::Folder) if folder => continue,
+            Some(Seen::Folder) if folder => {
+                io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+                between.set(Some(MOST_BETWEEN));
+                continue;
+            }
             Some(_) => return Err(refuse(archive, &format!("{shown} is in it twice"))),
         }
         for up in member.name.ancestors().skip(1).filter(|up| *up != Path::new("")) {
@@ -182,7 +199,10 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             seen.insert(up.to_owned(), Seen::Implied);
         }
         visit(&member, &mut entry)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        between.set(Some(MOST_BETWEEN));
     }
+    between.set(None);
     let mut rest = tar.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(broken)?;
     if rest.zeros < 1024 {
@@ -275,15 +295,27 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Counts the zero bytes at the end of a stream: a tar ends with 1024 of them.
-struct Tail<R> {
+/// Counts the zero bytes at the end of a stream: a tar ends with 1024 of them. And bounds what is
+/// read of it while `between` has a number.
+struct Tail<'a, R> {
     inner: R,
     zeros: u64,
+    between: &'a Cell<Option<u64>>,
 }
 
-impl<R: Read> Read for Tail<R> {
+impl<'a, R> Tail<'a, R> {
+    fn new(inner: R, between: &'a Cell<Option<u64>>) -> Tail<'a, R> {
+        Tail { inner, zeros: 0, between }
+    }
+}
+
+impl<R: Read> Read for Tail<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        if let Some(left) = self.between.get() {
+            let left = left.checked_sub(read as u64);
+            self.between.set(Some(left.ok_or_else(|| io::Error::other("a name in it has no end"))?));
+        }
         match buffer[..read].iter().rposition(|&byte| byte != 0) {
             Some(at) => self.zeros = (read - at - 1) as u64,
             None => self.zeros += read as u64,
@@ -349,6 +381,35 @@ mod tests {
         let good =
             archive(dir.path(), &[("./", Directory, ""), ("./a", Directory, ""), ("./a/b", Regular, "")]);
         assert_eq!(names(&good).unwrap(), [PathBuf::from("a"), PathBuf::from("a/b")]);
+    }
+
+    #[test]
+    fn a_name_without_end_is_not_read_into_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar.gz");
+        for (kind, fits) in [(b'L', 5_000), (b'K', 5_000), (b'x', 5_000), (b'g', 5_000_000)] {
+            for size in [fits, 64 << 20] {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::new(kind));
+                header.set_size(size);
+                header.set_cksum();
+                let mut tar =
+                    tar::Builder::new(GzEncoder::new(File::create(&path).unwrap(), Compression::fast()));
+                tar.append(&header, io::repeat(b'n').take(size)).unwrap();
+                let mut next = tar::Header::new_gnu();
+                next.set_path("short").unwrap();
+                next.set_size(0);
+                next.set_cksum();
+                tar.append(&next, io::empty()).unwrap();
+                tar.into_inner().unwrap().finish().unwrap();
+                let said = names(&path).map_err(|error| error.to_string());
+                match kind {
+                    b'g' => assert!(said.is_ok(), "it is passed over: {said:?}"),
+                    _ if size == fits => assert!(said.is_ok(), "{said:?}"),
+                    _ => assert!(said.unwrap_err().contains("has no end")),
+                }
+            }
+        }
     }
 
     #[test]
