@@ -138,11 +138,15 @@ def measure(folder, options):
     kept = make_home(home, options.scale)
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "OPS_HOME": str(home), "TZ": "UTC"}
     program = lambda name, *args: [str(options.programs / name), *args]
-    ours = lambda *args: run(program(*args), env=environment)
+
+    def ours(*args):
+        # Files that were written within the last minute are read in any case: for the programs it
+        # is some minutes later already.
+        later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
+        return run(program(*args), env=environment | {"OPS_NOW": later})
+
     content = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
     print(f"home: {content / MB:.0f} MB, {sum(path.is_file() for path in home.rglob('*'))} files; load {os.getloadavg()[0]:.1f}", flush=True)
-    # Files that were written within the last minute are read in any case.
-    time.sleep(61)
     rows = {}
     add = lambda name, sample: rows.setdefault(name, []).append(sample)
     size = {}
@@ -175,7 +179,6 @@ def measure(folder, options):
         add("one", ours("restore", "--only", "config/identity_core.json", "--to", str(out)))
         shutil.rmtree(out)
         change(home, options.scale)
-        time.sleep(61)
         settle()
         add("changed", ours("backup"))
         size["changed"] = latest().stat().st_size
@@ -194,19 +197,20 @@ def table(rows, size):
         ("verify", "verify, every hash and every database", "tar czf", 0.05),
         ("restore", "restore, verified, synced", "tar xzf", 0.50),
     ]
-    print(f"\n`tar czf` {median('tar czf'):.2f} s, {size['tar czf'] / MB:.1f} MB; `tar xzf` {median('tar xzf'):.2f} s\n")
-    print("| | s | processor s | peak MB | against | ratio | at most | |")
-    print("| --- | ---: | ---: | ---: | --- | ---: | ---: | --- |")
+    for name in ("tar czf", "tar xzf"):
+        print(f"\n`{name}`: {median(name):.2f} s, {median(name, 1):.2f} of processor")
+    print(f"\n| | s | processor s | peak MB | against | ratio | of processor | at most | |")
+    print("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |")
     for name, label, base, most in wanted:
         ratio = median(name) / median(base)
         said = "met" if ratio <= most else f"missed by {ratio - most:.3f}"
-        print(f"| {label} | {median(name):.2f} | {median(name, 1):.2f} | {median(name, 2):.0f} | `{base}` | {ratio:.3f} | {most:.2f} | {said} |")
+        print(f"| {label} | {median(name):.2f} | {median(name, 1):.2f} | {median(name, 2):.0f} | `{base}` | {ratio:.3f} | {median(name, 1) / median(base, 1):.3f} | {most:.2f} | {said} |")
     ratio = size["first"] / size["tar czf"]
-    print(f"| size of the first | | | | `tar czf` | {ratio:.4f} | 1.005 | {'met' if ratio <= 1.005 else 'missed'} |")
+    print(f"| size of the first | | | | `tar czf` | {ratio:.4f} | | 1.005 | {'met' if ratio <= 1.005 else 'missed'} |")
     one = median("one") * 1000
-    print(f"| one small file out of it | {one / 1000:.3f} | {median('one', 1):.2f} | {median('one', 2):.0f} | | {one:.0f} ms | 20 ms | {'met' if one <= 20 else 'missed'} |")
+    print(f"| one small file out of it | {one / 1000:.3f} | {median('one', 1):.2f} | {median('one', 2):.0f} | | {one:.0f} ms | | 20 ms | {'met' if one <= 20 else 'missed'} |")
     peak = max(sample[2] for name in rows if not name.startswith("tar") for sample in rows[name])
-    print(f"| peak memory of all | | | {peak:.0f} | | | 64 MB | {'met' if peak <= 64 else 'missed'} |")
+    print(f"| peak memory of all | | | {peak:.0f} | | | | 64 MB | {'met' if peak <= 64 else 'missed'} |")
 
 
 if __name__ == "__main__":
