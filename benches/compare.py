@@ -76,6 +76,9 @@ crit = "1KB"
 [check.log_errors]
 paths = ["logs/worker_*.log"]
 
+[check.drill]
+enabled = false
+
 [check.backup]
 enabled = false
 

@@ -68,22 +68,15 @@ pub(super) fn look(view: &View, options: &Sqlite) -> Result<Answer> {
     let begun = Instant::now();
     let mut scans = Scans::default();
     let (mut bytes, mut scanned) = (0, 0);
-    for (path, looked) in paths.iter().zip(look_at_all(view, &paths, options, begun)) {
+    for path in &paths {
         let name = view.loaded.home.show(path);
-        let looked = match looked {
-            Ok(looked) => looked,
-            Err(error) => {
-                bad.push((State::Unknown, format!("{name}: {error:#}")));
-                continue;
+        match one(view, path, options, begun, &mut scans, &mut scanned) {
+            Ok((size, None)) => bytes += size,
+            Ok((size, Some(wrong))) => {
+                bytes += size;
+                bad.push((State::Critical, format!("{name}: {wrong}")));
             }
-        };
-        bytes += looked.size;
-        scanned += u32::from(looked.scanned);
-        if let Some(fingerprint) = looked.sound {
-            scans.0.insert(path.display().to_string(), (fingerprint, view.run.now));
-        }
-        if let Some(wrong) = looked.wrong {
-            bad.push((State::Critical, format!("{name}: {wrong}")));
+            Err(error) => bad.push((State::Unknown, format!("{name}: {error:#}"))),
         }
     }
     let state = bad.iter().fold(State::Ok, |worst, (state, _)| worst.worse(*state));
@@ -101,67 +94,37 @@ pub(super) fn look(view: &View, options: &Sqlite) -> Result<Answer> {
     Ok(answer)
 }
 
-/// What one database is like.
-#[derive(Default)]
-struct Looked {
-    size: u64,
-    /// Whether it was scanned now.
-    scanned: bool,
-    /// Its fingerprint before a scan that found it sound.
-    sound: Option<String>,
-    /// What is wrong with it.
-    wrong: Option<String>,
-}
-
-/// Looks at the databases, side by side on all cores; the answers are in their order.
-fn look_at_all(
+/// One database: its size, and what is wrong with it.
+fn one(
     view: &View,
-    paths: &BTreeSet<PathBuf>,
+    path: &Path,
     options: &Sqlite,
     begun: Instant,
-) -> Vec<Result<Looked>> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let paths: Vec<&PathBuf> = paths.iter().collect();
-    let share = paths.len().div_ceil(cores).max(1);
-    std::thread::scope(|scope| {
-        let shares: Vec<_> = paths
-            .chunks(share)
-            .map(|share| {
-                let looks =
-                    move || share.iter().map(|path| one(view, path, options, begun)).collect::<Vec<_>>();
-                (share.len(), scope.spawn(looks))
-            })
-            .collect();
-        let broken = || Err(anyhow::anyhow!("the look at it broke down"));
-        shares
-            .into_iter()
-            .flat_map(|(length, thread)| {
-                thread.join().unwrap_or_else(|_| (0..length).map(|_| broken()).collect())
-            })
-            .collect()
-    })
-}
-
-fn one(view: &View, path: &Path, options: &Sqlite, begun: Instant) -> Result<Looked> {
+    scans: &mut Scans,
+    scanned: &mut u32,
+) -> Result<(u64, Option<String>)> {
     let size = std::fs::metadata(path).context("cannot be looked at")?.len();
-    let wrong = |what: String| Ok(Looked { size, wrong: Some(what), ..Looked::default() });
     if size == 0 {
-        return wrong("it is empty".to_owned());
+        return Ok((0, Some("it is empty".to_owned())));
     }
     if !database::is_sqlite(path).context("cannot be read")? {
-        return wrong("it is not an SQLite database".to_owned());
+        return Ok((size, Some("it is not an SQLite database".to_owned())));
     }
+    let key = path.display().to_string();
     // Before the scan: what changes during it is scanned next time.
     let fingerprint = database::fingerprint(path)?;
-    if view.scans.knows(&path.display().to_string(), &fingerprint, view.run.now) {
-        return Ok(Looked { size, ..Looked::default() });
+    if view.scans.knows(&key, &fingerprint, view.run.now) {
+        return Ok((size, None));
     }
+    *scanned += 1;
     let budget = options.budget.0.saturating_sub(begun.elapsed());
-    let (sound, wrong) = match database::quick_check(path, budget)? {
-        Verdict::Sound => (Some(fingerprint), None),
-        Verdict::Damaged(lines) => (None, Some(format!("damaged: {}", text::one_line(&lines, 160)))),
-    };
-    Ok(Looked { size, scanned: true, sound, wrong })
+    match database::quick_check(path, budget)? {
+        Verdict::Sound => {
+            scans.0.insert(key, (fingerprint, view.run.now));
+            Ok((size, None))
+        }
+        Verdict::Damaged(lines) => Ok((size, Some(format!("damaged: {}", text::one_line(&lines, 160))))),
+    }
 }
 
 /// How bad, and what.

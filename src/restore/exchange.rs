@@ -13,6 +13,7 @@ use crate::service::Services;
 use anyhow::{Context, Result, anyhow};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// Carries a swap out. `plan` says which files are touched, when nothing writes to the home any
 /// more; `folders` are made for what comes. `force`: services that do not stop are killed.
@@ -108,7 +109,14 @@ fn put_back(home: &Home, swap: &mut Swap, services: &Services<'_>, cause: anyhow
 fn need_nobody(home: &Path, swap: &Swap) -> Result<()> {
     let replaced = swap.moves.iter().filter(|one| one.had);
     let files = replaced.filter_map(|one| fs::canonicalize(home.join(&one.path.0)).ok()).collect();
-    let Some((pid, file)) = process::holders(&files).into_iter().next() else { return Ok(()) };
+    let first = || process::holders(&files).into_iter().next();
+    let Some((pid, file)) = first().and_then(|_| {
+        // Whatever a program starts has its files open for an instant, until it becomes another.
+        std::thread::sleep(Duration::from_millis(100));
+        first()
+    }) else {
+        return Ok(());
+    };
     let found = Process::find(pid).ok().flatten();
     let words = found.map(|found| found.arguments()).unwrap_or_default();
     let command: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();

@@ -273,5 +273,5 @@ pub fn homes(count: u64) {
 /// `OPS_TEST_HOMES` takes more of them.
 #[test]
 fn random_homes_come_back_bit_for_bit() {
-    homes(std::env::var("OPS_TEST_HOMES").map_or(300, |count| count.parse().unwrap()));
+    homes(std::env::var("OPS_TEST_HOMES").map_or(150, |count| count.parse().unwrap()));
 }
