@@ -5,10 +5,11 @@
 
 use super::{Answer, Metric};
 use crate::base::range::Unit;
-use crate::base::{Journal, State, units};
+use crate::base::{State, units};
 use crate::config::check::DrillAge;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::Connection;
 
 /// What the journal knows of drills.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub(super) struct Drills {
 
 impl Drills {
     /// Asks the journal. Archives go in time, the line of a drill in `actions` stays.
-    pub(super) fn load(journal: &Journal) -> Result<Drills> {
+    pub(super) fn load(journal: &Connection) -> Result<Drills> {
         let query = "SELECT
             max((SELECT coalesce(max(drilled_at), -1) FROM backups),
                 (SELECT coalesce(max(at), -1) FROM actions WHERE what LIKE 'drilled %' AND state < 2)),
@@ -31,7 +32,6 @@ impl Drills {
             (SELECT coalesce(min(at), -1) FROM backups)";
         let time = |millis: i64| Some(millis).filter(|at| *at >= 0).and_then(DateTime::from_timestamp_millis);
         journal
-            .connection()
             .query_row(query, [], |row| {
                 Ok(Drills {
                     good: time(row.get(0)?),
@@ -73,7 +73,7 @@ pub(super) fn look(drills: Option<&Drills>, options: &DrillAge, now: DateTime<Ut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Home, Run};
+    use crate::base::{Home, Journal, Run};
 
     #[test]
     fn ages_failures_and_a_lenient_start() {
@@ -105,13 +105,13 @@ mod tests {
     fn the_journal_of_a_new_home_knows_of_none() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(&Home::new(dir.path().to_owned())).unwrap();
-        let drills = Drills::load(&journal).unwrap();
+        let drills = Drills::load(journal.connection()).unwrap();
         assert!(drills.good.is_none() && drills.failed.is_none() && drills.first_backup.is_none());
         let run = Run::begin("restore");
         journal.note(&run, "drilled /somewhere/x.tar.gz", State::Ok).unwrap();
         journal.note(&run, "drilled latest", State::Critical).unwrap();
         journal.note(&run, "restored 3 files from drilled", State::Critical).unwrap();
-        let drills = Drills::load(&journal).unwrap();
+        let drills = Drills::load(journal.connection()).unwrap();
         assert_eq!(drills.good.map(|at| at.timestamp_millis()), Some(run.now.timestamp_millis()));
         assert_eq!(drills.good, drills.failed);
         assert_eq!(drills.first_backup, None);

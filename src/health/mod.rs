@@ -17,7 +17,7 @@ mod tcp;
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
 
-use crate::base::{Journal, Run, State, text};
+use crate::base::{Journal, Run, State, database, text};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::Services;
 use std::panic::AssertUnwindSafe;
@@ -41,8 +41,13 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
     let scans = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::Sqlite(_)));
     let known = journal.filter(|_| scans).map(sqlite::Scans::load).unwrap_or_default();
     let asks_for_drills = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::DrillAge(_)));
-    let drills =
-        journal.filter(|_| asks_for_drills).and_then(|journal| drill_age::Drills::load(journal).ok());
+    let drills = asks_for_drills.then(|| match journal {
+        Some(journal) => drill_age::Drills::load(journal.connection()),
+        // One that cannot be written may well be read.
+        None => database::open_read_only(&loaded.home.journal())
+            .and_then(|connection| drill_age::Drills::load(&connection)),
+    });
+    let drills = drills.and_then(Result::ok);
     let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills });
 
     let (send, receive) = mpsc::channel();
