@@ -52,10 +52,11 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         run: services.run.id.clone(),
         stopped_by_operator: None,
     };
-    record.write(services.home, name)?;
-    if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
-        durable::make_folder(durable::parent(path), 0o755)?;
-        durable::replace(path, format!("{}\n", child.id()).as_bytes(), 0o644)?;
+    if let Err(error) = note(services, service, name, &record, child.id()) {
+        // One that nobody knows of would get a second one beside it at the next start.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error.context(format!("{name} was not started")));
     }
 
     let log = |level, title: &str, message: &str| {
@@ -86,6 +87,16 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         if lines.is_empty() { "it printed nothing".to_owned() } else { format!("its last words:\n{lines}") };
     let hint = format!("look at {} and {}", output[0].display(), output[1].display());
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
+}
+
+/// Writes down who was started, so that every later run knows it.
+fn note(services: &Services<'_>, service: &Service, name: &str, record: &Record, pid: u32) -> Result<()> {
+    record.write(services.home, name)?;
+    if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
+        durable::make_folder(durable::parent(path), 0o755)?;
+        durable::replace(path, format!("{pid}\n").as_bytes(), 0o644)?;
+    }
+    Ok(())
 }
 
 /// A pid file that names no process of the service would make many agents refuse to start.

@@ -242,6 +242,22 @@ fn a_start_that_fails_shows_the_last_words() {
 }
 
 #[test]
+fn a_service_that_cannot_be_noted_is_not_left_running() {
+    let sandbox = Sandbox::new();
+    let seconds = format!("{}", 100_000 + std::process::id());
+    sandbox.write("ops.toml", format!("[service.bot]\ncommand = [\"sleep\", \"{seconds}\"]\n"));
+    // Where the record should go is a file.
+    sandbox.write(".ops/service", "");
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("was not started"), "{}", said.stderr);
+    let all = agent_ops::base::process::all().unwrap();
+    let left = all
+        .iter()
+        .filter(|process| process.alive() && process.arguments().iter().any(|word| *word == *seconds));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn several_services_each_by_name() {
     let sandbox = Sandbox::new();
     sandbox.write(
