@@ -162,6 +162,8 @@ mod tests {
             kind: kind.to_owned(),
             service: (kind != "disk").then(|| "daemon".to_owned()),
             state,
+            seen: state,
+            looked_at: None,
             summary: "as it is".to_owned(),
             metrics: Vec::new(),
             remedy: None,

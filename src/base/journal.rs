@@ -20,8 +20,11 @@ pub struct Journal {
     set_aside: Option<PathBuf>,
 }
 
-/// The tables of this version. Times are milliseconds since 1970 (UTC), states are 0 to 3.
-const TABLES: &str = "
+/// What each version has beyond the one before it: a journal of any age is brought up to date.
+/// Times are milliseconds since 1970 (UTC), states are 0 to 3.
+const VERSIONS: [&str; 2] = [
+    // 1
+    "
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
 CREATE INDEX runs_at ON runs(at, state);
@@ -59,9 +62,18 @@ CREATE INDEX restarts_at ON restarts(at);
 CREATE TABLE actions(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, program TEXT NOT NULL,
   what TEXT NOT NULL, state INTEGER NOT NULL);
-";
+",
+    // 2: `seen` is what a look found, before `for` was asked; none, if it was an earlier look.
+    "
+ALTER TABLE samples ADD COLUMN seen INTEGER;
+ALTER TABLE samples ADD COLUMN summary TEXT;
+CREATE TABLE memories(
+  check_name TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL,
+  PRIMARY KEY(check_name, what)) WITHOUT ROWID;
+",
+];
 
-const VERSION: i64 = 1;
+const VERSION: i64 = VERSIONS.len() as i64;
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
@@ -98,7 +110,7 @@ impl Journal {
     /// A journal that lives only as long as this run: for a home that cannot be written.
     pub fn in_memory() -> Result<Journal> {
         let connection = Connection::open_in_memory().context("cannot open a journal in memory")?;
-        connection.execute_batch(TABLES).context("cannot lay out a journal in memory")?;
+        connection.execute_batch(&VERSIONS.concat()).context("cannot lay out a journal in memory")?;
         Ok(Journal { connection, set_aside: None })
     }
 
@@ -147,6 +159,9 @@ impl Journal {
         let before = |days| (now - chrono::TimeDelta::days(days)).timestamp_millis();
         self.connection
             .execute("DELETE FROM runs WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
+            .and_then(|_| {
+                self.connection.execute("DELETE FROM memories WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
+            })
             .and_then(|_| self.connection.execute("DELETE FROM messages WHERE at < ?1", [before(KEPT_DAYS)]))
             .and_then(|_| {
                 self.connection.execute(
@@ -190,7 +205,9 @@ impl Journal {
             // Another run may have been quicker.
             let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             if version < VERSION {
-                transaction.execute_batch(TABLES)?;
+                for tables in VERSIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+                    transaction.execute_batch(tables)?;
+                }
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
             transaction.commit()?;
@@ -231,6 +248,29 @@ mod tests {
         let journal = Journal::open(&home).unwrap();
         assert!(journal.set_aside().is_some_and(Path::exists));
         journal.note(&Run::begin("test"), "something", State::Ok).unwrap();
+    }
+
+    #[test]
+    fn a_journal_of_the_first_version_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        durable::make_folder(&home.ops(), 0o700).unwrap();
+        let old = Connection::open(home.journal()).unwrap();
+        old.execute_batch(VERSIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO runs(run, program, at, state) VALUES('r', 'alert', 1, 0);
+             INSERT INTO samples(run, check_name, state) VALUES(1, 'disk', 2);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let journal = Journal::open(&home).unwrap();
+        assert_eq!(journal.set_aside(), None);
+        let row = |sql: &str| journal.connection().query_row(sql, [], |row| row.get::<_, i64>(0));
+        assert_eq!(row("SELECT state FROM samples WHERE seen IS NULL").unwrap(), 2);
+        assert_eq!(row("SELECT count(*) FROM memories").unwrap(), 0);
+        assert_eq!(row("PRAGMA user_version").unwrap(), VERSION);
+        drop(Journal::open(&home).unwrap());
     }
 
     #[test]

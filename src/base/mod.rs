@@ -7,6 +7,7 @@ pub mod fault;
 pub mod home;
 pub mod journal;
 pub mod lines;
+pub mod mark;
 pub mod process;
 pub mod progress;
 pub mod range;

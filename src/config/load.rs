@@ -252,7 +252,7 @@ fn read_checks(root: &mut DeTable<'_>, wrong: &WrongAt<'_>) -> Result<BTreeMap<S
             return Err(wrong(Some(kind_span), "kind is not a string").into());
         };
         let mut common = DeTable::new();
-        for key in ["enabled", "critical", "timeout", "alert_warning", "alert_critical"] {
+        for key in Common::KEYS {
             if let Some((key, value)) = table.remove_entry(key) {
                 common.insert(key, value);
             }

@@ -1,5 +1,6 @@
 //! Looks at the agent: checks, findings, the report; and spells it for Nagios and for people.
 
+mod answer;
 mod backup_age;
 mod disk;
 mod drill_age;
@@ -7,88 +8,130 @@ mod finding;
 mod heartbeat;
 mod log_errors;
 mod log_size;
+mod memory;
 pub mod nagios;
 mod process;
 mod record;
 mod sqlite;
+mod streak;
 pub mod table;
 mod tcp;
 
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
 
-use crate::base::{Journal, Run, State, database, text};
+use crate::base::{Journal, Run, database};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::Services;
+use answer::Answer;
+use chrono::{DateTime, Utc};
+use memory::{Memories, Memory};
+use serde::de::DeserializeOwned;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// What an answer is remembered as, for `every`.
+const ANSWER: &str = "answer";
 
 /// Runs every enabled check side by side, each under its own deadline. One that cannot be done
 /// is `Unknown` and hides no other.
 ///
-/// The journal, where there is one, remembers the scans of databases: one that did not change
-/// is not scanned again within a day.
+/// The journal, where there is one, remembers what checks ask of it: scans of databases, places in
+/// logs, the last looks. Without one nothing is damped by `for`, and everything is looked at.
 pub fn check(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Report {
     check_some(loaded, run, journal, &[])
 }
 
-/// [`check`], only the checks of these names; all, if there are none.
+/// [`check`], only the checks of these names, whether `every` has passed or not; all, if there are none.
 pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &[String]) -> Report {
     let asked = |name: &String| only.is_empty() || only.contains(name);
     let enabled: Vec<(&String, &Check)> =
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
-    let scans = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::Sqlite(_)));
-    let known = journal.filter(|_| scans).map(sqlite::Scans::load).unwrap_or_default();
-    let asks_for_drills = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::DrillAge(_)));
-    let drills = asks_for_drills.then(|| match journal {
-        Some(journal) => drill_age::Drills::load(journal.connection()),
-        // One that cannot be written may well be read.
-        None => database::open_read_only(&loaded.home.journal())
-            .and_then(|connection| drill_age::Drills::load(&connection)),
-    });
-    let drills = drills.and_then(Result::ok);
-    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills });
-
-    let (send, receive) = mpsc::channel();
-    for (index, (_, check)) in enabled.iter().enumerate() {
-        let (check, view, send) = ((*check).clone(), Arc::clone(&view), send.clone());
-        // Not joined: a thread that hangs on a dead file system must not take us along.
-        std::thread::spawn(move || {
-            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| view.answer(&check)))
-                .unwrap_or_else(|_| Answer::unknown("the check itself broke down".to_owned()));
-            let _ = send.send((index, answer));
-        });
-    }
-    drop(send);
-
-    let begun = Instant::now();
-    let mut answers: Vec<Option<Answer>> = enabled.iter().map(|_| None).collect();
-    loop {
-        let waiting = enabled.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
-        let Some(longest) = waiting.map(|((_, check), _)| check.common.timeout.0).max() else { break };
-        match receive.recv_timeout(longest.saturating_sub(begun.elapsed())) {
-            Ok((index, answer)) => answers[index] = Some(answer),
-            Err(_) => break,
-        }
-    }
-
-    let mut scanned = sqlite::Scans::default();
-    let findings = enabled
-        .iter()
-        .zip(answers)
-        .map(|((name, check), answer)| {
-            let late = || Answer::unknown(format!("not done within {}", check.common.timeout));
-            let mut answer = answer.unwrap_or_else(late);
-            scanned.extend(std::mem::take(&mut answer.scans));
-            answer.into_finding(name, check)
-        })
-        .collect();
+    let looks = journal.map(|journal| streak::load(journal, &enabled));
+    let view = Arc::new(View::new(loaded, run, journal, &enabled));
+    let answers = answers(&view, &enabled, only.is_empty());
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
-        let _ = scanned.save(journal, run.now);
+        let _ = remember(journal, run.now, &enabled, &answers);
     }
-    Report::new(&loaded.config.agent.name, run, findings)
+    let findings = enabled.iter().zip(answers).map(|((name, check), answer)| {
+        let common = &check.common;
+        let before = looks.as_ref().map(|looks| looks.get(*name).map_or(&[][..], Vec::as_slice));
+        let state = before.map_or(answer.state, |before| {
+            streak::judge(common.streak, answer.state, before, common.critical)
+        });
+        answer.into_finding(name, check, state)
+    });
+    Report::new(&loaded.config.agent.name, run, findings.collect())
+}
+
+/// Asks all of them, each on a thread of its own; what has no answer in its time is not waited for.
+fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Answer> {
+    let (send, receive) = mpsc::channel();
+    let begun = Instant::now();
+    let mut answers: Vec<Option<Answer>> = checks.iter().map(|_| None).collect();
+    for (index, (name, check)) in checks.iter().enumerate() {
+        if let Some(answer) = view.not_due(name, check).filter(|_| all) {
+            answers[index] = Some(answer);
+            continue;
+        }
+        let (name, check, view, send) = ((*name).clone(), (*check).clone(), Arc::clone(view), send.clone());
+        // Not joined: a thread that hangs on a dead file system must not take us along.
+        let spawned = std::thread::Builder::new().spawn(move || {
+            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| view.answer(&name, &check)))
+                .unwrap_or_else(|_| Answer::unknown("the check itself broke down"));
+            let _ = send.send((index, answer));
+        });
+        if let Err(error) = spawned {
+            answers[index] = Some(Answer::unknown(format!("it could not be begun: {error}")));
+        }
+    }
+    drop(send);
+    let timeout = |index: usize| checks[index].1.common.timeout;
+    loop {
+        let waiting = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
+        let Some(next) = waiting.map(|(index, _)| timeout(index).0).min() else { break };
+        match receive.recv_timeout(next.saturating_sub(begun.elapsed())) {
+            Ok((index, answer)) if answers[index].is_none() => answers[index] = Some(answer),
+            Ok(_) => {}
+            Err(_) => {
+                let passed = begun.elapsed().max(next);
+                let late = answers.iter_mut().enumerate();
+                late.filter(|(index, answer)| answer.is_none() && timeout(*index).0 <= passed).for_each(
+                    |(index, answer)| {
+                        *answer = Some(Answer::unknown(format!("not done within {}", timeout(index))));
+                    },
+                );
+            }
+        }
+    }
+    answers.into_iter().flatten().collect()
+}
+
+/// Writes down what checks want to know next time.
+fn remember(
+    journal: &Journal,
+    now: DateTime<Utc>,
+    checks: &[(&String, &Check)],
+    answers: &[Answer],
+) -> anyhow::Result<()> {
+    let fresh = || checks.iter().zip(answers).filter(|(_, answer)| answer.looked_at.is_none());
+    let own = fresh().filter_map(|((name, _), answer)| Some((*name, answer.memory.clone()?)));
+    let whole = fresh().filter(|((_, check), _)| check.common.every.is_some());
+    let whole = whole.filter_map(|((name, _), answer)| Some((*name, Memory::of(ANSWER, answer)?)));
+    let memories: Vec<(&String, Memory)> = own.chain(whole).collect();
+    let scans: Vec<&sqlite::Scans> =
+        answers.iter().map(|answer| &answer.scans).filter(|scans| !scans.is_empty()).collect();
+    if memories.is_empty() && scans.is_empty() {
+        return Ok(());
+    }
+    journal.quick_transaction(|connection| {
+        for (name, memory) in &memories {
+            memory::save(connection, name, memory, now)?;
+        }
+        scans.iter().try_for_each(|scans| scans.save(connection, now))
+    })
 }
 
 /// What a check looks at.
@@ -97,96 +140,59 @@ struct View {
     run: Run,
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
+    memories: Memories,
 }
 
 impl View {
+    fn new(loaded: &Loaded, run: &Run, journal: Option<&Journal>, checks: &[(&String, &Check)]) -> View {
+        let any = |wanted: fn(&Kind) -> bool| checks.iter().any(|(_, check)| wanted(&check.kind));
+        let scans = journal.filter(|_| any(|kind| matches!(kind, Kind::Sqlite(_))));
+        let drills = any(|kind| matches!(kind, Kind::DrillAge(_))).then(|| match journal {
+            Some(journal) => drill_age::Drills::load(journal.connection()),
+            // One that cannot be written may well be read.
+            None => database::open_read_only(&loaded.home.journal())
+                .and_then(|connection| drill_age::Drills::load(&connection)),
+        });
+        View {
+            loaded: loaded.clone(),
+            run: run.clone(),
+            scans: scans.map(sqlite::Scans::load).unwrap_or_default(),
+            drills: drills.and_then(Result::ok),
+            memories: journal.map(Memories::load).unwrap_or_default(),
+        }
+    }
+
     fn services(&self) -> Services<'_> {
         Services { home: &self.loaded.home, config: &self.loaded.config, run: &self.run }
     }
 
-    fn answer(&self, check: &Check) -> Answer {
+    /// What a check remembers under a name, and since when.
+    fn recall<T: DeserializeOwned>(&self, check: &str, what: &str) -> Option<(DateTime<Utc>, T)> {
+        self.memories.recall(check, what, self.run.now)
+    }
+
+    /// The last answer of a check that is not due.
+    fn not_due(&self, name: &str, check: &Check) -> Option<Answer> {
+        let every = check.common.every?;
+        let (at, answer) = self.memories.recall::<Answer>(name, ANSWER, self.run.now)?;
+        // Runs are never exactly as far apart as they should be.
+        let slack = (every.0 / 20).min(Duration::from_secs(30));
+        ((self.run.now - at).to_std().ok()? + slack < every.0)
+            .then_some(Answer { looked_at: Some(at), ..answer })
+    }
+
+    fn answer(&self, name: &str, check: &Check) -> Answer {
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
             Kind::Heartbeat(options) => heartbeat::look(self, options),
             Kind::Sqlite(options) => sqlite::look(self, options),
             Kind::Disk(options) => disk::look(options),
             Kind::LogSize(options) => log_size::look(self, options),
-            Kind::LogErrors(options) => log_errors::look(self, options),
+            Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),
             Kind::BackupAge(options) => backup_age::look(self, options),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };
         answer.unwrap_or_else(|error| Answer::unknown(format!("{error:#}")))
     }
-}
-
-/// What a check found, before it has a name.
-#[derive(Debug)]
-struct Answer {
-    state: State,
-    summary: String,
-    metrics: Vec<Metric>,
-    remedy: Option<String>,
-    scans: sqlite::Scans,
-}
-
-impl Answer {
-    fn new(state: State, summary: impl Into<String>) -> Answer {
-        let summary = summary.into();
-        Answer { state, summary, metrics: Vec::new(), remedy: None, scans: sqlite::Scans::default() }
-    }
-
-    fn unknown(summary: String) -> Answer {
-        Answer::new(State::Unknown, summary)
-    }
-
-    fn metric(mut self, metric: Metric) -> Answer {
-        self.metrics.push(metric);
-        self
-    }
-
-    /// What to do, where something is to be done.
-    fn remedy(mut self, remedy: &str) -> Answer {
-        if self.state != State::Ok {
-            self.remedy = Some(remedy.to_owned());
-        }
-        self
-    }
-
-    fn into_finding(self, name: &str, check: &Check) -> Finding {
-        let service = match &check.kind {
-            Kind::Process(options) => Some(options.service.clone()),
-            Kind::Heartbeat(options) => Some(options.service.clone()),
-            _ => None,
-        };
-        Finding {
-            check: name.to_owned(),
-            kind: check.kind.name().to_owned(),
-            service,
-            state: self.state,
-            summary: text::one_line(&self.summary, 300),
-            metrics: self.metrics,
-            remedy: self.remedy,
-            critical: check.common.critical,
-            alert: alert_type(name, check, self.state),
-        }
-    }
-}
-
-/// The alert type of a check in a state: as configured, else by its kind, else its own name.
-fn alert_type(name: &str, check: &Check, state: State) -> String {
-    let warns = state == State::Warning;
-    let configured = if warns { &check.common.alert_warning } else { &check.common.alert_critical };
-    if let Some(configured) = configured {
-        return configured.clone();
-    }
-    match (&check.kind, warns) {
-        (Kind::Process(_), _) => "daemon_critical",
-        (Kind::Heartbeat(_), _) => "daemon_degraded",
-        (Kind::Sqlite(_), _) => "memory_corrupt",
-        (Kind::Disk(_), true) => "disk_low",
-        (Kind::Disk(_), false) => "disk_critical",
-        _ => name,
-    }
-    .to_owned()
 }

@@ -92,6 +92,8 @@ mod tests {
             kind: "test".to_owned(),
             service: None,
             state,
+            seen: state,
+            looked_at: None,
             summary: summary.to_owned(),
             metrics: Vec::new(),
             remedy: None,

@@ -9,7 +9,7 @@ use crate::base::{Journal, State, text};
 use crate::config::check::Sqlite;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,25 +36,19 @@ impl Scans {
         Scans(read().unwrap_or_default())
     }
 
-    pub(super) fn extend(&mut self, other: Scans) {
-        self.0.extend(other.0);
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    pub(super) fn save(&self, journal: &Journal, now: DateTime<Utc>) -> Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
+    pub(super) fn save(&self, connection: &Connection, now: DateTime<Utc>) -> Result<()> {
+        for (path, (fingerprint, at)) in &self.0 {
+            connection.execute(
+                "INSERT OR REPLACE INTO scans(path, fingerprint, at, verdict) VALUES(?1, ?2, ?3, 'ok')",
+                params![path, fingerprint, at.timestamp_millis()],
+            )?;
         }
-        journal.quick_transaction(|connection| {
-            for (path, (fingerprint, at)) in &self.0 {
-                connection.execute(
-                    "INSERT OR REPLACE INTO scans(path, fingerprint, at, verdict) VALUES(?1, ?2, ?3, 'ok')",
-                    params![path, fingerprint, at.timestamp_millis()],
-                )?;
-            }
-            connection
-                .execute("DELETE FROM scans WHERE at < ?1", [(now - GOOD_FOR * 7).timestamp_millis()])?;
-            Ok(())
-        })
+        connection.execute("DELETE FROM scans WHERE at < ?1", [(now - GOOD_FOR * 7).timestamp_millis()])?;
+        Ok(())
     }
 
     fn knows(&self, path: &str, fingerprint: &str, now: DateTime<Utc>) -> bool {

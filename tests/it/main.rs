@@ -4,6 +4,7 @@
 
 mod alert;
 mod backup;
+mod checks;
 mod cron;
 mod dashboard;
 mod docs;

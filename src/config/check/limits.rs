@@ -1,0 +1,163 @@
+//! Thresholds as people write them: "5GB", "2h", "2x", or a Nagios range.
+
+use crate::base::range::{Bad, Range, Unit};
+use crate::base::units::Span;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+
+pub(super) const SECONDS: u8 = 0;
+pub(super) const BYTES: u8 = 1;
+pub(super) const COUNT: u8 = 2;
+
+/// A threshold above which it is bad, in seconds, bytes or a count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Most<const UNIT: u8>(pub Range);
+
+impl Most<BYTES> {
+    pub(super) fn bytes_1_gb() -> Self {
+        Most(Range::above(1e9))
+    }
+    pub(super) fn bytes_5_gb() -> Self {
+        Most(Range::above(5e9))
+    }
+}
+
+impl Most<COUNT> {
+    pub(super) fn five() -> Self {
+        Most(Range::above(5.0))
+    }
+}
+
+impl Most<SECONDS> {
+    pub(super) fn second() -> Self {
+        Most(Range::above(1.0))
+    }
+    pub(super) fn five_seconds() -> Self {
+        Most(Range::above(5.0))
+    }
+    pub(super) fn day_and_a_bit() -> Self {
+        Most(Range::above(26.0 * 3600.0))
+    }
+    pub(super) fn three_days() -> Self {
+        Most(Range::above(3.0 * 86_400.0))
+    }
+    pub(super) fn week_and_a_day() -> Self {
+        Most(Range::above(8.0 * 86_400.0))
+    }
+    pub(super) fn month() -> Self {
+        Most(Range::above(30.0 * 86_400.0))
+    }
+}
+
+impl<'de, const UNIT: u8> Deserialize<'de> for Most<UNIT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let unit = match UNIT {
+            SECONDS => Unit::Seconds,
+            BYTES => Unit::Bytes,
+            _ => Unit::Count,
+        };
+        threshold(deserializer, unit, Bad::Above).map(Most)
+    }
+}
+
+impl<const UNIT: u8> Serialize for Most<UNIT> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// A threshold of free bytes: below it is bad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Free(pub Range);
+
+impl Free {
+    pub(super) fn five_gb() -> Free {
+        Free(Range::below(5e9))
+    }
+    pub(super) fn two_gb() -> Free {
+        Free(Range::below(2e9))
+    }
+}
+
+impl<'de> Deserialize<'de> for Free {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Free, D::Error> {
+        threshold(deserializer, Unit::Bytes, Bad::Below).map(Free)
+    }
+}
+
+impl Serialize for Free {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// A limit of a heartbeat's age.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// So many intervals of the agent: `2x`.
+    Times(f64),
+    /// An age: `2h`.
+    Age(Span),
+}
+
+impl Limit {
+    pub(super) fn twice() -> Limit {
+        Limit::Times(2.0)
+    }
+    pub(super) fn four_times() -> Limit {
+        Limit::Times(4.0)
+    }
+
+    /// The limit in seconds, for an agent whose interval is known; of one whose interval is
+    /// not, an hour is taken.
+    pub fn seconds(self, interval: Option<f64>) -> f64 {
+        match self {
+            Limit::Times(times) => times * interval.unwrap_or(3600.0),
+            Limit::Age(age) => age.as_secs(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if let Some(times) = text.strip_suffix('x').and_then(|number| number.trim().parse::<f64>().ok())
+            && times.is_finite()
+            && times > 0.0
+        {
+            return Ok(Limit::Times(times));
+        }
+        Span::parse(&text).map(Limit::Age).map_err(|_| {
+            de::Error::custom(format!("'{text}' is neither a multiple like 2x nor an age like 2h"))
+        })
+    }
+}
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Limit::Times(times) => serializer.collect_str(&format!("{times}x")),
+            Limit::Age(age) => age.serialize(serializer),
+        }
+    }
+}
+
+fn threshold<'de, D: Deserializer<'de>>(deserializer: D, unit: Unit, bad: Bad) -> Result<Range, D::Error> {
+    struct Visitor(Unit, Bad);
+    impl de::Visitor<'_> for Visitor {
+        type Value = Range;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number or a threshold like \"5GB\", \"26h\" or \"10:20\"")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Range, E> {
+            Range::parse(text, self.0, self.1).map_err(E::custom)
+        }
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Range, E> {
+            self.visit_f64(number as f64)
+        }
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<Range, E> {
+            Ok(if self.1 == Bad::Below { Range::below(number) } else { Range::above(number) })
+        }
+    }
+    deserializer.deserialize_any(Visitor(unit, bad))
+}
