@@ -302,11 +302,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
-        let service = match &check.kind {
-            Kind::Process(process) => &process.service,
-            Kind::Heartbeat(heartbeat) => &heartbeat.service,
-            _ => continue,
-        };
+        let Some(service) = check.kind.service() else { continue };
         let table = format!("check.{name}");
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));

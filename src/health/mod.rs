@@ -4,14 +4,21 @@ mod answer;
 mod backup_age;
 mod disk;
 mod drill_age;
+mod file_age;
 mod finding;
 mod heartbeat;
+mod jsonl;
 mod log_errors;
 mod log_size;
 mod memory;
 pub mod nagios;
+mod named;
+mod permissions;
+mod pin;
 mod process;
 mod record;
+mod resources;
+mod restarts;
 mod sqlite;
 mod streak;
 pub mod table;
@@ -184,9 +191,15 @@ impl View {
     fn answer(&self, name: &str, check: &Check) -> Answer {
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
-            Kind::Heartbeat(options) => heartbeat::look(self, options),
-            Kind::Sqlite(options) => sqlite::look(self, options),
-            Kind::Disk(options) => disk::look(options),
+            Kind::Heartbeat(options) => heartbeat::look(self, name, options),
+            Kind::Resources(options) => resources::look(self, name, options),
+            Kind::Restarts(options) => restarts::look(self, name, options),
+            Kind::Sqlite(options) => sqlite::look(self, name, options),
+            Kind::Jsonl(options) => jsonl::look(self, name, options),
+            Kind::FileAge(options) => file_age::look(self, options),
+            Kind::Permissions(options) => permissions::look(self, options),
+            Kind::Pin(options) => pin::look(self, name, options),
+            Kind::Disk(options) => disk::look(self, name, options),
             Kind::LogSize(options) => log_size::look(self, options),
             Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),

@@ -7,9 +7,9 @@ mod network;
 mod own;
 mod streak;
 
-pub use agent::{Heartbeat, Process};
-pub use files::{Disk, LogErrors, LogSize, Sqlite};
-pub use limits::{Free, Limit, Most};
+pub use agent::{Heartbeat, Process, Resources, Restarts};
+pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
+pub use limits::{Bounds, Free, Least, Limit, Most};
 pub use network::Tcp;
 pub use own::{BackupAge, DrillAge};
 pub use streak::Streak;
@@ -107,8 +107,20 @@ kinds! {
     "process" => Process,
     /// Does it still get on with its work?
     "heartbeat" => Heartbeat,
+    /// Does it take more of the machine than it should?
+    "resources" => Resources,
+    /// Does it start over and over?
+    "restarts" => Restarts,
     /// Are its databases sound?
     "sqlite" => Sqlite,
+    /// Are its files of JSON lines whole?
+    "jsonl" => Jsonl,
+    /// Was a file written lately, or taken away in time?
+    "file_age" => FileAge,
+    /// Can others read or write what they must not?
+    "permissions" => Permissions,
+    /// Is a file what it was said to be?
+    "pin" => Pin,
     /// Is there room on the disk?
     "disk" => Disk,
     /// Are the logs bounded?
@@ -121,4 +133,17 @@ kinds! {
     "backup_age" => BackupAge,
     /// Was a backup restored on trial lately?
     "drill_age" => DrillAge,
+}
+
+impl Kind {
+    /// The service it asks about, if one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Kind::Process(options) => Some(&options.service),
+            Kind::Heartbeat(options) => Some(&options.service),
+            Kind::Resources(options) => Some(&options.service),
+            Kind::Restarts(options) => Some(&options.service),
+            _ => None,
+        }
+    }
 }
