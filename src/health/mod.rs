@@ -4,6 +4,7 @@ mod answer;
 mod backup_age;
 mod disk;
 mod drill_age;
+mod explain;
 mod file_age;
 mod finding;
 mod heartbeat;
@@ -16,6 +17,7 @@ mod named;
 mod permissions;
 mod pin;
 mod process;
+pub mod prometheus;
 mod record;
 mod resources;
 mod restarts;
@@ -24,6 +26,7 @@ mod streak;
 pub mod table;
 mod tcp;
 
+pub use explain::{Earlier, earlier};
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
 

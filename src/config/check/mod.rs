@@ -70,9 +70,9 @@ impl Default for Common {
     }
 }
 
-/// Lists the kinds once: their enum, their names, and how each is read.
+/// Lists the kinds once: their enum, their names, what each asks, and how it is read.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:literal => $kind:ident,)*) => {
+    ($(#[doc = $question:literal] $name:literal => $kind:ident,)*) => {
         /// The names of the kinds, as written in `kind = "…"`.
         pub const KINDS: &[&str] = &[$($name),*];
 
@@ -80,7 +80,7 @@ macro_rules! kinds {
         #[derive(Clone, Debug, Serialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum Kind {
-            $($(#[$doc])* $kind($kind),)*
+            $(#[doc = $question] $kind($kind),)*
         }
 
         impl Kind {
@@ -88,6 +88,13 @@ macro_rules! kinds {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Kind::$kind(_) => $name,)*
+                }
+            }
+
+            /// What it asks.
+            pub fn question(&self) -> &'static str {
+                match self {
+                    $(Kind::$kind(_) => $question.trim_ascii(),)*
                 }
             }
 
