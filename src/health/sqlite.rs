@@ -81,7 +81,6 @@ pub(super) fn look(view: &View, name: &str, options: &Sqlite) -> Result<Answer> 
         scanned: 0,
         full: view.recall(name, FULL).map(|(_, full)| full).unwrap_or_default(),
     };
-    let known_before = scan.full.clone();
     let (mut bytes, mut wal) = (0, 0);
     for path in &paths {
         let name = view.loaded.home.show(path);
@@ -109,13 +108,11 @@ pub(super) fn look(view: &View, name: &str, options: &Sqlite) -> Result<Answer> 
         .metric(Metric::new("size", bytes as f64, Unit::Bytes))
         .metric(Metric::new("scanned", f64::from(scan.scanned), Unit::Count))
         .metric(wal)
+        .remember(FULL, &scan.full)
         .remedy("ops backup list shows what there is; ops restore brings the last good state back");
     if let Some(oldest) = oldest {
         let age = crate::base::units::age(view.run.now, *oldest);
         answer = answer.metric(Metric::new("full_check_age", age.as_secs().floor(), Unit::Seconds));
-    }
-    if scan.full != known_before {
-        answer = answer.remember(FULL, &scan.full);
     }
     answer.scans = scan.scans;
     Ok(answer)
