@@ -2,20 +2,32 @@
 
 mod answer;
 mod backup_age;
+mod certificate;
+mod command;
 mod disk;
 mod drill_age;
+mod exposition;
+mod fetch;
 mod finding;
 mod heartbeat;
+mod http;
+mod json;
 mod log_errors;
 mod log_size;
 mod memory;
+mod metric;
 pub mod nagios;
+mod perfdata;
 mod process;
 mod record;
+mod sql;
 mod sqlite;
 mod streak;
+mod systemd_units;
 pub mod table;
 mod tcp;
+mod value;
+mod velocity;
 
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
@@ -88,25 +100,36 @@ fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Ans
         }
     }
     drop(send);
-    let timeout = |index: usize| checks[index].1.common.timeout;
+    let patience = |index: usize| patience(checks[index].1);
     loop {
         let waiting = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
-        let Some(next) = waiting.map(|(index, _)| timeout(index).0).min() else { break };
+        let Some(next) = waiting.map(|(index, _)| patience(index)).min() else { break };
         match receive.recv_timeout(next.saturating_sub(begun.elapsed())) {
             Ok((index, answer)) if answers[index].is_none() => answers[index] = Some(answer),
             Ok(_) => {}
             Err(_) => {
                 let passed = begun.elapsed().max(next);
                 let late = answers.iter_mut().enumerate();
-                late.filter(|(index, answer)| answer.is_none() && timeout(*index).0 <= passed).for_each(
+                late.filter(|(index, answer)| answer.is_none() && patience(*index) <= passed).for_each(
                     |(index, answer)| {
-                        *answer = Some(Answer::unknown(format!("not done within {}", timeout(index))));
+                        let timeout = checks[index].1.common.timeout;
+                        *answer = Some(Answer::unknown(format!("not done within {timeout}")));
                     },
                 );
             }
         }
     }
     answers.into_iter().flatten().collect()
+}
+
+/// How long an answer is waited for. Some checks keep to their time by themselves: they have a moment
+/// more, to end what they started and to say what they know.
+fn patience(check: &Check) -> Duration {
+    let by_itself = matches!(
+        check.kind,
+        Kind::Http(_) | Kind::Sql(_) | Kind::Metric(_) | Kind::Command(_) | Kind::SystemdUnits(_)
+    );
+    check.common.timeout.0 + if by_itself { Duration::from_millis(500) } else { Duration::ZERO }
 }
 
 /// Writes down what checks want to know next time.
@@ -182,6 +205,7 @@ impl View {
     }
 
     fn answer(&self, name: &str, check: &Check) -> Answer {
+        let timeout = check.common.timeout;
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
             Kind::Heartbeat(options) => heartbeat::look(self, options),
@@ -190,6 +214,12 @@ impl View {
             Kind::LogSize(options) => log_size::look(self, options),
             Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),
+            Kind::Http(options) => http::look(self, name, options, timeout),
+            Kind::Json(options) => json::look(self, name, options),
+            Kind::Sql(options) => sql::look(self, name, options, timeout),
+            Kind::Metric(options) => metric::look(self, name, options, timeout),
+            Kind::Command(options) => command::look(self, options, timeout),
+            Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };

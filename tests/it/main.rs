@@ -15,6 +15,7 @@ mod house;
 mod kills;
 mod logs;
 mod mutants;
+mod probes;
 mod remote;
 mod restore;
 mod rotate;
