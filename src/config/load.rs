@@ -302,6 +302,9 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
+        if let Some(why) = check.kind.wrong() {
+            return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
+        }
         let Some(service) = check.kind.service() else { continue };
         let table = format!("check.{name}");
         let Some(found) = config.service.get(service) else {
@@ -374,9 +377,8 @@ fn resolve(config: &mut Config, home: &Home) {
         }
     }
     for check in config.check.values_mut() {
-        if let Kind::Disk(disk) = &mut check.kind {
-            fix(&mut disk.path);
-        }
+        check.kind.paths().into_iter().for_each(fix);
+        check.kind.secrets().into_iter().for_each(|secret| secret.anchor(home));
     }
     if let Some(email) = &mut config.alerts.email {
         email.ca_file.iter_mut().for_each(fix);

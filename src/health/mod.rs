@@ -2,19 +2,27 @@
 
 mod answer;
 mod backup_age;
+mod certificate;
+mod command;
 mod crew;
 mod disk;
 mod drill_age;
 mod explain;
+mod exposition;
+mod fetch;
 mod file_age;
 mod finding;
 mod heartbeat;
+mod http;
+mod json;
 mod jsonl;
 mod log_errors;
 mod log_size;
 mod memory;
+mod metric;
 pub mod nagios;
 mod named;
+mod perfdata;
 mod permissions;
 mod pin;
 mod process;
@@ -22,10 +30,14 @@ pub mod prometheus;
 mod record;
 mod resources;
 mod restarts;
+mod sql;
 mod sqlite;
 mod streak;
+mod systemd_units;
 pub mod table;
 mod tcp;
+mod value;
+mod velocity;
 
 pub use explain::{Earlier, earlier};
 pub use finding::{Finding, Metric, Report};
@@ -83,7 +95,7 @@ fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Ans
     let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
     let jobs = open.iter().map(|&index| {
         let (name, check, view) = (checks[index].0.clone(), checks[index].1.clone(), Arc::clone(view));
-        let limit = check.common.timeout.0;
+        let limit = patience(&check);
         crew::Job { ask: Box::new(move || view.answer(&name, &check)), limit }
     });
     for (&index, answer) in open.iter().zip(crew::answers(jobs.collect())) {
@@ -91,6 +103,16 @@ fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Ans
         answers[index] = Some(answer.unwrap_or_else(late));
     }
     answers.into_iter().flatten().collect()
+}
+
+/// How long an answer is waited for. Some checks keep to their time by themselves: they have a moment
+/// more, to end what they started and to say what they know.
+fn patience(check: &Check) -> Duration {
+    let by_itself = matches!(
+        check.kind,
+        Kind::Http(_) | Kind::Sql(_) | Kind::Metric(_) | Kind::Command(_) | Kind::SystemdUnits(_)
+    );
+    check.common.timeout.0 + if by_itself { Duration::from_millis(500) } else { Duration::ZERO }
 }
 
 /// Writes down what checks want to know next time.
@@ -169,6 +191,7 @@ impl View {
     }
 
     fn answer(&self, name: &str, check: &Check) -> Answer {
+        let timeout = check.common.timeout;
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
             Kind::Heartbeat(options) => heartbeat::look(self, name, options),
@@ -183,6 +206,12 @@ impl View {
             Kind::LogSize(options) => log_size::look(self, options),
             Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),
+            Kind::Http(options) => http::look(self, name, options, timeout),
+            Kind::Json(options) => json::look(self, name, options),
+            Kind::Sql(options) => sql::look(self, name, options, timeout),
+            Kind::Metric(options) => metric::look(self, name, options, timeout),
+            Kind::Command(options) => command::look(self, options, timeout),
+            Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };

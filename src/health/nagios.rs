@@ -89,7 +89,7 @@ fn perfdata(finding: &Finding, metric: &Metric) -> String {
 }
 
 /// A number as the guidelines want it: `[-0-9.]`, no exponent.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 {
         format!("{value:.0}")
     } else {

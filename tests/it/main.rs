@@ -16,6 +16,7 @@ mod kills;
 mod local_checks;
 mod logs;
 mod mutants;
+mod probes;
 mod remote;
 mod restore;
 mod rotate;

@@ -45,6 +45,9 @@ impl Most<SECONDS> {
     pub(super) fn second() -> Self {
         Most(Range::above(1.0))
     }
+    pub(super) fn two_seconds() -> Self {
+        Most(Range::above(2.0))
+    }
     pub(super) fn five_seconds() -> Self {
         Most(Range::above(5.0))
     }
@@ -142,6 +145,35 @@ impl<const UNIT: u8> Serialize for Least<UNIT> {
     }
 }
 
+/// A threshold of a number that the user alone knows: in seconds (`2h`), bytes (`5GB`), percent, or plain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bound(pub(super) Range);
+
+impl Bound {
+    fn parse(text: &str) -> Result<Range, String> {
+        // `5m` is minutes, `5M` and `5MB` are bytes.
+        let capital = text.contains(|c: char| c.is_ascii_uppercase());
+        let read = |unit| Range::parse(text, unit, Bad::Above);
+        let units = [Unit::Count, Unit::Percent, if capital { Unit::Bytes } else { Unit::Seconds }];
+        units.into_iter().find_map(|unit| read(unit).ok()).map_or_else(
+            || Err(format!("'{text}' is no threshold; write it like 10, 90%, 5m, 5GB or 10:20")),
+            Ok,
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bound, D::Error> {
+        visit(deserializer, Bound::parse, Range::above).map(Bound)
+    }
+}
+
+impl Serialize for Bound {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 /// A threshold of free bytes: below it is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Free(pub Range);
@@ -219,21 +251,55 @@ impl Serialize for Limit {
 }
 
 fn threshold<'de, D: Deserializer<'de>>(deserializer: D, unit: Unit, bad: Bad) -> Result<Range, D::Error> {
-    struct Visitor(Unit, Bad);
-    impl de::Visitor<'_> for Visitor {
+    let bare = if bad == Bad::Below { Range::below } else { Range::above };
+    visit(deserializer, |text| Range::parse(text, unit, bad), bare)
+}
+
+/// Reads a threshold that is a text or a bare number.
+fn visit<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    parse: impl Fn(&str) -> Result<Range, String>,
+    bare: fn(f64) -> Range,
+) -> Result<Range, D::Error> {
+    struct Visitor<P>(P, fn(f64) -> Range);
+    impl<P: Fn(&str) -> Result<Range, String>> de::Visitor<'_> for Visitor<P> {
         type Value = Range;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a number or a threshold like \"5GB\", \"26h\" or \"10:20\"")
         }
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Range, E> {
-            Range::parse(text, self.0, self.1).map_err(E::custom)
+            self.0(text).map_err(E::custom)
         }
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<Range, E> {
             self.visit_f64(number as f64)
         }
         fn visit_f64<E: de::Error>(self, number: f64) -> Result<Range, E> {
-            Ok(if self.1 == Bad::Below { Range::below(number) } else { Range::above(number) })
+            Ok(self.1(number))
         }
     }
-    deserializer.deserialize_any(Visitor(unit, bad))
+    deserializer.deserialize_any(Visitor(parse, bare))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_understands_every_unit() {
+        for (text, limit) in [
+            ("10", 10.0),
+            ("90%", 90.0),
+            ("5m", 300.0),
+            ("5MB", 5e6),
+            ("5M", 5e6),
+            ("2h", 7200.0),
+            ("0.5", 0.5),
+        ] {
+            assert_eq!(Bound::parse(text).unwrap().limit(), limit, "{text}");
+        }
+        assert!(Bound::parse("~:-1").unwrap().alerts(0.0));
+        for wrong in ["", "many", "5 apples", "20:10", "NaN"] {
+            assert!(Bound::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }
