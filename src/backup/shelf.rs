@@ -3,6 +3,8 @@
 use super::manifest::Manifest;
 use super::reader::peek;
 use super::retention::Candidate;
+use super::sidecar::{self, Sidecar};
+use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, durable, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
@@ -16,7 +18,9 @@ use std::path::{Path, PathBuf};
 /// Work folders of runs, beside the archives.
 const WORK: &str = ".part-";
 /// The end of an archive's name.
-const SUFFIX: &str = ".tar.gz";
+const PLAIN: &str = ".tar.gz";
+/// The end of an encrypted archive's name.
+pub(super) const ENCRYPTED: &str = ".tar.gz.age";
 /// Beside an archive, says that it stays.
 const PIN: &str = ".pinned";
 
@@ -40,6 +44,8 @@ pub struct Archive {
     pub content: Option<u64>,
     /// Whether its manifest names this agent. Nothing else is ever pruned.
     pub ours: bool,
+    /// Whether it is encrypted. What is known of it then is what its note says.
+    pub encrypted: bool,
     /// Whether it was read back and found whole.
     pub verified: bool,
     /// When it was last read back; none if the journal does not know.
@@ -107,22 +113,23 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             files: None,
             content: None,
             ours: false,
+            encrypted: name.ends_with(ENCRYPTED),
             verified: false,
             verified_at: None,
             drilled: None,
             problem: None,
             name,
         };
-        match peek(&archive.path) {
-            Ok(Some(manifest)) => {
-                archive.time = manifest.time;
-                archive.sequence = manifest.sequence;
-                archive.files = Some(manifest.count());
-                archive.content = Some(manifest.bytes());
-                archive.ours = manifest.agent == loaded.config.agent.name;
+        match known(&archive) {
+            Ok(Some(known)) => {
+                archive.time = known.time;
+                archive.sequence = known.sequence;
+                archive.files = Some(known.files);
+                archive.content = Some(known.content);
+                archive.ours = known.agent == loaded.config.agent.name;
                 archive.verified = true;
                 if !archive.ours {
-                    archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+                    archive.problem = Some(format!("it is of the agent {}", known.agent));
                 }
             }
             // Of the old scripts, or made by hand.
@@ -146,12 +153,38 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
     Ok(archives)
 }
 
+/// What an archive says of itself, or its note where it is encrypted.
+struct Known {
+    agent: String,
+    time: DateTime<Utc>,
+    sequence: u64,
+    files: usize,
+    content: u64,
+}
+
+/// Looks at one archive, quickly. None: it was not made by this program.
+fn known(archive: &Archive) -> Result<Option<Known>> {
+    if archive.encrypted {
+        let Sidecar { agent, time, sequence, files, content, bytes, .. } = Sidecar::read(&archive.path)?;
+        anyhow::ensure!(bytes == archive.bytes, "it has not the length that its note says");
+        return Ok(Some(Known { agent, time, sequence, files, content }));
+    }
+    Ok(peek(&archive.path)?.map(|manifest| Known {
+        time: manifest.time,
+        sequence: manifest.sequence,
+        files: manifest.count(),
+        content: manifest.bytes(),
+        agent: manifest.agent,
+    }))
+}
+
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
 pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
     if which != "latest" {
         let dir = &loaded.config.backup.dir;
-        let places = [PathBuf::from(which), dir.join(which), dir.join(format!("{which}{SUFFIX}"))];
-        return match places.into_iter().find(|place| place.is_file()) {
+        let places = [PathBuf::from(which), dir.join(which)];
+        let stems = [PLAIN, ENCRYPTED].map(|suffix| dir.join(format!("{which}{suffix}")));
+        return match places.into_iter().chain(stems).find(|place| place.is_file()) {
             Some(place) => Ok(std::path::absolute(place)?),
             None => Err(Fault::unknown(format!("there is no archive '{which}'"))
                 .hint("`backup list` shows the archives there are")
@@ -179,9 +212,15 @@ fn is_foreign(archive: &Archive) -> bool {
     archive.sequence == 0 && archive.problem.is_none()
 }
 
-/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`.
+/// An archive's name without its ending, and the ending.
+pub(super) fn split_name(name: &str) -> Option<(&str, &'static str)> {
+    [PLAIN, ENCRYPTED].into_iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)))
+}
+
+/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`, or one of those with
+/// `.age` at its end.
 pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
-    let stem = name.strip_suffix(SUFFIX)?;
+    let (stem, _) = split_name(name)?;
     let (stamp, rest) = stem.split_at_checked(15)?;
     let number = rest.strip_prefix('_').unwrap_or("0");
     if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -211,7 +250,7 @@ impl Bench {
         sweep(dir)?;
         let stamp = units::stamp(run.now);
         let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
-        let mut free = names.filter(|stem| fs::symlink_metadata(archive_path(dir, stem)).is_err());
+        let mut free = names.filter(|stem| is_free(dir, stem));
         let stem = free.next().unwrap_or(stamp);
         let folder = dir.join(format!("{WORK}{stem}-{}", run.id));
         durable::make_folder(&folder, 0o700)?;
@@ -221,13 +260,19 @@ impl Bench {
         Ok(Bench { folder, stem, dir: dir.to_owned(), _held: held })
     }
 
-    /// Gives a finished file its final name, where it was not there before.
-    pub(super) fn publish(&self, file: &Path) -> Result<PathBuf> {
-        let path = archive_path(&self.dir, &self.stem);
-        if fs::symlink_metadata(&path).is_ok() {
+    /// Gives a finished file its final name, where it was not there before. An encrypted one has a
+    /// note, which is there first: without it, nobody would know whose archive it is.
+    pub(super) fn publish(&self, file: &Path, note: Option<&Sidecar>) -> Result<PathBuf> {
+        let suffix = if note.is_some() { ENCRYPTED } else { PLAIN };
+        let path = self.dir.join(format!("{}{suffix}", self.stem));
+        if !is_free(&self.dir, &self.stem) {
             return Err(Fault::critical(format!("{} appeared meanwhile", path.display()))
                 .hint("another agent uses the same backup folder; run this again")
                 .into());
+        }
+        if let Some(note) = note {
+            note.write(&path)?;
+            step("noted")?;
         }
         durable::rename(file, &path)?;
         Ok(path)
@@ -241,8 +286,34 @@ impl Drop for Bench {
     }
 }
 
-fn archive_path(dir: &Path, stem: &str) -> PathBuf {
-    dir.join(format!("{stem}{SUFFIX}"))
+/// Whether no archive, and no note of one, has this name.
+pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
+    let plain = dir.join(format!("{stem}{PLAIN}"));
+    let encrypted = dir.join(format!("{stem}{ENCRYPTED}"));
+    [&sidecar::path(&encrypted), &plain, &encrypted]
+        .into_iter()
+        .all(|path| fs::symlink_metadata(path).is_err())
+}
+
+/// Removes the notes of this agent whose archive never came, or went. The lock of backups must be
+/// held: a note is there for a moment before its archive.
+pub(super) fn sweep_notes(dir: &Path, agent: &str) -> Result<()> {
+    let entries =
+        fs::read_dir(dir).with_context(|| format!("cannot read the backup folder {}", dir.display()))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let Some(archive) = sidecar::archive_of(&name).filter(|archive| time_of_name(archive).is_some())
+        else {
+            continue;
+        };
+        let archive = dir.join(archive);
+        let gone = fs::symlink_metadata(&archive).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if gone && Sidecar::read(&archive).is_ok_and(|note| note.agent == agent) {
+            fs::remove_file(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes work folders that nobody holds, and links and files that were not finished.
@@ -302,9 +373,16 @@ pub fn pin(archive: &Path, on: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// Deletes an archive.
+/// Deletes an archive, then its note: one without the other is swept, the other way round nobody
+/// would know whose it is.
 pub(super) fn delete(archive: &Archive, journal: Option<&Journal>) -> Result<()> {
-    fs::remove_file(&archive.path).with_context(|| format!("cannot delete {}", archive.path.display()))?;
+    let deleting = || format!("cannot delete {}", archive.path.display());
+    fs::remove_file(&archive.path).with_context(deleting)?;
+    if archive.encrypted {
+        durable::sync_folder(durable::parent(&archive.path))?;
+        step("note")?;
+        fs::remove_file(sidecar::path(&archive.path)).with_context(deleting)?;
+    }
     if let Some(journal) = journal {
         journal
             .connection()
@@ -419,12 +497,20 @@ mod tests {
 
     #[test]
     fn names_tell_archives_from_other_files() {
-        for name in ["20261120_093001.tar.gz", "20261120_093001_1.tar.gz", "20261120_093001_12.tar.gz"] {
+        for name in [
+            "20261120_093001.tar.gz",
+            "20261120_093001_1.tar.gz",
+            "20261120_093001_12.tar.gz",
+            "20261120_093001.tar.gz.age",
+        ] {
             assert_eq!(time_of_name(name).unwrap().to_rfc3339(), "2026-11-20T09:30:01+00:00");
         }
         for name in [
             "latest",
             "20261120_093001.tar",
+            "20261120_093001.age",
+            "20261120_093001.tar.gz.age.json",
+            "20261120_093001.tar.gz.age.age",
             "20261120_093001_.tar.gz",
             "20261120_093001x.tar.gz",
             "20261320_093001.tar.gz",

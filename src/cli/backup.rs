@@ -3,7 +3,7 @@
 use super::restore::finish_earlier;
 use super::{Context, remote};
 use crate::backup::verify::describe;
-use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
+use crate::backup::{self, Archive, Look, Made, Plan, Pruning, Reading, Settled, manifest::Name};
 use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
@@ -274,6 +274,8 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     #[derive(Serialize)]
     struct Whole<'a> {
         archive: &'a Path,
+        /// False: it is encrypted, and only its hash was compared.
+        opened: bool,
         origin: backup::verify::Origin,
         files: usize,
         bytes: u64,
@@ -285,29 +287,60 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     let dir = &loaded.config.backup.dir;
     let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
     let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
-    let contents = backup::verify(&archive, &scratch);
+    let look = backup::look(&loaded.config.backup, &archive, &scratch);
     if let Some(journal) = journal {
-        let manifest = contents.as_ref().ok().and_then(|contents| contents.manifest.as_ref());
-        let damaged = contents.as_ref().err().is_some_and(backup::reader::is_damage);
-        if damaged || contents.is_ok() {
+        let manifest = match &look {
+            Ok(Look::Opened(contents)) => contents.manifest.as_ref(),
+            _ => None,
+        };
+        let damaged = look.as_ref().err().is_some_and(backup::reader::is_damage);
+        if damaged || look.is_ok() {
             backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
         }
     }
-    let contents = contents?;
-    for note in &contents.notes {
-        context.note(&format!("note: {}", text::one_line(note, 500)));
-    }
+    let shown = loaded.home.show(&archive);
+    let look = look?;
+    let (whole, line) = match &look {
+        Look::Opened(contents) => {
+            for note in &contents.notes {
+                context.note(&format!("note: {}", text::one_line(note, 500)));
+            }
+            let whole = Whole {
+                archive: &archive,
+                opened: true,
+                origin: contents.origin,
+                files: contents.count(),
+                bytes: contents.bytes(),
+                databases: contents.sound_databases,
+                notes: &contents.notes,
+            };
+            (whole, format!("{shown} is whole: {}", describe(contents)))
+        }
+        Look::Closed(note) => {
+            let whole = Whole {
+                archive: &archive,
+                opened: false,
+                origin: backup::verify::Origin::Ours,
+                files: note.files,
+                bytes: note.content,
+                databases: note.databases,
+                notes: &[],
+            };
+            (
+                whole,
+                format!(
+                    "{shown} is to the bit what was made and verified ({}, {}); it was not opened: there is no identity \
+                 here",
+                    text::count(note.files, "file"),
+                    Size(note.content)
+                ),
+            )
+        }
+    };
     if context.common.json {
-        context.print_json(&Whole {
-            archive: &archive,
-            origin: contents.origin,
-            files: contents.count(),
-            bytes: contents.bytes(),
-            databases: contents.sound_databases,
-            notes: &contents.notes,
-        })?;
+        context.print_json(&whole)?;
     } else {
-        context.print(&format!("{} is whole: {}", loaded.home.show(&archive), describe(&contents)))?;
+        context.print(&line)?;
     }
     Ok(State::Ok)
 }

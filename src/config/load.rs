@@ -320,6 +320,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             return Err((table, format!("the check '{name}' needs service.{service}.status_file")));
         }
     }
+    validate_keys(config).map_err(|message| ("backup".to_owned(), message))?;
     if let Some(s3) = &config.backup.s3 {
         let wrong = |message: &str| Err(("backup.s3".to_owned(), message.to_owned()));
         if !(s3.endpoint.starts_with("http://") || s3.endpoint.starts_with("https://")) {
@@ -346,6 +347,24 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
     Ok(())
 }
 
+/// Whether the keys of encryption are where they belong. No message quotes one.
+fn validate_keys(config: &Config) -> Result<(), String> {
+    const SECRET: &str = "AGE-SECRET-KEY-";
+    let is_secret = |text: &str| text.to_ascii_uppercase().contains(SECRET);
+    if config.backup.identity.as_ref().is_some_and(|identity| is_secret(&identity.to_string_lossy())) {
+        return Err("identity is a key; write the key into a file, and the file's path here".to_owned());
+    }
+    for (index, recipient) in config.backup.encrypt_to.iter().enumerate() {
+        if is_secret(recipient) {
+            return Err("encrypt_to holds a secret key; it takes the public one, age1…".to_owned());
+        }
+        if !["age1", "ssh-", "file:"].iter().any(|start| recipient.starts_with(start)) {
+            return Err(format!("encrypt_to, entry {}: it begins with none of age1, ssh-, file:", index + 1));
+        }
+    }
+    Ok(())
+}
+
 /// Fills in what `[backup.s3]` takes from the agent's name and the environment. A key in the file
 /// goes without a token of the environment, which belongs to another key.
 fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
@@ -364,6 +383,16 @@ fn resolve(config: &mut Config, home: &Home) {
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
+    config.backup.identity.iter_mut().for_each(fix);
+    // A bare name is looked for on PATH.
+    if config.backup.age_program.components().count() > 1 {
+        fix(&mut config.backup.age_program);
+    }
+    for recipient in &mut config.backup.encrypt_to {
+        if let Some(path) = recipient.strip_prefix("file:") {
+            *recipient = format!("file:{}", clean(&home.path(tilde(Path::new(path)))).display());
+        }
+    }
     if let Some(s3) = &mut config.backup.s3 {
         s3.ca_file.iter_mut().for_each(fix);
         let secrets = [&mut s3.access_key, &mut s3.secret_key, &mut s3.session_token];
@@ -531,6 +560,30 @@ mod tests {
         ] {
             let error = s3(wrong).unwrap_err().to_string();
             assert!(error.contains("ops.toml"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_encryption_are_paths_and_public_keys() {
+        let backup = |more: &str| read(&format!("[backup]\n{more}\n"));
+        let found = backup("encrypt_to = \"age1xyz\"\nidentity = \"~/key\"").unwrap().config.backup;
+        assert_eq!(found.encrypt_to, ["age1xyz"]);
+        assert!(found.identity.unwrap().is_absolute());
+        let found = backup("encrypt_to = [\"file:keys/all\", \"ssh-ed25519 AAAA me\"]").unwrap();
+        assert_eq!(found.config.backup.encrypt_to, ["file:/srv/bot/keys/all", "ssh-ed25519 AAAA me"]);
+        assert_eq!(found.config.backup.age_program, Path::new("age"));
+        let relative = backup("age_program = \"tools/rage\"").unwrap().config.backup.age_program;
+        assert_eq!(relative, Path::new("/srv/bot/tools/rage"));
+        for wrong in [
+            "encrypt_to = [\"AGE-SECRET-KEY-1QQQ\"]",
+            "encrypt_to = \"age-secret-key-1QQQ\"",
+            "encrypt_to = { key = \"AGE-SECRET-KEY-1QQQ\" }",
+            "encrypt_to = [[\"AGE-SECRET-KEY-1QQQ\"]]",
+            "encrypt_to = [\"--identity=QQQ\"]",
+            "identity = \"AGE-SECRET-KEY-1QQQ\"",
+        ] {
+            let (message, hint) = error(&format!("[backup]\n{wrong}\n"));
+            assert!(!message.contains("QQQ") && !hint.contains("QQQ"), "{message} {hint}");
         }
     }
 

@@ -4,7 +4,7 @@
 use super::client::Client;
 use super::{Copy, copies};
 use crate::backup::shelf::{self, Bench};
-use crate::backup::{record_look, verify};
+use crate::backup::{crypt, open, record_look};
 use crate::base::text::{hex, one_line};
 use crate::base::{Fault, Journal, Run, durable};
 use crate::config::Loaded;
@@ -27,6 +27,11 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     let client = super::client(loaded)?;
     let copy = choose(&client, loaded, run, which)?;
     let dir = &loaded.config.backup.dir;
+    let encrypted = copy.name.ends_with(shelf::ENCRYPTED);
+    if encrypted {
+        // Nobody waits for what cannot be opened then.
+        crypt::need_identity(&loaded.config.backup, Path::new(&copy.name))?;
+    }
     let here = dir.join(&copy.name);
     if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
         && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
@@ -42,10 +47,19 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     }
     let part = bench.folder.join(&copy.name);
     download(&client, &copy, &part)?;
-    let contents = verify(&part, &bench.folder)
+    if let Some(note) = &copy.note {
+        note.write(&part)?;
+    }
+    let (_, contents) = open(&loaded.config.backup, &part, &bench.folder)
         .with_context(|| format!("{} came over whole and cannot be verified", copy.name))?;
+    // A backup would sweep a note without its archive.
+    let lock = crate::backup::lock(loaded, run)?;
     let path = free_name(dir, &copy.name)?;
+    if let Some(note) = &copy.note {
+        note.write(&path)?;
+    }
     durable::rename(&part, &path)?;
+    drop(lock);
     if let Some(journal) = journal {
         record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
     }
@@ -71,13 +85,13 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
                 .into()
         });
     }
-    let stem = |name: &str| name.strip_suffix(".tar.gz").unwrap_or(name).to_owned();
+    let stem = |name: &str| shelf::split_name(name).map_or(name, |(stem, _)| stem).to_owned();
     let Some(copy) = copies.into_iter().find(|copy| stem(&copy.name) == stem(which)) else {
         return Err(Fault::unknown(format!("there is no archive '{}' in {shown}", one_line(which, 100)))
             .hint("`backup list --remote` shows what is there")
             .into());
     };
-    if copy.sha256.is_empty() {
+    if copy.sha256.is_empty() || (copy.note.is_none() && copy.name.ends_with(shelf::ENCRYPTED)) {
         return Err(Fault::unknown(format!("{} in {shown} was not put there by this program", copy.name))
             .hint("fetch it by hand; `restore PATH` takes it then")
             .into());
@@ -144,11 +158,10 @@ impl Write for HashWriter<'_> {
 
 /// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
 fn free_name(dir: &Path, name: &str) -> Result<PathBuf> {
-    let stem = name.strip_suffix(".tar.gz").unwrap_or(name);
+    let (stem, suffix) = shelf::split_name(name).context("that is no archive's name")?;
     let base = stem.get(..15).unwrap_or(stem);
-    let names = std::iter::once(name.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}.tar.gz")));
-    let mut paths = names.map(|name| dir.join(name));
-    paths
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .with_context(|| format!("there is no free name for {name} in {}", dir.display()))
+    let mut stems = std::iter::once(stem.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}")));
+    let free = stems.find(|stem| shelf::is_free(dir, stem));
+    let free = free.with_context(|| format!("there is no free name for {name} in {}", dir.display()))?;
+    Ok(dir.join(format!("{free}{suffix}")))
 }

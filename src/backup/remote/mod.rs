@@ -13,6 +13,7 @@ mod upload;
 pub use fetch::fetch;
 
 use super::retention::{self, Candidate, Verdict};
+use super::sidecar::Sidecar;
 use super::{Archive, shelf};
 use crate::base::step::step;
 use crate::base::text::one_line;
@@ -45,6 +46,9 @@ pub struct Copy {
     pub verified: bool,
     /// The SHA-256 of the file; empty where it has no label of ours.
     pub sha256: String,
+    /// The note that belongs beside it, if it is encrypted.
+    #[serde(skip)]
+    note: Option<Sidecar>,
 }
 
 fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -268,8 +272,9 @@ fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> 
             time: label.time,
             sequence: label.sequence,
             ours: label.agent == loaded.config.agent.name,
-            verified: label.bytes == bytes,
+            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(shelf::ENCRYPTED)),
             sha256: label.sha256,
+            note: label.note,
             name,
         },
         None => Copy {
@@ -279,6 +284,7 @@ fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> 
             ours: false,
             verified: false,
             sha256: String::new(),
+            note: None,
             name,
         },
     }
@@ -351,6 +357,7 @@ mod tests {
             files: None,
             content: None,
             ours: true,
+            encrypted: false,
             verified: true,
             pinned: false,
             verified_at: None,
@@ -368,6 +375,7 @@ mod tests {
             ours: true,
             verified: true,
             sha256: "aa".to_owned(),
+            note: None,
         }
     }
 

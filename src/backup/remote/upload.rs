@@ -7,6 +7,7 @@
 use super::client::Client;
 use super::store::{Head, Label, Upload};
 use crate::backup::Archive;
+use crate::backup::sidecar::Sidecar;
 use crate::base::step::step;
 use crate::base::text::hex;
 use anyhow::{Context, Result};
@@ -121,7 +122,13 @@ pub(super) fn bring(
         bytes: fingerprint.bytes,
         sha256: fingerprint.sha256.clone(),
         etag: fingerprint.etag(),
+        note: archive.encrypted.then(|| Sidecar::read(&archive.path)).transpose()?,
     };
+    if let Some(note) = &label.note
+        && note.sha256 != label.sha256
+    {
+        anyhow::bail!("it is damaged here: its hash is not the one it was made with");
+    }
     if let Some(head) = client.head(name)? {
         if matches!(judge(&head, &label), Word::Sure | Word::Likely) {
             return Ok((label, 0));
@@ -228,6 +235,7 @@ mod tests {
             bytes: 3,
             sha256: "aa".to_owned(),
             etag: "bb".to_owned(),
+            note: None,
         }
     }
 
