@@ -137,6 +137,12 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         let table = DeTable::parse(base.source)
             .map_err(|error| Fault::unknown(format!("preset {}: {error}", base.name)))?;
         merge(root.get_mut(), table.into_inner());
+        // Whoever wants copies wants to know when they stop.
+        let has_bucket =
+            root.get_ref().get("backup").is_some_and(|backup| backup.get_ref().get("s3").is_some());
+        if has_bucket && let Ok(check) = DeTable::parse("[check.copy]\nkind = \"copy_age\"\n") {
+            merge(root.get_mut(), check.into_inner());
+        }
     }
 
     let places = table_places(root.get_ref());
@@ -302,12 +308,15 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
+        let table = format!("check.{name}");
         let service = match &check.kind {
             Kind::Process(process) => &process.service,
             Kind::Heartbeat(heartbeat) => &heartbeat.service,
+            Kind::CopyAge(_) if config.backup.s3.is_none() => {
+                return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
+            }
             _ => continue,
         };
-        let table = format!("check.{name}");
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
             let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -549,6 +558,12 @@ mod tests {
         let found = loaded.config.backup.s3.clone().unwrap();
         assert_eq!((found.prefix.as_deref(), found.region.as_str()), (Some("bot/"), "us-east-1"));
         assert!(found.path_style && found.keep.is_none());
+        // The check of it comes along, and can be set or turned off like one of the preset.
+        assert!(matches!(&loaded.config.check["copy"].kind, Kind::CopyAge(_)));
+        let off = s3("[check.copy]\nenabled = false\nwarn = \"2d\"\n").unwrap();
+        assert!(!off.config.check["copy"].common.enabled);
+        assert!(!read("").unwrap().config.check.contains_key("copy"));
+        assert!(error("[check.c]\nkind = \"copy_age\"\n").0.contains("there is no [backup.s3]"));
         let shown = toml::to_string(&loaded.config).unwrap();
         assert!(shown.contains("file:/srv/bot/.s3") && !shown.contains("AKIA"), "{shown}");
         for wrong in [

@@ -221,6 +221,13 @@ pub struct S3 {
     pub timeout: Span,
 }
 
+impl S3 {
+    /// Where archives go, as people read it: `s3://bucket/prefix`.
+    pub fn shown(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix.as_deref().unwrap_or_default())
+    }
+}
+
 fn us_east_1() -> String {
     "us-east-1".to_owned()
 }

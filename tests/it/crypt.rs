@@ -319,8 +319,7 @@ fn cut_short_at_any_step_of_it_the_next_run_is_whole_and_nothing_plain_is_left()
             let sandbox = encrypted();
             with_key(&sandbox);
             at(0, &sandbox, "2026-11-19T03:00:00Z", "backup", &[]);
-            let cut =
-                sandbox.program("backup").env("OPS_NOW", NOW).env(variable, step).output().unwrap();
+            let cut = sandbox.program("backup").env("OPS_NOW", NOW).env(variable, step).output().unwrap();
             assert_ne!(cut.status.code(), Some(0), "{step}");
             let newest = sandbox.path("backups/latest");
             assert!(fs::canonicalize(&newest).is_ok(), "{step}");

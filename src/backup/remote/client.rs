@@ -32,6 +32,7 @@ pub(super) struct Client {
     pub(super) credentials: Credentials,
     /// What the key of every archive of ours begins with.
     pub(super) prefix: String,
+    shown: String,
     agent: ureq::Agent,
     /// What must not be printed.
     hidden: Vec<String>,
@@ -145,6 +146,7 @@ impl Client {
             bucket,
             credentials,
             prefix: s3.prefix.clone().unwrap_or_default(),
+            shown: s3.shown(),
             agent: config.build().into(),
             hidden,
             timeout,
@@ -153,8 +155,8 @@ impl Client {
     }
 
     /// Where archives go, as people read it.
-    pub(super) fn shown(&self) -> String {
-        format!("s3://{}/{}", self.bucket.name(), self.prefix)
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The key of an archive.
@@ -179,7 +181,7 @@ impl Client {
                 Ok(answer) => return answer.refusal().map_or(Ok(answer), |fault| Err(fault.into())),
                 Err(error) => error.to_string(),
             };
-            let pause = PAUSE * 4u32.pow(tries);
+            let pause = first_pause() * 4u32.pow(tries);
             tries += 1;
             let lost = self.lost.get() + begun.elapsed() + pause;
             self.lost.set(lost);
@@ -220,6 +222,13 @@ impl Client {
         let body = answer.body_mut().with_config().limit(most).read_to_vec()?;
         Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body })
     }
+}
+
+/// [`PAUSE`]; in builds with debug assertions `OPS_PAUSE` (milliseconds) replaces it, so that tests of
+/// what fails need not wait.
+fn first_pause() -> Duration {
+    let told = || std::env::var("OPS_PAUSE").ok()?.parse().ok().map(Duration::from_millis);
+    if cfg!(debug_assertions) { told().unwrap_or(PAUSE) } else { PAUSE }
 }
 
 /// Whether trying another archive would be of no use now.

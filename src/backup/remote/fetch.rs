@@ -5,6 +5,7 @@ use super::client::Client;
 use super::{Copy, copies};
 use crate::backup::shelf::{self, Bench};
 use crate::backup::{crypt, open, record_look};
+use crate::base::progress::Progress;
 use crate::base::text::{hex, one_line};
 use crate::base::{Fault, Journal, Run, durable};
 use crate::config::Loaded;
@@ -46,7 +47,7 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
             .into());
     }
     let part = bench.folder.join(&copy.name);
-    download(&client, &copy, &part)?;
+    download(&client, &copy, &part, run)?;
     if let Some(note) = &copy.note {
         note.write(&part)?;
     }
@@ -99,13 +100,15 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
     Ok(copy)
 }
 
-fn download(client: &Client, copy: &Copy, part: &Path) -> Result<()> {
+fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> {
     let writing = || format!("cannot write {}", part.display());
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).with_context(writing)?;
     let mut sha256 = Sha256::new();
+    let progress = Progress::new("fetching", copy.bytes, run.watched);
     ranges(client, &copy.name, copy.bytes, &mut |piece| {
         sha256.update(piece);
+        progress.add(piece.len() as u64);
         file.write_all(piece).with_context(writing)
     })?;
     file.sync_all().with_context(writing)?;

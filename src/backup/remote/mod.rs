@@ -15,14 +15,17 @@ pub use fetch::fetch;
 use super::retention::{self, Candidate, Verdict};
 use super::sidecar::Sidecar;
 use super::{Archive, shelf};
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, State, durable, units};
 use crate::config::{Keep, Loaded};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use client::Client;
+use rusqlite::params;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use store::Label;
 
 /// An upload that nobody went on with for so long is given up.
@@ -112,7 +115,7 @@ impl Remote {
 pub fn copy(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Option<Copied> {
     let s3 = loaded.config.backup.s3.as_ref()?;
     let mut copied = Copied {
-        remote: format!("s3://{}/{}", s3.bucket, s3.prefix.as_deref().unwrap_or_default()),
+        remote: s3.shown(),
         copied: Vec::new(),
         sent: 0,
         missing: Vec::new(),
@@ -153,13 +156,15 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
     let mut there = copies(&client, loaded)?;
     let wanted = wanted(&here, &there, &keep(loaded), run.now);
     let open = if wanted.is_empty() { None } else { client.uploads()? }.unwrap_or_default();
+    let bytes = wanted.iter().map(|archive| archive.bytes).sum();
+    let progress = Progress::new("copying", bytes, run.watched);
     let mut down = false;
     for archive in wanted {
         if down {
             copied.missing.push(archive.name.clone());
             continue;
         }
-        match upload::bring(&client, archive, &loaded.config.agent.name, &open) {
+        match upload::bring(&client, archive, &loaded.config.agent.name, &open, &progress) {
             Ok((label, sent)) => {
                 copied.copied.push(archive.name.clone());
                 copied.sent += sent;
@@ -180,10 +185,12 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
             }
         }
     }
+    progress.finish();
+    remember(loaded, run, journal, &there);
     if !copied.problems.is_empty() {
         return Ok(());
     }
-    let remote = judge(&client, loaded, run, &here, there);
+    let mut remote = judge(&client, loaded, run, &here, there);
     if remote.drastic {
         copied.problems.push(format!(
             "the rule would delete {} of {} archives in {}, which looks like a slip: `backup prune --remote` does it",
@@ -193,6 +200,10 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
         ));
     } else if let Err(error) = delete(&client, &remote, &mut copied.pruned) {
         copied.problems.push(format!("nothing more was pruned in {}: {}", copied.remote, say(&error)));
+    }
+    if !copied.pruned.is_empty() {
+        remote.archives.retain(|copy| !copied.pruned.contains(&copy.name));
+        remember(loaded, run, journal, &remote.archives);
     }
     match sweep(&client, run.now) {
         Ok(swept) => copied.swept = swept,
@@ -212,6 +223,7 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
 pub fn list(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Remote> {
     let client = client(loaded)?;
     let there = copies(&client, loaded)?;
+    remember(loaded, run, journal, &there);
     Ok(judge(&client, loaded, run, &local(loaded, journal)?, there))
 }
 
@@ -225,6 +237,43 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
     let mut deleted = Vec::new();
     delete(&client(loaded)?, &remote, &mut deleted)?;
     Ok(deleted)
+}
+
+/// Writes down what is there, for those who ask without the network. Best effort: the next run looks
+/// again.
+fn remember(loaded: &Loaded, run: &Run, journal: Option<&Journal>, there: &[Copy]) {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return };
+    let remote = s3.shown();
+    let _ = journal.quick_transaction(|connection| {
+        connection.execute("DELETE FROM copies", [])?;
+        for copy in there.iter().filter(|copy| copy.ours && copy.verified) {
+            connection.execute(
+                "INSERT OR REPLACE INTO copies(name, remote, at, bytes, seen_at) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![
+                    copy.name,
+                    remote,
+                    copy.time.timestamp_millis(),
+                    copy.bytes.cast_signed(),
+                    run.now.timestamp_millis()
+                ],
+            )?;
+        }
+        Ok(())
+    });
+}
+
+/// The names and lengths of the copies, as they were when the bucket was last looked at. None:
+/// there is no bucket, or nobody looked yet.
+pub fn known(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<BTreeMap<String, u64>>> {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return Ok(None) };
+    let read = || -> rusqlite::Result<BTreeMap<String, u64>> {
+        let mut query = journal.connection().prepare("SELECT name, bytes FROM copies WHERE remote = ?1")?;
+        query
+            .query_map([s3.shown()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?
+            .collect()
+    };
+    let copies = read().context("cannot read the journal")?;
+    Ok(Some(copies).filter(|copies| !copies.is_empty()))
 }
 
 fn lock(loaded: &Loaded, run: &Run) -> Result<durable::Lock> {
@@ -315,7 +364,7 @@ fn judge(client: &Client, loaded: &Loaded, run: &Run, here: &[Archive], archives
         archives.iter().filter(|copy| copy.ours).map(|copy| copy.candidate(here)).collect();
     let verdicts = retention::verdicts(&ours, &keep(loaded), run.now);
     let drastic = retention::is_drastic(&verdicts);
-    Remote { remote: client.shown(), archives, verdicts, drastic }
+    Remote { remote: client.shown().to_owned(), archives, verdicts, drastic }
 }
 
 fn delete(client: &Client, remote: &Remote, deleted: &mut Vec<String>) -> Result<()> {
