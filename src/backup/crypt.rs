@@ -229,6 +229,9 @@ fn expected_length(file: &File, content: u64) -> io::Result<Option<u64>> {
     }
 }
 
+/// What came of sending something through the program: the inner error is what it complained of.
+type Filtered = Result<std::result::Result<(), String>>;
+
 /// The program.
 struct Age<'a> {
     program: PathBuf,
@@ -262,11 +265,7 @@ impl Age<'_> {
         }
     }
 
-    fn encrypt(
-        &self,
-        input: &mut (impl Read + Send),
-        output: &mut dyn Write,
-    ) -> Result<std::result::Result<(), String>> {
+    fn encrypt(&self, input: &mut (impl Read + Send), output: &mut dyn Write) -> Filtered {
         let recipients = self.backup.encrypt_to.iter().flat_map(|to| match to.strip_prefix("file:") {
             Some(path) => ["-R", path],
             None => ["-r", to],
@@ -275,23 +274,18 @@ impl Age<'_> {
         self.filter(words.collect(), input, output)
     }
 
-    fn decrypt(
-        &self,
-        input: &mut (impl Read + Send),
-        output: &mut dyn Write,
-    ) -> Result<std::result::Result<(), String>> {
+    fn decrypt(&self, input: &mut (impl Read + Send), output: &mut dyn Write) -> Filtered {
         let identity = self.backup.identity.clone().unwrap_or_default();
         self.filter(vec!["-d".into(), "-i".into(), identity.into()], input, output)
     }
 
-    /// Sends the input through the program. The inner error is what the program complained of: its
-    /// output is worth nothing then.
+    /// Sends the input through the program. Where it complains, its output is worth nothing.
     fn filter(
         &self,
         words: Vec<OsString>,
         input: &mut (impl Read + Send),
         output: &mut dyn Write,
-    ) -> Result<std::result::Result<(), String>> {
+    ) -> Filtered {
         let name = || format!("cannot run {}", self.program.display());
         let mut command = Command::new(&self.program);
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -246,7 +246,7 @@ fn build(
     let bench = Bench::set_up(dir, run)?;
     shelf::sweep_notes(dir, &loaded.config.agent.name)?;
     let archives = shelf::list(loaded, journal)?;
-    check_space(dir, &plan, &archives, recipients.is_some())?;
+    let room = check_space(dir, &plan, &archives, recipients.is_some())?;
     let manifest = Manifest {
         schema: SCHEMA,
         folder: bench.stem.clone(),
@@ -262,7 +262,7 @@ fn build(
         vanished: Vec::new(),
         problems: Vec::new(),
     };
-    let past = last_good(loaded, &archives, &bench.folder);
+    let past = last_good(loaded, &archives, &bench.folder, room);
     let part = bench.folder.join("archive.tar.gz");
     let attempt = |past: Option<&Past>, plan: Plan| {
         write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
@@ -336,16 +336,18 @@ impl std::fmt::Display for Poisoned {
 }
 
 /// The last verified archive of this agent, to take from; none, if it cannot be opened. One that is
-/// encrypted can be only where the identity is.
-fn last_good(loaded: &Loaded, archives: &[Archive], folder: &Path) -> Option<Past> {
+/// encrypted can be only where the identity is, and `room` for it to lie open meanwhile.
+fn last_good(loaded: &Loaded, archives: &[Archive], folder: &Path, room: u64) -> Option<Past> {
     let backup = &loaded.config.backup;
     let good = archives.iter().filter(|archive| archive.verified && archive.ours);
     let last = good.max_by_key(|archive| archive.sequence)?;
     if !last.encrypted {
         return Past::open(&last.path).ok().flatten();
     }
-    backup.identity.as_ref()?;
     let note = Sidecar::read(&last.path).ok()?;
+    if backup.identity.is_none() || last.bytes > room {
+        return None;
+    }
     let readable = open::decrypt(backup, &last.path, Some(&note), folder).ok()?;
     // Its file stays open when its name goes.
     let mut past = Past::open(readable.path()).ok().flatten()?;
@@ -370,8 +372,8 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
 }
 
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one,
-/// twice if it is `encrypted`.
-fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -> Result<()> {
+/// twice if it is `encrypted`. Gives the bytes that will be free all the same.
+fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -> Result<u64> {
     let last =
         archives.iter().find(|archive| archive.verified && archive.content.is_some_and(|bytes| bytes > 0));
     let density = last.map_or(0.25, |last| last.bytes as f64 / last.content.unwrap_or(1) as f64);
@@ -388,7 +390,7 @@ fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -
         .hint("older archives are untouched; free some space, or set another dir in [backup]")
         .into());
     }
-    Ok(())
+    Ok(free - needed)
 }
 
 /// The bytes that we may still write where a folder is.

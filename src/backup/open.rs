@@ -5,8 +5,8 @@ use super::crypt;
 use super::reader::refuse;
 use super::sidecar::Sidecar;
 use super::verify::{Contents, verify};
-use crate::base::Fault;
 use crate::base::units::Size;
+use crate::base::{Fault, State};
 use crate::config::Backup;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -102,27 +102,37 @@ pub(super) fn decrypt(
 pub enum Look {
     /// It was read, all of it.
     Opened(Contents),
-    /// It is encrypted and there is no identity here: it is, to the bit, what was made. Its content
-    /// was verified before it was encrypted.
-    Closed(Sidecar),
+    /// It is encrypted and could not be opened here: it is, to the bit, what was made. Its content was
+    /// verified before it was encrypted.
+    Closed {
+        /// What is known of it.
+        note: Sidecar,
+        /// Why it could not be opened although an identity is set.
+        why: Option<String>,
+    },
 }
 
 /// Verifies an archive as far as that can be done here.
 ///
 /// # Errors
-/// As [`open`]; without an identity also when there is no note to compare it with.
+/// When it is damaged. Also when it can neither be opened nor compared with its note.
 pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
-    if backup.identity.is_some() || !crypt::is_encrypted(archive) {
-        return Ok(Look::Opened(open(backup, archive, scratch)?.1));
+    if !crypt::is_encrypted(archive) {
+        return Ok(Look::Opened(verify(archive, scratch)?));
     }
-    let note = match Sidecar::read(archive) {
-        Ok(note) => note,
-        Err(error) => {
-            return Err(Fault::unknown(format!("{} cannot be verified: {error:#}", archive.display()))
-                .hint("with the key it can: set identity in [backup] to its file")
-                .into());
+    let mut why = None;
+    if backup.identity.is_some() {
+        match open(backup, archive, scratch) {
+            Ok((_, contents)) => return Ok(Look::Opened(contents)),
+            Err(error) if Fault::of(&error).0 == State::Unknown => why = Some(format!("{error:#}")),
+            Err(error) => return Err(error),
         }
-    };
+    }
+    let note = Sidecar::read(archive).map_err(|error| {
+        let why = why.iter().cloned().chain([format!("{error:#}")]).collect::<Vec<_>>().join("; ");
+        Fault::unknown(format!("{} cannot be verified: {why}", archive.display()))
+            .hint("identity in [backup] names the file of the key that opens it")
+    })?;
     crypt::verify_closed(archive, &note)?;
-    Ok(Look::Closed(note))
+    Ok(Look::Closed { note, why })
 }

@@ -254,7 +254,10 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             };
             (whole, format!("{shown} is whole: {}", describe(contents)))
         }
-        Look::Closed(note) => {
+        Look::Closed { note, why } => {
+            if let Some(why) = why {
+                context.note(&format!("look at this: {}", text::one_line(why, 500)));
+            }
             let whole = Whole {
                 archive: &archive,
                 opened: false,
@@ -264,15 +267,13 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
                 databases: note.databases,
                 notes: &[],
             };
-            (
-                whole,
-                format!(
-                    "{shown} is to the bit what was made and verified ({}, {}); it was not opened: there is no identity \
-                 here",
-                    text::count(note.files, "file"),
-                    Size(note.content)
-                ),
-            )
+            let line = format!(
+                "{shown} is to the bit what was made and verified ({}, {}); it was not opened{}",
+                text::count(note.files, "file"),
+                Size(note.content),
+                if why.is_none() { ": there is no identity here" } else { "" }
+            );
+            (whole, line)
         }
     };
     if context.common.json {
@@ -280,7 +281,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     } else {
         context.print(&line)?;
     }
-    Ok(State::Ok)
+    Ok(if matches!(look, Look::Closed { why: Some(_), .. }) { State::Warning } else { State::Ok })
 }
 
 fn pin(

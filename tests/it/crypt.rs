@@ -242,7 +242,14 @@ fn another_key_damage_and_a_wrong_note_are_told_apart_and_nothing_changes() {
         assert_eq!(tree(&sandbox.path("memory")), home);
     };
     fs::write(sandbox.outside("keys").join("mine"), "AGE-SECRET-KEY-other").unwrap();
-    refused(3, "cannot be opened with the identity");
+    for args in [&[NAME, "--yes"][..], &[NAME, "--to", "elsewhere"], &[NAME, "--drill"]] {
+        let said = now(3, &sandbox, "restore", args);
+        assert!(said.stderr.contains("cannot be opened with the identity"), "{}", said.stderr);
+    }
+    // Its hash can be told without any key.
+    let said = now(1, &sandbox, "backup", &["verify", NAME]);
+    assert!(said.stderr.contains("cannot be opened with the identity"), "{}", said.stderr);
+    assert!(said.stdout.contains("it was not opened"), "{}", said.stdout);
     with_key(&sandbox);
     for at in [10, whole.len() / 2, whole.len() - 40] {
         let mut damaged = whole.clone();
