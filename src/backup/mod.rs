@@ -4,10 +4,13 @@
 //! read everything back, publish by rename, point `latest`, prune. Nothing old goes before the
 //! new archive is known to be whole.
 
+mod age;
+mod bench;
 mod blocks;
 mod check;
 mod crypt;
 mod databases;
+mod hashed;
 pub mod manifest;
 mod open;
 mod pack;
@@ -39,11 +42,11 @@ use crate::base::units::Size;
 use crate::base::{Fault, Home, Journal, Run, State, durable};
 use crate::config::{Config, Loaded};
 use anyhow::{Context, Result};
+use bench::Bench;
 use crypt::{Encrypted, Recipients};
 use manifest::{Manifest, SCHEMA};
 use past::Past;
 use serde::Serialize;
-use shelf::Bench;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -244,7 +247,7 @@ fn build(
 ) -> Result<Built> {
     let dir = &loaded.config.backup.dir;
     let bench = Bench::set_up(dir, run)?;
-    shelf::sweep_notes(dir, &loaded.config.agent.name)?;
+    bench::sweep_notes(dir, &loaded.config.agent.name)?;
     let archives = shelf::list(loaded, journal)?;
     let room = check_space(dir, &plan, &archives, recipients.is_some())?;
     let manifest = Manifest {

@@ -1,6 +1,7 @@
 //! An archive as something to read: as it is, or decrypted beside its reader for as long as it is
 //! read.
 
+use super::age::is_encrypted;
 use super::crypt;
 use super::reader::refuse;
 use super::sidecar::Sidecar;
@@ -54,7 +55,7 @@ impl Held {
 /// As [`verify`]; for an encrypted one also when there is no identity, or not the right one, or it
 /// is not what its note says.
 pub fn open(backup: &Backup, archive: &Path, scratch: &Path) -> Result<(Readable, Contents)> {
-    if !crypt::is_encrypted(archive) {
+    if !is_encrypted(archive) {
         let contents = verify(archive, scratch)?;
         return Ok((Readable { path: archive.to_owned(), _decrypted: None }, contents));
     }
@@ -117,7 +118,7 @@ pub enum Look {
 /// # Errors
 /// When it is damaged. Also when it can neither be opened nor compared with its note.
 pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
-    if !crypt::is_encrypted(archive) {
+    if !is_encrypted(archive) {
         return Ok(Look::Opened(verify(archive, scratch)?));
     }
     let mut why = None;

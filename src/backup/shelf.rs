@@ -11,14 +11,14 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 use serde::{Serialize, Serializer};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Work folders of runs, beside the archives.
-const WORK: &str = ".part-";
+pub(super) const WORK: &str = ".part-";
 /// The end of an archive's name.
-const PLAIN: &str = ".tar.gz";
+pub(super) const PLAIN: &str = ".tar.gz";
 /// The end of an encrypted archive's name.
 pub(super) const ENCRYPTED: &str = ".tar.gz.age";
 /// Beside an archive, says that it stays.
@@ -229,63 +229,6 @@ pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
     chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok().map(|time| time.and_utc())
 }
 
-/// A work folder beside the archives, held by this run, with the name its archive will have.
-#[derive(Debug)]
-pub(super) struct Bench {
-    /// The folder.
-    pub(super) folder: PathBuf,
-    /// The archive's name without its ending.
-    pub(super) stem: String,
-    dir: PathBuf,
-    _held: File,
-}
-
-impl Bench {
-    /// Sweeps what dead runs left, then sets up. The backup folder is made, 0700, if there is
-    /// none.
-    pub(super) fn set_up(dir: &Path, run: &Run) -> Result<Bench> {
-        if !dir.is_dir() {
-            durable::make_folder(dir, 0o700)?;
-        }
-        sweep(dir)?;
-        let stamp = units::stamp(run.now);
-        let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
-        let mut free = names.filter(|stem| is_free(dir, stem));
-        let stem = free.next().unwrap_or(stamp);
-        let folder = dir.join(format!("{WORK}{stem}-{}", run.id));
-        durable::make_folder(&folder, 0o700)?;
-        let held = File::open(&folder)
-            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
-            .with_context(|| format!("cannot hold the work folder {}", folder.display()))?;
-        Ok(Bench { folder, stem, dir: dir.to_owned(), _held: held })
-    }
-
-    /// Gives a finished file its final name, where it was not there before. An encrypted one has a
-    /// note, which is there first: without it, nobody would know whose archive it is.
-    pub(super) fn publish(&self, file: &Path, note: Option<&Sidecar>) -> Result<PathBuf> {
-        let suffix = if note.is_some() { ENCRYPTED } else { PLAIN };
-        let path = self.dir.join(format!("{}{suffix}", self.stem));
-        if !is_free(&self.dir, &self.stem) {
-            return Err(Fault::critical(format!("{} appeared meanwhile", path.display()))
-                .hint("another agent uses the same backup folder; run this again")
-                .into());
-        }
-        if let Some(note) = note {
-            note.write(&path)?;
-            step("noted")?;
-        }
-        durable::rename(file, &path)?;
-        Ok(path)
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        // The next run sweeps what cannot be removed now.
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 /// Whether no archive, and no note of one, has this name.
 pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
     let plain = dir.join(format!("{stem}{PLAIN}"));
@@ -293,51 +236,6 @@ pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
     [&sidecar::path(&encrypted), &plain, &encrypted]
         .into_iter()
         .all(|path| fs::symlink_metadata(path).is_err())
-}
-
-/// Removes the notes of this agent whose archive never came, or went. The lock of backups must be
-/// held: a note is there for a moment before its archive.
-pub(super) fn sweep_notes(dir: &Path, agent: &str) -> Result<()> {
-    let entries =
-        fs::read_dir(dir).with_context(|| format!("cannot read the backup folder {}", dir.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let Some(archive) = sidecar::archive_of(&name).filter(|archive| time_of_name(archive).is_some())
-        else {
-            continue;
-        };
-        let archive = dir.join(archive);
-        let gone = fs::symlink_metadata(&archive).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if gone && Sidecar::read(&archive).is_ok_and(|note| note.agent == agent) {
-            fs::remove_file(entry.path())
-                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes work folders that nobody holds, and links and files that were not finished.
-fn sweep(dir: &Path) -> Result<()> {
-    let entries =
-        fs::read_dir(dir).with_context(|| format!("cannot read the backup folder {}", dir.display()))?;
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(WORK) {
-            continue;
-        }
-        let path = entry.path();
-        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            match File::open(&path).map(|file| file.try_lock().map(|()| file)) {
-                Ok(Ok(_held)) => fs::remove_dir_all(&path),
-                // Another agent's run, at work in the same folder.
-                _ => continue,
-            }
-        } else {
-            fs::remove_file(&path)
-        };
-        removed
-            .with_context(|| format!("cannot remove {}, left by a run that was cut short", path.display()))?;
-    }
-    Ok(())
 }
 
 /// Points `latest` at an archive: a relative link, replaced in one move.
@@ -521,21 +419,6 @@ mod tests {
         ] {
             assert_eq!(time_of_name(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn only_the_work_of_dead_runs_is_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = Run::begin("backup");
-        let live = Bench::set_up(dir.path(), &run).unwrap();
-        let dead = dir.path().join(".part-20200101_000000-dead");
-        fs::create_dir(&dead).unwrap();
-        fs::write(dead.join("archive"), "half").unwrap();
-        let second = Bench::set_up(dir.path(), &Run::begin("backup")).unwrap();
-        assert!(live.folder.exists() && second.folder.exists() && !dead.exists());
-        let left = live.folder.clone();
-        drop(live);
-        assert!(!left.exists());
     }
 
     #[test]

@@ -3,14 +3,15 @@
 
 use super::client::Client;
 use super::{Copy, copies};
-use crate::backup::shelf::{self, Bench};
+use crate::backup::bench::Bench;
+use crate::backup::hashed::Hashed;
+use crate::backup::shelf;
 use crate::backup::{crypt, open, record_look};
 use crate::base::progress::Progress;
-use crate::base::text::{hex, one_line};
+use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, durable};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -102,17 +103,12 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
 
 fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> {
     let writing = || format!("cannot write {}", part.display());
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).with_context(writing)?;
-    let mut sha256 = Sha256::new();
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let progress = Progress::new("fetching", copy.bytes, run.watched);
-    ranges(client, &copy.name, copy.bytes, &mut |piece| {
-        sha256.update(piece);
-        progress.add(piece.len() as u64);
-        file.write_all(piece).with_context(writing)
-    })?;
-    file.sync_all().with_context(writing)?;
-    if hex(&sha256.finalize()) != copy.sha256 {
+    let mut file = Hashed::new(file.with_context(writing)?, Some(&progress));
+    ranges(client, &copy.name, copy.bytes, &mut |piece| file.write_all(piece).with_context(writing))?;
+    file.inner.sync_all().with_context(writing)?;
+    if file.finish() != copy.sha256 {
         return Err(Fault::critical(format!(
             "{} in {} is damaged: its checksum is another",
             copy.name,
@@ -141,22 +137,9 @@ pub(super) fn ranges(
 }
 
 fn hash(path: &Path) -> io::Result<String> {
-    let mut sha256 = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut HashWriter(&mut sha256))?;
-    Ok(hex(&sha256.finalize()))
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let mut file = Hashed::new(File::open(path)?, None);
+    io::copy(&mut file, &mut io::sink())?;
+    Ok(file.finish())
 }
 
 /// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
