@@ -383,9 +383,30 @@ fn a_copy_in_the_bucket_is_encrypted_and_comes_back_with_its_note() {
     assert_eq!(shelf(&other), [NAME.to_owned(), format!("{NAME}.json")]);
     let note = format!("backups/{NAME}.json");
     assert_eq!(sandbox.read(&note), other.read(&note));
+    // One that was lost here comes back from there.
+    fs::remove_file(other.path(&note)).unwrap();
+    now(0, &other, "restore", &["remote:latest", "--drill"]);
+    assert_eq!(sandbox.read(&note), other.read(&note));
     // A copy that lost its note there is none that could be restored or pruned by the rule.
     let mut store = storage.store();
     store.objects.get_mut(&format!("quiet/{NAME}")).unwrap().headers.remove("x-amz-meta-note");
     drop(store);
     now(3, &other, "restore", &["remote:20261120_093001", "--yes"]);
+}
+
+#[test]
+fn what_was_made_plain_does_not_leave_the_host_once_archives_are_encrypted() {
+    let storage = Storage::start();
+    let sandbox = encrypted();
+    configure(&sandbox, "");
+    at(0, &sandbox, "2026-11-19T03:00:00Z", "backup", &[]);
+    let bucket = format!(
+        "[backup.s3]\nendpoint = \"{}\"\nbucket = \"b\"\naccess_key = \"{KEY}\"\nsecret_key = \"s3cr3t\"\n",
+        storage.endpoint
+    );
+    configure(&sandbox, &format!("encrypt_to = \"age1mine\"\n{bucket}"));
+    now(0, &sandbox, "backup", &[]);
+    now(0, &sandbox, "backup", &["copy"]);
+    assert_eq!(storage.store().objects.keys().collect::<Vec<_>>(), [&format!("quiet/{NAME}")]);
+    assert_eq!(sandbox.json(0, "backup", &["list"])["archives"][1]["copied"], false);
 }

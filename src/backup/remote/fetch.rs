@@ -6,6 +6,7 @@ use super::{Copy, copies};
 use crate::backup::bench::Bench;
 use crate::backup::hashed::Hashed;
 use crate::backup::shelf;
+use crate::backup::sidecar::Sidecar;
 use crate::backup::{crypt, open, record_look};
 use crate::base::progress::Progress;
 use crate::base::text::one_line;
@@ -38,6 +39,11 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
         && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
     {
+        if let Some(note) = &copy.note
+            && Sidecar::read(&here).is_err()
+        {
+            note.write(&here)?;
+        }
         return Ok(here);
     }
     let bench = Bench::set_up(dir, run)?;

@@ -154,7 +154,9 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
     let client = client(loaded)?;
     let here = local(loaded, journal)?;
     let mut there = copies(&client, loaded)?;
-    let wanted = wanted(&here, &there, &keep(loaded), run.now);
+    let mut wanted = wanted(&here, &there, &keep(loaded), run.now);
+    // Whoever wants archives encrypted wants none of those from before to leave this host.
+    wanted.retain(|archive| archive.encrypted || loaded.config.backup.encrypt_to.is_empty());
     let open = if wanted.is_empty() { None } else { client.uploads()? }.unwrap_or_default();
     let bytes = wanted.iter().map(|archive| archive.bytes).sum();
     let progress = Progress::new("copying", bytes, run.watched);
@@ -233,10 +235,12 @@ pub fn list(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Rem
 /// As [`list()`]. What was deleted until then stays deleted.
 pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Vec<String>> {
     let _lock = lock(loaded, run)?;
-    let remote = list(loaded, run, journal)?;
+    let mut remote = list(loaded, run, journal)?;
     let mut deleted = Vec::new();
-    delete(&client(loaded)?, &remote, &mut deleted)?;
-    Ok(deleted)
+    let done = delete(&client(loaded)?, &remote, &mut deleted);
+    remote.archives.retain(|copy| !deleted.contains(&copy.name));
+    remember(loaded, run, journal, &remote.archives);
+    done.map(|()| deleted)
 }
 
 /// Writes down what is there, for those who ask without the network. Best effort: the next run looks
