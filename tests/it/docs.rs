@@ -98,7 +98,11 @@ fn every_key_of_the_config_is_explained() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "ops.toml",
-        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n[alerts.webhook]\nurl = \"http://localhost\"\n\
+        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n\
+         [check.h]\nkind = \"http\"\nurl = \"http://localhost\"\njson = [{ value = \"/a\" }]\n\
+         [check.j]\nkind = \"json\"\nfile = \"a\"\n[check.s]\nkind = \"sql\"\ndatabase = \"a\"\nquery = \"b\"\n\
+         [check.m]\nkind = \"metric\"\nmetric = \"a\"\nfile = \"b\"\n[check.c]\nkind = \"command\"\ncommand = [\"a\"]\n\
+         [check.u]\nkind = \"systemd_units\"\nunits = [\"a\"]\n[alerts.webhook]\nurl = \"http://localhost\"\n\
          [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
          [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );

@@ -95,7 +95,7 @@ fn http_tells_good_answers_from_bad_ones() {
             "ok",
             "/ok is 'true'",
         ),
-        (says(response("200 OK", &"x".repeat(2000))), "max_body = \"1kB\"", "unknown", "larger than 1.0 kB"),
+        (says(response("200 OK", &"x".repeat(2000))), "max_body = \"1kB\"", "unknown", "larger than 1.0 KB"),
         (says("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), "", "critical", "no answer"),
         (says("SSH-2.0-OpenSSH\r\n"), "", "critical", "no answer"),
         (says("\x1b[2J\0\0\0\r\n\r\n"), "", "critical", "no answer"),
@@ -215,7 +215,7 @@ fn https_is_verified_and_its_certificate_watched() {
     expect(&ask("expired.pem", "localhost", &ours), "critical", "expired");
     expect(&ask("server.pem", "localhost", "ca_file = \"ops.toml\""), "unknown", "no certificate");
     // Asked in clear, and not by TLS.
-    let clear = says(response("200 OK", ""));
+    let clear = serve(|mut stream| _ = stream.write_all(response("200 OK", "").as_bytes()));
     let check = format!("[check.it]\nkind = \"http\"\nurl = \"https://{clear}/\"\n");
     expect(&only(&with_checks(&check)), "critical", "no answer");
 }
