@@ -311,26 +311,6 @@ fn json_files_are_read_whatever_their_shape() {
 }
 
 #[test]
-fn a_torn_json_file_is_read_again() {
-    let sandbox = json("value = \"/a\"\nequals = 1");
-    let path = sandbox.write("work/state.json", "{\"a\"");
-    let writer = std::thread::spawn(move || {
-        // Torn most of the time, but never for long.
-        for _ in 0..200 {
-            std::fs::write(&path, "{\"a\": 1}").unwrap();
-            std::thread::sleep(Duration::from_millis(10));
-            std::fs::write(&path, "{\"a\"").unwrap();
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        std::fs::write(&path, "{\"a\": 1}").unwrap();
-    });
-    for _ in 0..5 {
-        expect(&only(&sandbox), "ok", "is '1'");
-    }
-    writer.join().unwrap();
-}
-
-#[test]
 fn sql_answers_and_touches_nothing() {
     let ask = |keys: &str| {
         let sandbox = with_checks(&format!("[check.it]\nkind = \"sql\"\ndatabase = \"bot.db\"\n{keys}"));

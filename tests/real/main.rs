@@ -15,6 +15,7 @@ mod mail;
 mod page;
 mod peers;
 mod plugins;
+mod probes;
 mod random_homes;
 mod read_only;
 mod room;
