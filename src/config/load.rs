@@ -305,11 +305,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         if let Some(why) = check.kind.wrong() {
             return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
         }
-        let service = match &check.kind {
-            Kind::Process(process) => &process.service,
-            Kind::Heartbeat(heartbeat) => &heartbeat.service,
-            _ => continue,
-        };
+        let Some(service) = check.kind.service() else { continue };
         let table = format!("check.{name}");
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));

@@ -6,12 +6,14 @@
 pub mod check;
 mod expand;
 mod load;
+mod origin;
 mod place;
 pub mod preset;
 mod template;
 
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
+pub use origin::{Origin, origins};
 pub use template::starter;
 
 use crate::base::secret::Secret;

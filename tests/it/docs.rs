@@ -98,11 +98,15 @@ fn every_key_of_the_config_is_explained() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "ops.toml",
-        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n\
+        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\nevery = \"1h\"\n\
          [check.h]\nkind = \"http\"\nurl = \"http://localhost\"\njson = [{ value = \"/a\" }]\n\
          [check.j]\nkind = \"json\"\nfile = \"a\"\n[check.s]\nkind = \"sql\"\ndatabase = \"a\"\nquery = \"b\"\n\
-         [check.m]\nkind = \"metric\"\nmetric = \"a\"\nfile = \"b\"\n[check.c]\nkind = \"command\"\ncommand = [\"a\"]\n\
-         [check.u]\nkind = \"systemd_units\"\nunits = [\"a\"]\n[alerts.webhook]\nurl = \"http://localhost\"\n\
+         [check.m]\nkind = \"metric\"\nmetric = \"a\"\nfile = \"b\"\n[check.g]\nkind = \"command\"\ncommand = [\"a\"]\n\
+         [check.u]\nkind = \"systemd_units\"\nunits = [\"a\"]\n\
+         [check.a]\nkind = \"resources\"\nservice = \"daemon\"\nrss.warn = \"1GB\"\n\
+         [check.b]\nkind = \"restarts\"\nservice = \"daemon\"\n\
+         [check.c]\nkind = \"jsonl\"\npaths = []\n[check.d]\nkind = \"file_age\"\npaths = []\nmin_size = \"1KB\"\n\
+         [check.e]\nkind = \"permissions\"\npaths = []\n[check.f]\nkind = \"pin\"\nfiles = {}\n[alerts.webhook]\nurl = \"http://localhost\"\n\
          [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
          [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );

@@ -13,6 +13,7 @@ mod health;
 mod homes;
 mod house;
 mod kills;
+mod local_checks;
 mod logs;
 mod mutants;
 mod probes;

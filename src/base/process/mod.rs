@@ -77,10 +77,28 @@ impl Process {
         platform::has_environment(self.identity.pid, name, value)
     }
 
+    /// What else it takes of the machine; none is what this platform, or its owner, does not tell.
+    pub fn usage(&self) -> Usage {
+        platform::usage(self.identity.pid)
+    }
+
     /// Whether it runs: a zombie does not.
     pub fn alive(&self) -> bool {
         !self.zombie
     }
+}
+
+/// What a process takes, beyond memory and time, and how much of it it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open files, sockets and pipes.
+    pub fds: Option<u64>,
+    /// The most it may have open.
+    pub fds_limit: Option<u64>,
+    /// Memory mappings.
+    pub maps: Option<u64>,
+    /// The most that a process may have.
+    pub maps_limit: Option<u64>,
 }
 
 impl Identity {
@@ -210,6 +228,9 @@ mod tests {
         assert!(earlier.find().unwrap().is_none(), "the same number at another time is another process");
         assert!(!earlier.signal(Signal::KILL).unwrap());
         assert!(!me.arguments().is_empty());
+        let usage = me.usage();
+        assert!(usage.fds.is_none_or(|fds| fds > 2) && usage.maps.is_none_or(|maps| maps > 2), "{usage:?}");
+        assert!(usage.fds <= usage.fds_limit, "{usage:?}");
     }
 
     #[test]

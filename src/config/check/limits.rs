@@ -8,6 +8,7 @@ use std::fmt;
 pub(super) const SECONDS: u8 = 0;
 pub(super) const BYTES: u8 = 1;
 pub(super) const COUNT: u8 = 2;
+pub(super) const PERCENT: u8 = 3;
 
 /// A threshold above which it is bad, in seconds, bytes or a count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,12 +24,24 @@ impl Most<BYTES> {
 }
 
 impl Most<COUNT> {
+    pub(super) fn one() -> Self {
+        Most(Range::above(1.0))
+    }
+    pub(super) fn three() -> Self {
+        Most(Range::above(3.0))
+    }
     pub(super) fn five() -> Self {
         Most(Range::above(5.0))
     }
 }
 
 impl Most<SECONDS> {
+    pub(super) fn hour() -> Self {
+        Most(Range::above(3600.0))
+    }
+    pub(super) fn four_hours() -> Self {
+        Most(Range::above(4.0 * 3600.0))
+    }
     pub(super) fn second() -> Self {
         Most(Range::above(1.0))
     }
@@ -52,11 +65,48 @@ impl Most<SECONDS> {
     }
 }
 
+/// `{ warn = "1GB", crit = "2GB" }`: what to hold one number against; either may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds<const UNIT: u8> {
+    /// Above which to warn.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub warn: Option<Most<UNIT>>,
+    /// Above which it is critical.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub crit: Option<Most<UNIT>>,
+}
+
+impl Bounds<PERCENT> {
+    pub(super) fn nearly_all() -> Self {
+        Bounds { warn: Some(Most(Range::above(80.0))), crit: Some(Most(Range::above(95.0))) }
+    }
+}
+
+impl Bounds<BYTES> {
+    pub(super) fn wal() -> Self {
+        Bounds { warn: Some(Most(Range::above(256e6))), crit: Some(Most(Range::above(2e9))) }
+    }
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl<const UNIT: u8> Bounds<UNIT> {
+    /// Both, as a metric takes them.
+    pub fn ranges(bounds: Option<Self>) -> (Option<Range>, Option<Range>) {
+        let bounds = bounds.unwrap_or(Bounds { warn: None, crit: None });
+        (bounds.warn.map(|most| most.0), bounds.crit.map(|most| most.0))
+    }
+}
+
 impl<'de, const UNIT: u8> Deserialize<'de> for Most<UNIT> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let unit = match UNIT {
             SECONDS => Unit::Seconds,
             BYTES => Unit::Bytes,
+            PERCENT => Unit::Percent,
             _ => Unit::Count,
         };
         threshold(deserializer, unit, Bad::Above).map(Most)
@@ -64,6 +114,32 @@ impl<'de, const UNIT: u8> Deserialize<'de> for Most<UNIT> {
 }
 
 impl<const UNIT: u8> Serialize for Most<UNIT> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// A threshold of what is left, in percent, seconds: below it is bad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Least<const UNIT: u8>(pub Range);
+
+impl Least<PERCENT> {
+    pub(super) fn ten() -> Self {
+        Least(Range::below(10.0))
+    }
+    pub(super) fn five() -> Self {
+        Least(Range::below(5.0))
+    }
+}
+
+impl<'de, const UNIT: u8> Deserialize<'de> for Least<UNIT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let unit = if UNIT == SECONDS { Unit::Seconds } else { Unit::Percent };
+        threshold(deserializer, unit, Bad::Below).map(Least)
+    }
+}
+
+impl<const UNIT: u8> Serialize for Least<UNIT> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }

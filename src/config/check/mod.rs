@@ -9,9 +9,9 @@ mod rules;
 mod streak;
 mod values;
 
-pub use agent::{Heartbeat, Process};
-pub use files::{Disk, LogErrors, LogSize, Sqlite};
-pub use limits::{Free, Limit, Most};
+pub use agent::{Heartbeat, Process, Resources, Restarts};
+pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
+pub use limits::{Bounds, Free, Least, Limit, Most};
 pub use network::{Http, HttpUrl, Member, Tcp};
 pub use own::{BackupAge, DrillAge};
 pub use rules::{Rules, Words, Zone};
@@ -76,9 +76,9 @@ impl Default for Common {
     }
 }
 
-/// Lists the kinds once: their enum, their names, and how each is read.
+/// Lists the kinds once: their enum, their names, what each asks, and how it is read.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:literal => $kind:ident,)*) => {
+    ($(#[doc = $question:literal] $name:literal => $kind:ident,)*) => {
         /// The names of the kinds, as written in `kind = "…"`.
         pub const KINDS: &[&str] = &[$($name),*];
 
@@ -86,7 +86,7 @@ macro_rules! kinds {
         #[derive(Clone, Debug, Serialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum Kind {
-            $($(#[$doc])* $kind($kind),)*
+            $(#[doc = $question] $kind($kind),)*
         }
 
         impl Kind {
@@ -94,6 +94,13 @@ macro_rules! kinds {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Kind::$kind(_) => $name,)*
+                }
+            }
+
+            /// What it asks.
+            pub fn question(&self) -> &'static str {
+                match self {
+                    $(Kind::$kind(_) => $question.trim_ascii(),)*
                 }
             }
 
@@ -113,8 +120,20 @@ kinds! {
     "process" => Process,
     /// Does it still get on with its work?
     "heartbeat" => Heartbeat,
+    /// Does it take more of the machine than it should?
+    "resources" => Resources,
+    /// Does it start over and over?
+    "restarts" => Restarts,
     /// Are its databases sound?
     "sqlite" => Sqlite,
+    /// Are its files of JSON lines whole?
+    "jsonl" => Jsonl,
+    /// Was a file written lately, or taken away in time?
+    "file_age" => FileAge,
+    /// Can others read or write what they must not?
+    "permissions" => Permissions,
+    /// Is a file what it was said to be?
+    "pin" => Pin,
     /// Is there room on the disk?
     "disk" => Disk,
     /// Are the logs bounded?
@@ -142,6 +161,17 @@ kinds! {
 }
 
 impl Kind {
+    /// The service it asks about, if one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Kind::Process(options) => Some(&options.service),
+            Kind::Heartbeat(options) => Some(&options.service),
+            Kind::Resources(options) => Some(&options.service),
+            Kind::Restarts(options) => Some(&options.service),
+            _ => None,
+        }
+    }
+
     /// Why its keys contradict each other, if they do.
     pub(super) fn wrong(&self) -> Option<&'static str> {
         match self {
