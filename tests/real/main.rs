@@ -17,6 +17,7 @@ mod nagios;
 mod page;
 mod peers;
 mod plugins;
+mod probes;
 mod prometheus;
 mod random_homes;
 mod read_only;
