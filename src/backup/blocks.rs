@@ -10,9 +10,11 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
-/// The most content of a member. Smaller ones would come again more often, but each begins with
-/// nothing to refer to: a quarter of this makes an archive 1 % larger.
+/// The most content of a member.
 pub(super) const BLOCK: usize = 1 << 20;
+/// The most content of a member of a database: its writers touch a page here and there, and smaller
+/// members come again more often. Each begins with nothing to refer to, which costs 0.2 %.
+pub(super) const PAGES: usize = 256 << 10;
 /// The most that a member may be longer than its content.
 const MOST_EXTRA: usize = 64 << 10;
 
@@ -47,23 +49,25 @@ pub(super) struct Block {
 /// Makes members.
 pub(super) struct Maker {
     compressor: Compressor,
+    /// Where members are made, longer than any of them.
+    room: Vec<u8>,
 }
 
 impl Maker {
     pub(super) fn new() -> Maker {
-        Maker { compressor: Compressor::new(CompressionLvl::default()) }
+        Maker { compressor: Compressor::new(CompressionLvl::default()), room: Vec::new() }
     }
 
     /// The member of some content, at most [`BLOCK`] of it.
     pub(super) fn member(&mut self, content: &[u8], hash: &Hash, index: bool) -> io::Result<Vec<u8>> {
         let bound = self.compressor.deflate_compress_bound(content.len());
-        let mut member = vec![0; PREFIX + bound + 8];
+        self.room.resize(self.room.len().max(PREFIX + bound + 8), 0);
         let packed = self
             .compressor
-            .deflate_compress(content, &mut member[PREFIX..PREFIX + bound])
+            .deflate_compress(content, &mut self.room[PREFIX..PREFIX + bound])
             .map_err(|error| io::Error::other(format!("cannot compress: {error}")))?;
         let length = PREFIX + packed + 8;
-        member.truncate(length);
+        let member = &mut self.room[..length];
         member[..HEAD.len()].copy_from_slice(&HEAD);
         member[16..20].copy_from_slice(&(length as u32).to_le_bytes());
         member[20..24].copy_from_slice(&(content.len() as u32).to_le_bytes());
@@ -71,7 +75,7 @@ impl Maker {
         member[25..PREFIX].copy_from_slice(hash);
         member[length - 8..length - 4].copy_from_slice(&libdeflater::crc32(content).to_le_bytes());
         member[length - 4..].copy_from_slice(&(content.len() as u32).to_le_bytes());
-        Ok(member)
+        Ok(member.to_vec())
     }
 }
 
@@ -80,17 +84,22 @@ pub(super) fn hash(content: &[u8]) -> Hash {
     Sha256::digest(content).into()
 }
 
-/// Inflates one member.
+/// Inflates one member to `content`.
 ///
 /// # Errors
 /// `InvalidData`, when it is not what its header and its CRC say.
-pub(super) fn inflate(decompressor: &mut Decompressor, member: &[u8], block: &Block) -> io::Result<Vec<u8>> {
-    let mut content = vec![0; block.content as usize];
+pub(super) fn inflate(
+    decompressor: &mut Decompressor,
+    member: &[u8],
+    block: &Block,
+    content: &mut Vec<u8>,
+) -> io::Result<()> {
+    content.resize(block.content as usize, 0);
     // A member that were shorter than its header says would leave its neighbours elsewhere for
     // other readers than for us: its last four bytes must be the length of its content.
     let ends = member.ends_with(&(block.content as u32).to_le_bytes());
-    match decompressor.gzip_decompress(member, &mut content) {
-        Ok(length) if length == content.len() && ends => Ok(content),
+    match decompressor.gzip_decompress(member, content) {
+        Ok(length) if length == content.len() && ends => Ok(()),
         _ => Err(broken("a block is not what its header says")),
     }
 }

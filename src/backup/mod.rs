@@ -6,6 +6,7 @@
 
 mod blocks;
 mod check;
+mod content;
 mod databases;
 pub mod manifest;
 mod pack;
@@ -216,7 +217,7 @@ fn build(
     check_space(dir, &plan, &archives)?;
     let manifest = Manifest {
         schema: SCHEMA,
-        folder: bench.stem.clone(),
+        folder: folder_name(&loaded.config.agent.name),
         agent: loaded.config.agent.name.clone(),
         host: run.host.clone(),
         run: run.id.clone(),
@@ -317,6 +318,15 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
         }
         _ => format!("blocks of {name} could not be used again; everything was read"),
     }
+}
+
+/// The top folder of an archive: the agent's name, the same in all its archives, so that the members
+/// that hold headers come again and need not be compressed again.
+fn folder_name(agent: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = agent.chars().take(64).map(plain).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    if name.is_empty() { "backup".to_owned() } else { name.to_owned() }
 }
 
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one.

@@ -34,13 +34,29 @@ enum Piece {
     Copy(u64, u64),
 }
 
+/// A block to be made into a member.
+struct Job {
+    /// Holds the content, and perhaps more.
+    block: Vec<u8>,
+    length: usize,
+    index: bool,
+}
+
 /// Writes blocks: whatever is written is cut into members.
 pub(super) struct Packer {
     file: File,
     stock: Option<Arc<Stock>>,
-    pool: Pool<(Vec<u8>, bool), io::Result<Piece>>,
+    pool: Pool<Job, io::Result<(Piece, Vec<u8>)>>,
     pace: Pace,
+    /// The present block, as long as any may be, of which so much is filled.
     block: Vec<u8>,
+    filled: usize,
+    /// The most content of a block, for now.
+    most: usize,
+    /// Memory of blocks that were written, for those to come.
+    spare: Vec<Vec<u8>>,
+    /// A member of so many zeros.
+    zeros: Option<(usize, Vec<u8>)>,
     index: bool,
     position: u64,
     written: u64,
@@ -54,19 +70,34 @@ impl Packer {
             let stock = stock.clone();
             Pool::new(move || {
                 let (mut maker, stock) = (Maker::new(), stock.clone());
-                move |(content, index): (Vec<u8>, bool)| {
-                    let hash = blocks::hash(&content);
+                move |Job { block, length, index }| {
+                    let content = &block[..length];
+                    let hash = blocks::hash(content);
                     let known = stock.as_ref().and_then(|stock| stock.blocks.get(&hash)).filter(|_| !index);
-                    match known {
-                        Some(&(at, length)) => Ok(Piece::Copy(at, length)),
-                        None => maker.member(&content, &hash, index).map(Piece::Fresh),
-                    }
+                    let piece = match known {
+                        Some(&(at, length)) => Piece::Copy(at, length),
+                        None => Piece::Fresh(maker.member(content, &hash, index)?),
+                    };
+                    Ok((piece, block))
                 }
             })
         };
         let pace = Pace::new(file.try_clone()?);
-        let block = Vec::with_capacity(BLOCK);
-        Ok(Packer { file, stock, pool, pace, block, index: false, position: 0, written: 0, copied: 0 })
+        Ok(Packer {
+            file,
+            stock,
+            pool,
+            pace,
+            block: vec![0; BLOCK],
+            filled: 0,
+            most: BLOCK,
+            spare: Vec::new(),
+            zeros: None,
+            index: false,
+            position: 0,
+            written: 0,
+            copied: 0,
+        })
     }
 
     /// Where in the tar stream the next byte goes.
@@ -76,19 +107,78 @@ impl Packer {
 
     /// The content that still fits into the present block.
     pub(super) fn room(&self) -> usize {
-        BLOCK - self.block.len()
+        self.most.saturating_sub(self.filled)
+    }
+
+    /// The content of the present block.
+    pub(super) fn filled(&self) -> usize {
+        self.filled
     }
 
     /// Ends the present block: what comes next begins a member.
     pub(super) fn cut(&mut self) -> io::Result<()> {
-        if self.block.is_empty() {
+        if self.filled == 0 {
             return Ok(());
         }
         while self.pool.is_full() {
             self.settle_one()?;
         }
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-        self.pool.push((block, self.index))
+        let next = self.spare.pop().unwrap_or_else(|| vec![0; BLOCK]);
+        let block = std::mem::replace(&mut self.block, next);
+        let length = std::mem::take(&mut self.filled);
+        self.pool.push(Job { block, length, index: self.index })
+    }
+
+    /// Ends the present block. Those that come hold at most so much, which is at most [`BLOCK`].
+    pub(super) fn cut_for(&mut self, most: usize) -> io::Result<()> {
+        self.most = most.min(BLOCK);
+        self.cut()
+    }
+
+    /// Begins another block, if the present one is full.
+    pub(super) fn make_room(&mut self) -> io::Result<()> {
+        if self.room() == 0 { self.cut() } else { Ok(()) }
+    }
+
+    /// Reads at most so much of a source into the present block, in which there is room. Gives what
+    /// was read: nothing at the end of the source.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub(super) fn fill(&mut self, source: &mut dyn Read, most: u64) -> io::Result<&[u8]> {
+        let begin = self.filled;
+        let most = usize::try_from(most).unwrap_or(BLOCK).min(self.room());
+        let read = source.read(&mut self.block[begin..begin + most])?;
+        self.filled += read;
+        self.position += read as u64;
+        Ok(&self.block[begin..begin + read])
+    }
+
+    /// Writes zeros. Those that fill a block are compressed once.
+    pub(super) fn put_zeros(&mut self, count: u64) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            self.make_room()?;
+            let some = left.min(self.room() as u64) as usize;
+            if self.filled == 0 && some == self.most {
+                self.settle()?;
+                let member = match self.zeros.take() {
+                    Some((length, member)) if length == some => member,
+                    _ => {
+                        let zeros = vec![0; some];
+                        Maker::new().member(&zeros, &blocks::hash(&zeros), self.index)?
+                    }
+                };
+                self.put_member(&member)?;
+                self.zeros = Some((some, member));
+            } else {
+                self.block[self.filled..self.filled + some].fill(0);
+                self.filled += some;
+            }
+            self.position += some as u64;
+            left -= some as u64;
+        }
+        Ok(())
     }
 
     /// Puts in members of the stock as they are, one after another there.
@@ -116,16 +206,21 @@ impl Packer {
 
     /// Writes the next member. False: none is under way.
     fn settle_one(&mut self) -> io::Result<bool> {
-        let Some(piece) = self.pool.pop() else { return Ok(false) };
-        match piece?? {
-            Piece::Fresh(member) => {
-                step("block")?;
-                self.file.write_all(&member)?;
-                self.wrote(member.len() as u64);
-            }
+        let Some(made) = self.pool.pop() else { return Ok(false) };
+        let (piece, block) = made??;
+        self.spare.push(block);
+        match piece {
+            Piece::Fresh(member) => self.put_member(&member)?,
             Piece::Copy(at, length) => self.copy_range(at, length)?,
         }
         Ok(true)
+    }
+
+    fn put_member(&mut self, member: &[u8]) -> io::Result<()> {
+        step("block")?;
+        self.file.write_all(member)?;
+        self.wrote(member.len() as u64);
+        Ok(())
     }
 
     fn copy_range(&mut self, at: u64, length: u64) -> io::Result<()> {
@@ -172,12 +267,11 @@ impl Packer {
 
 impl Write for Packer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.make_room()?;
         let taken = bytes.len().min(self.room());
-        self.block.extend_from_slice(&bytes[..taken]);
+        self.block[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+        self.filled += taken;
         self.position += taken as u64;
-        if self.room() == 0 {
-            self.cut()?;
-        }
         Ok(taken)
     }
 

@@ -1,8 +1,9 @@
 //! From a plan to an archive: databases at one moment, then the files, then the index.
 
 use super::Reading;
-use super::blocks::Block;
+use super::blocks::{BLOCK, Block, PAGES};
 use super::check::Checker;
+use super::content::{self, Content};
 use super::databases::{Saved, Saving, Source};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
 use super::pack::Packer;
@@ -14,6 +15,7 @@ use crate::base::step::step;
 use crate::base::text::{hex, one_line};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use libdeflater::crc32;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -25,6 +27,8 @@ use std::path::{Path, PathBuf};
 /// A file up to this size is read whole, again if it changed meanwhile, and shares members with
 /// its neighbours. A larger one has members of its own.
 const SMALL: u64 = 64 << 10;
+/// Small files share a member until it has so much; about eight more follow.
+const GROUP: usize = 256 << 10;
 /// The most that the headers of one file take: two for its name, and the long name itself.
 const HEADERS: u64 = 8 << 10;
 
@@ -211,8 +215,10 @@ impl<'a> Writer<'a> {
         let reading = || format!("cannot read {}", copy.display());
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
-        let content = self.put_content(member, &mut file, size, meta)?;
-        Ok(content.item(path, meta))
+        let put = |blocks: &mut Packer| content::put(blocks, &mut file, size);
+        let (at, content) = self.put_content(member, meta, size, PAGES, put)?;
+        anyhow::ensure!(content.read == size, "{} became shorter or unreadable", copy.display());
+        Ok(file_item(path, meta, at, &content))
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
@@ -294,22 +300,31 @@ impl<'a> Writer<'a> {
                     content.truncate(whole);
                 }
                 let size = content.len() as u64;
-                let content = self.put_content(&name, &mut content.as_slice(), size, &meta);
-                return Ok(Some(content.map_err(Unread::Archive)?.item(found.path.clone(), &meta)));
+                let put = |blocks: &mut Packer| content::put(blocks, &mut content.as_slice(), size);
+                let (at, content) =
+                    self.put_content(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
+                return Ok(Some(file_item(found.path.clone(), &meta, at, &content)));
             }
         }
 
         let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
         let size = size.map_err(Unread::Source)?;
         file.rewind().map_err(Unread::Source)?;
-        let content = self.put_content(&name, &mut file, size, &meta).map_err(Unread::Archive)?;
+        let put = |blocks: &mut Packer| content::put_file(blocks, &file, &meta, size);
+        let (at, content) = self.put_content(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
         let now = file.metadata().map_err(Unread::Source)?;
         let unchanged = same(&meta, &now);
         // A file that only grew was appended to: what is saved is its beginning.
         let grew = now.len() > meta.len();
-        if content.read < size {
+        if let Some(error) = &content.failed {
             self.manifest.problems.push(format!(
-                "{} became shorter or unreadable while it was read; its end is filled with zeros",
+                "cannot read {} beyond its first {} bytes: {error}; the rest of it in the archive is zeros",
+                found.path.0.display(),
+                content.read
+            ));
+        } else if content.read < size {
+            self.manifest.problems.push(format!(
+                "{} became shorter while it was read; its end is filled with zeros",
                 found.path.0.display()
             ));
         } else if !lines && !grew && !unchanged {
@@ -317,66 +332,48 @@ impl<'a> Writer<'a> {
         }
         let stamp = past::stamp(&meta, self.manifest.time);
         let stamp = stamp.filter(|_| unchanged && content.read == size && size > SMALL);
-        Ok(Some(Item { stamp, ..content.item(found.path.clone(), &meta) }))
+        Ok(Some(Item { stamp, ..file_item(found.path.clone(), &meta, at, &content) }))
     }
 
     /// Writes a file's header; its content has members of its own, if it is large. Gives where
     /// the content begins.
     fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata) -> io::Result<u64> {
         let blocks = self.tar.get_mut();
-        if size <= SMALL && (blocks.room() as u64) < size + HEADERS {
+        // Neighbours are grouped by their names alone, so that a file that comes, goes or grows
+        // leaves most groups of small files as they were.
+        let group_ends = blocks.filled() >= GROUP && crc32(member.as_os_str().as_bytes()).is_multiple_of(8);
+        if size <= SMALL && (group_ends || (blocks.room() as u64) < size + HEADERS) {
             blocks.cut()?;
         }
         let mut header = header_of(tar::EntryType::Regular, meta);
         header.set_size(size);
         self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
-        let blocks = self.tar.get_mut();
-        if size > SMALL {
-            // So that a page or line that stays where it is stays where it is in a block.
-            blocks.cut()?;
-        }
-        Ok(blocks.position())
+        Ok(self.tar.get_mut().position())
     }
 
-    /// Writes exactly `size` bytes; what the source does not have is zeros.
+    /// Puts in one file: its header, and `size` bytes of content.
     fn put_content(
         &mut self,
         member: &Path,
-        source: &mut dyn Read,
-        size: u64,
         meta: &Metadata,
-    ) -> Result<Content> {
-        let mut write = || -> io::Result<Content> {
+        size: u64,
+        most: usize,
+        put: impl FnOnce(&mut Packer) -> io::Result<Content>,
+    ) -> Result<(u64, Content)> {
+        let write = || -> io::Result<(u64, Content)> {
             let at = self.put_header(member, size, meta)?;
             let blocks = self.tar.get_mut();
-            let mut hash = Sha256::new();
-            let mut buffer = vec![0; (size.clamp(1, 128 << 10)) as usize];
-            let (mut left, mut read, mut short) = (size, 0, false);
-            while left > 0 {
-                let most = left.min(buffer.len() as u64) as usize;
-                let taken = match if short { Ok(0) } else { source.read(&mut buffer[..most]) } {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    // Shorter than it was, or unreadable from here on: the caller says so.
-                    Ok(0) | Err(_) => {
-                        short = true;
-                        buffer[..most].fill(0);
-                        most
-                    }
-                    Ok(taken) => {
-                        read += taken as u64;
-                        taken
-                    }
-                };
-                hash.update(&buffer[..taken]);
-                blocks.write_all(&buffer[..taken])?;
-                left -= taken as u64;
+            if size > SMALL {
+                // So that a page or line that stays where it is stays where it is in a block.
+                blocks.cut_for(most)?;
             }
+            let content = put(blocks)?;
             let padding = (512 - size % 512) % 512;
             blocks.write_all(&[0; 512][..padding as usize])?;
             if size > SMALL {
-                blocks.cut()?;
+                blocks.cut_for(BLOCK)?;
             }
-            Ok(Content { at, size, read, sha256: hex(&hash.finalize()) })
+            Ok((at, content))
         };
         write().context("cannot write the archive")
     }
@@ -394,25 +391,6 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The content of a file, as it was written.
-struct Content {
-    /// Where it begins in the tar stream.
-    at: u64,
-    /// Its length.
-    size: u64,
-    /// How much of it the source had.
-    read: u64,
-    /// Its hash.
-    sha256: String,
-}
-
-impl Content {
-    fn item(&self, path: Name, meta: &Metadata) -> Item {
-        let kind = Kind::File { size: self.size, sha256: self.sha256.clone() };
-        Item { at: Some(self.at), ..item(path, kind, meta) }
-    }
-}
-
 /// Why something is not in the archive: its own fault, or the archive's.
 enum Unread {
     Source(io::Error),
@@ -421,6 +399,11 @@ enum Unread {
 
 fn full(error: io::Error) -> Unread {
     Unread::Archive(anyhow::Error::new(error).context("cannot write the archive"))
+}
+
+fn file_item(path: Name, meta: &Metadata, at: u64, content: &Content) -> Item {
+    let kind = Kind::File { size: content.size, sha256: content.sha256.clone() };
+    Item { at: Some(at), ..item(path, kind, meta) }
 }
 
 fn item(path: Name, kind: Kind, meta: &Metadata) -> Item {
