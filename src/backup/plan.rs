@@ -16,7 +16,7 @@ use walkdir::WalkDir;
 /// data (`poetry.lock`).
 const LOCK_FILE_BYTES: u64 = 128;
 
-/// What was found, in the order of the archive: databases first, then the rest by path.
+/// What was found: databases, and the rest by path.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     /// SQLite databases, by content.

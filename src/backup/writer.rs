@@ -1,4 +1,5 @@
-//! From a plan to an archive: databases at one moment, then the files, then the index.
+//! From a plan to an archive: databases are held at one moment, then come the files, the databases
+//! and the index.
 
 use super::Reading;
 use super::blocks::{BLOCK, Block, PAGES};
@@ -23,6 +24,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// A file up to this size is read whole, again if it changed meanwhile, and shares members with
 /// its neighbours. A larger one has members of its own.
@@ -80,22 +82,32 @@ impl<'a> Writer<'a> {
         self.manifest.problems = plan.problems;
         let (home, work, now) = (self.home, self.work, self.manifest.time);
         let saving = Saving { home, work, past: self.past(), now };
-        let saved = saving.save(plan.databases, &mut self.manifest.vanished)?;
+        let checker = Checker::begin(plan.databases.len(), false);
+        let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
         step("databases")?;
-        let checker = Checker::begin(saved.len(), false);
-        for one in &saved {
-            if let Source::Copy(copy, _) = &one.source {
-                checker.add(copy.clone())?;
-            }
-        }
-        let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
-        self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
-        for one in &saved {
-            self.put_database(one)?;
-        }
-        for found in plan.others {
-            self.put(found)?;
-        }
+        let saved = std::thread::scope(|scope| {
+            let (copied, copies) = mpsc::channel();
+            scope.spawn(|| {
+                let copied = copied;
+                held.copy(|saved| {
+                    let checked = match &saved {
+                        Ok(Saved { source: Source::Copy(copy, _), .. }) => checker.add(copy.clone()),
+                        _ => Ok(()),
+                    };
+                    copied.send(checked.and(saved)).is_ok()
+                });
+            });
+            // They are at their moment: what else there is can be written while they are copied.
+            self.put_others(plan.others)?;
+            copies
+                .into_iter()
+                .map(|saved| {
+                    let saved = saved?;
+                    self.put_database(&saved)?;
+                    Ok(saved)
+                })
+                .collect::<Result<Vec<_>>>()
+        })?;
         self.judge_databases(saved, checker.finish()?)?;
         self.put_index().context("cannot write the archive")?;
         let (file, bytes, copied) =
@@ -107,6 +119,12 @@ impl<'a> Writer<'a> {
     /// What may be taken unread from the archive before this one.
     fn past(&self) -> Option<&'a Past> {
         self.past.filter(|_| self.reading == Reading::Changed)
+    }
+
+    fn put_others(&mut self, others: Vec<Found>) -> Result<()> {
+        let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
+        self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
+        others.into_iter().try_for_each(|found| self.put(found))
     }
 
     fn put_database(&mut self, saved: &Saved) -> Result<()> {
