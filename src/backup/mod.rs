@@ -8,6 +8,7 @@ mod blocks;
 mod check;
 mod content;
 mod databases;
+mod extents;
 pub mod manifest;
 mod pack;
 mod past;
@@ -334,7 +335,7 @@ fn check_space(dir: &Path, plan: &Plan, archives: &[Archive]) -> Result<()> {
     let last =
         archives.iter().find(|archive| archive.verified && archive.content.is_some_and(|bytes| bytes > 0));
     let density = last.map_or(0.25, |last| last.bytes as f64 / last.content.unwrap_or(1) as f64);
-    let needed = plan.database_bytes() + (plan.bytes() as f64 * density.min(1.0)) as u64;
+    let needed = plan.database_bytes() + (plan.bytes_on_disk() as f64 * density.min(1.0)) as u64;
     let free = free_space(dir)?;
     if needed > free {
         return Err(Fault::critical(format!(

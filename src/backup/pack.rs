@@ -1,11 +1,13 @@
 //! Writes the blocks of an archive: compressed side by side, or copied from the archive before it.
 
 use super::blocks::{self, BLOCK, Block, Hash, Maker};
+use super::extents;
 use super::pool::Pool;
 use crate::base::step::step;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// After so many bytes the disk is asked to begin writing, so that the last sync is short.
@@ -57,6 +59,9 @@ pub(super) struct Packer {
     spare: Vec<Vec<u8>>,
     /// A member of so many zeros.
     zeros: Option<(usize, Vec<u8>)>,
+    /// A range of the stock that is to be copied, with what may follow it there.
+    coming: Option<Range<u64>>,
+    unit: usize,
     index: bool,
     position: u64,
     written: u64,
@@ -66,10 +71,16 @@ pub(super) struct Packer {
 impl Packer {
     /// Members go to `file`.
     pub(super) fn new(file: File, stock: Option<Arc<Stock>>) -> io::Result<Packer> {
+        let unit = extents::unit(&file).unwrap_or(1);
+        Packer::with_unit(file, stock, unit)
+    }
+
+    /// Members go to `file`, each as long as a number of `unit` bytes.
+    fn with_unit(file: File, stock: Option<Arc<Stock>>, unit: usize) -> io::Result<Packer> {
         let pool = {
             let stock = stock.clone();
             Pool::new(move || {
-                let (mut maker, stock) = (Maker::new(), stock.clone());
+                let (mut maker, stock) = (Maker::new(unit), stock.clone());
                 move |Job { block, length, index }| {
                     let content = &block[..length];
                     let hash = blocks::hash(content);
@@ -93,6 +104,8 @@ impl Packer {
             most: BLOCK,
             spare: Vec::new(),
             zeros: None,
+            coming: None,
+            unit,
             index: false,
             position: 0,
             written: 0,
@@ -166,7 +179,7 @@ impl Packer {
                     Some((length, member)) if length == some => member,
                     _ => {
                         let zeros = vec![0; some];
-                        Maker::new().member(&zeros, &blocks::hash(&zeros), self.index)?
+                        Maker::new(self.unit).member(&zeros, &blocks::hash(&zeros), self.index)?
                     }
                 };
                 self.put_member(&member)?;
@@ -186,7 +199,7 @@ impl Packer {
         let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(()) };
         self.cut()?;
         self.settle()?;
-        self.copy_range(first.at, last.at + last.length - first.at)?;
+        self.copy_range(first.at..last.at + last.length)?;
         self.position += members.iter().map(|member| member.content).sum::<u64>();
         Ok(())
     }
@@ -211,19 +224,33 @@ impl Packer {
         self.spare.push(block);
         match piece {
             Piece::Fresh(member) => self.put_member(&member)?,
-            Piece::Copy(at, length) => self.copy_range(at, length)?,
+            Piece::Copy(at, length) => self.copy_range(at..at + length)?,
         }
         Ok(true)
     }
 
     fn put_member(&mut self, member: &[u8]) -> io::Result<()> {
+        self.copy_coming()?;
         step("block")?;
         self.file.write_all(member)?;
         self.wrote(member.len() as u64);
         Ok(())
     }
 
-    fn copy_range(&mut self, at: u64, length: u64) -> io::Result<()> {
+    /// Copies a range of the stock, at the latest before something else is written.
+    fn copy_range(&mut self, range: Range<u64>) -> io::Result<()> {
+        match &mut self.coming {
+            Some(coming) if coming.end == range.start => coming.end = range.end,
+            _ => {
+                self.copy_coming()?;
+                self.coming = Some(range);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_coming(&mut self) -> io::Result<()> {
+        let Some(range) = self.coming.take() else { return Ok(()) };
         step("copy")?;
         let gone = |why: &dyn std::fmt::Display| {
             io::Error::new(
@@ -233,10 +260,11 @@ impl Packer {
         };
         let Some(stock) = self.stock.clone() else { return Err(gone(&"there is none")) };
         let mut source = &stock.file;
-        source.seek(SeekFrom::Start(at))?;
-        let mut left = length;
+        source.seek(SeekFrom::Start(range.start))?;
+        let mut left = range.end - range.start;
         while left > 0 {
-            // In parts, so that the disk begins to write meanwhile.
+            // In parts, so that the disk begins to write meanwhile. On Linux this is copy_file_range(2),
+            // which shares what lies on blocks of the file system, where that can.
             let part = left.min(PACE);
             match io::copy(&mut source.take(part), &mut self.file) {
                 Ok(copied) if copied == part => {}
@@ -261,6 +289,7 @@ impl Packer {
     pub(super) fn finish(mut self) -> io::Result<(File, u64, u64)> {
         self.cut()?;
         self.settle()?;
+        self.copy_coming()?;
         Ok((self.file, self.written, self.copied))
     }
 }
@@ -320,7 +349,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn archive(pieces: &[(&[u8], bool)], stock: Option<Arc<Stock>>) -> (File, u64) {
-        let mut packer = Packer::new(tempfile::tempfile().unwrap(), stock).unwrap();
+        archive_of(1, pieces, stock)
+    }
+
+    fn archive_of(unit: usize, pieces: &[(&[u8], bool)], stock: Option<Arc<Stock>>) -> (File, u64) {
+        let mut packer = Packer::with_unit(tempfile::tempfile().unwrap(), stock, unit).unwrap();
         for (piece, cut) in pieces {
             packer.write_all(piece).unwrap();
             if *cut {
@@ -390,6 +423,22 @@ mod tests {
         // The head, the block of the flipped bit, the last one.
         assert_eq!(changed.len(), 3, "{changed:?}");
         assert!(copied > first.metadata().unwrap().len() * 5 / 10, "{copied}");
+    }
+
+    #[test]
+    fn members_can_all_lie_on_blocks_of_the_file_system() {
+        let content = large();
+        let pieces: Vec<_> = (0..600).map(|length| (&content[..length * 7], true)).collect();
+        let (first, _) = archive_of(4096, &pieces, None);
+        let (stock, table) = stock(&first);
+        assert!(table.iter().all(|block| block.at % 4096 == 0 && block.length % 4096 == 0));
+        assert_eq!(table.len(), 600, "one has nothing in it, and there is the index");
+        let (second, copied) = archive_of(4096, &pieces, Some(stock));
+        assert_eq!(copied, table.iter().filter(|block| !block.index).map(|block| block.length).sum::<u64>());
+        let whole =
+            pieces.iter().map(|piece| piece.0).chain([&b"the index"[..]]).collect::<Vec<_>>().concat();
+        assert_eq!(inflated(&second), whole);
+        assert_eq!(inflated(&first), whole);
     }
 
     #[test]
