@@ -5,8 +5,8 @@
 //! new archive is known to be whole.
 
 mod blocks;
+mod body;
 mod check;
-mod content;
 mod databases;
 mod extents;
 pub mod manifest;
@@ -28,6 +28,7 @@ pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
 pub use verify::{Contents, verify};
 
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::units::Size;
@@ -43,6 +44,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use writer::Written;
+
+/// The name of an archive, in its work folder, that is not finished.
+const PART: &str = "archive.tar.gz";
 
 /// An archive that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -232,9 +236,9 @@ fn build(
         problems: Vec::new(),
     };
     let past = last_good(&archives);
-    let part = bench.folder.join("archive.tar.gz");
+    let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: Plan| {
-        write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
+        write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading)
     };
     let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
         // What was copied was not what it was said to be. Never trust it twice.
@@ -252,19 +256,21 @@ fn build(
 /// Writes an archive and reads it back, while the disk takes it.
 fn write_and_verify(
     loaded: &Loaded,
+    run: &Run,
     folder: &Path,
-    part: &Path,
     manifest: Manifest,
     plan: Plan,
     past: Option<&Past>,
     reading: Reading,
 ) -> Result<Written> {
+    let part = &folder.join(PART);
     let creating = || format!("cannot create {}", part.display());
     let _ = fs::remove_file(part);
+    let progress = Progress::new("backing up", plan.bytes(), run.watched);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let file = file.with_context(creating)?;
     step("begun")?;
-    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading);
+    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading, progress);
     let written = writer.with_context(creating)?.write(plan).map_err(|error| {
         let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(bad) {

@@ -3,6 +3,7 @@
 use super::blocks::{self, BLOCK, Block, Hash, Maker};
 use super::extents;
 use super::pool::Pool;
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use std::collections::HashMap;
 use std::fs::File;
@@ -57,6 +58,7 @@ pub(super) struct Packer {
     most: usize,
     /// Memory of blocks that were written, for those to come.
     spare: Vec<Vec<u8>>,
+    progress: Option<Progress>,
     /// A member of so many zeros.
     zeros: Option<(usize, Vec<u8>)>,
     /// A range of the stock that is to be copied, with what may follow it there.
@@ -103,6 +105,7 @@ impl Packer {
             filled: 0,
             most: BLOCK,
             spare: Vec::new(),
+            progress: None,
             zeros: None,
             coming: None,
             unit,
@@ -111,6 +114,11 @@ impl Packer {
             written: 0,
             copied: 0,
         })
+    }
+
+    /// Tells somebody who watches how much of the content is done.
+    pub(super) fn watched(self, progress: Progress) -> Packer {
+        Packer { progress: Some(progress), ..self }
     }
 
     /// Where in the tar stream the next byte goes.
@@ -139,6 +147,7 @@ impl Packer {
         let next = self.spare.pop().unwrap_or_else(|| vec![0; BLOCK]);
         let block = std::mem::replace(&mut self.block, next);
         let length = std::mem::take(&mut self.filled);
+        self.tell(length as u64);
         self.pool.push(Job { block, length, index: self.index })
     }
 
@@ -184,6 +193,7 @@ impl Packer {
                 };
                 self.put_member(&member)?;
                 self.zeros = Some((some, member));
+                self.tell(some as u64);
             } else {
                 self.block[self.filled..self.filled + some].fill(0);
                 self.filled += some;
@@ -200,8 +210,16 @@ impl Packer {
         self.cut()?;
         self.settle()?;
         self.copy_range(first.at..last.at + last.length)?;
-        self.position += members.iter().map(|member| member.content).sum::<u64>();
+        let content = members.iter().map(|member| member.content).sum::<u64>();
+        self.position += content;
+        self.tell(content);
         Ok(())
+    }
+
+    fn tell(&self, bytes: u64) {
+        if let Some(progress) = &self.progress {
+            progress.add(bytes);
+        }
     }
 
     /// What comes next is the index.

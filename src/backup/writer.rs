@@ -3,8 +3,8 @@
 
 use super::Reading;
 use super::blocks::{BLOCK, Block, PAGES};
+use super::body::{self, Body};
 use super::check::Checker;
-use super::content::{self, Content};
 use super::databases::{Saved, Saving, Source};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
 use super::pack::Packer;
@@ -12,6 +12,7 @@ use super::past::{self, Past};
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::snapshot;
 use crate::base::database::{self, Verdict};
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::{hex, one_line};
 use anyhow::{Context, Result};
@@ -70,9 +71,10 @@ impl<'a> Writer<'a> {
         manifest: Manifest,
         past: Option<&'a Past>,
         reading: Reading,
+        progress: Progress,
     ) -> io::Result<Writer<'a>> {
         let folder = PathBuf::from(&manifest.folder);
-        let packer = Packer::new(file, past.map(|past| past.stock.clone()))?;
+        let packer = Packer::new(file, past.map(|past| past.stock.clone()))?.watched(progress);
         let tar = tar::Builder::new(packer);
         Ok(Writer { home, work, past, reading, folder, tar, manifest, unread: 0 })
     }
@@ -233,10 +235,10 @@ impl<'a> Writer<'a> {
         let reading = || format!("cannot read {}", copy.display());
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
-        let put = |blocks: &mut Packer| content::put(blocks, &mut file, size);
-        let (at, content) = self.put_content(member, meta, size, PAGES, put)?;
-        anyhow::ensure!(content.read == size, "{} became shorter or unreadable", copy.display());
-        Ok(file_item(path, meta, at, &content))
+        let put = |blocks: &mut Packer| body::put(blocks, &mut file, size);
+        let (at, body) = self.put_body(member, meta, size, PAGES, put)?;
+        anyhow::ensure!(body.read == size, "{} became shorter or unreadable", copy.display());
+        Ok(file_item(path, meta, at, &body))
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
@@ -318,29 +320,28 @@ impl<'a> Writer<'a> {
                     content.truncate(whole);
                 }
                 let size = content.len() as u64;
-                let put = |blocks: &mut Packer| content::put(blocks, &mut content.as_slice(), size);
-                let (at, content) =
-                    self.put_content(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
-                return Ok(Some(file_item(found.path.clone(), &meta, at, &content)));
+                let put = |blocks: &mut Packer| body::put(blocks, &mut content.as_slice(), size);
+                let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
+                return Ok(Some(file_item(found.path.clone(), &meta, at, &body)));
             }
         }
 
         let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
         let size = size.map_err(Unread::Source)?;
         file.rewind().map_err(Unread::Source)?;
-        let put = |blocks: &mut Packer| content::put_file(blocks, &file, &meta, size);
-        let (at, content) = self.put_content(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
+        let put = |blocks: &mut Packer| body::put_file(blocks, &file, &meta, size);
+        let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
         let now = file.metadata().map_err(Unread::Source)?;
         let unchanged = same(&meta, &now);
         // A file that only grew was appended to: what is saved is its beginning.
         let grew = now.len() > meta.len();
-        if let Some(error) = &content.failed {
+        if let Some(error) = &body.failed {
             self.manifest.problems.push(format!(
                 "cannot read {} beyond its first {} bytes: {error}; the rest of it in the archive is zeros",
                 found.path.0.display(),
-                content.read
+                body.read
             ));
-        } else if content.read < size {
+        } else if body.read < size {
             self.manifest.problems.push(format!(
                 "{} became shorter while it was read; its end is filled with zeros",
                 found.path.0.display()
@@ -349,8 +350,8 @@ impl<'a> Writer<'a> {
             self.manifest.problems.push(format!("{} changed while it was read", found.path.0.display()));
         }
         let stamp = past::stamp(&meta, self.manifest.time);
-        let stamp = stamp.filter(|_| unchanged && content.read == size && size > SMALL);
-        Ok(Some(Item { stamp, ..file_item(found.path.clone(), &meta, at, &content) }))
+        let stamp = stamp.filter(|_| unchanged && body.read == size && size > SMALL);
+        Ok(Some(Item { stamp, ..file_item(found.path.clone(), &meta, at, &body) }))
     }
 
     /// Writes a file's header; its content has members of its own, if it is large. Gives where
@@ -370,28 +371,28 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts in one file: its header, and `size` bytes of content.
-    fn put_content(
+    fn put_body(
         &mut self,
         member: &Path,
         meta: &Metadata,
         size: u64,
         most: usize,
-        put: impl FnOnce(&mut Packer) -> io::Result<Content>,
-    ) -> Result<(u64, Content)> {
-        let write = || -> io::Result<(u64, Content)> {
+        put: impl FnOnce(&mut Packer) -> io::Result<Body>,
+    ) -> Result<(u64, Body)> {
+        let write = || -> io::Result<(u64, Body)> {
             let at = self.put_header(member, size, meta)?;
             let blocks = self.tar.get_mut();
             if size > SMALL {
                 // So that a page or line that stays where it is stays where it is in a block.
                 blocks.cut_for(most)?;
             }
-            let content = put(blocks)?;
+            let body = put(blocks)?;
             let padding = (512 - size % 512) % 512;
             blocks.write_all(&[0; 512][..padding as usize])?;
             if size > SMALL {
                 blocks.cut_for(BLOCK)?;
             }
-            Ok((at, content))
+            Ok((at, body))
         };
         write().context("cannot write the archive")
     }
@@ -419,8 +420,8 @@ fn full(error: io::Error) -> Unread {
     Unread::Archive(anyhow::Error::new(error).context("cannot write the archive"))
 }
 
-fn file_item(path: Name, meta: &Metadata, at: u64, content: &Content) -> Item {
-    let kind = Kind::File { size: content.size, sha256: content.sha256.clone() };
+fn file_item(path: Name, meta: &Metadata, at: u64, body: &Body) -> Item {
+    let kind = Kind::File { size: body.size, sha256: body.sha256.clone() };
     Item { at: Some(at), ..item(path, kind, meta) }
 }
 

@@ -1,4 +1,4 @@
-//! The content of one file on its way into an archive: read where it has data, zeros elsewhere.
+//! The body of one file on its way into an archive: read where it has data, zeros elsewhere.
 
 use super::pack::Packer;
 use crate::base::text::hex;
@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 const AT_ONCE: u64 = 128 << 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// What came of the content of a file.
-pub(super) struct Content {
+/// What came of the body of a file.
+pub(super) struct Body {
     /// Its length: what was asked for.
     pub(super) size: u64,
     /// How much of it the source had. The rest are zeros.
@@ -29,14 +29,14 @@ pub(super) struct Content {
 ///
 /// # Errors
 /// When they cannot be written.
-pub(super) fn put(blocks: &mut Packer, source: &mut dyn Read, size: u64) -> io::Result<Content> {
+pub(super) fn put(blocks: &mut Packer, source: &mut dyn Read, size: u64) -> io::Result<Body> {
     let mut putting = Putting::new(blocks);
     putting.data(source, size)?;
     putting.finish(size)
 }
 
 /// [`put`], without reading the holes of a sparse file.
-pub(super) fn put_file(blocks: &mut Packer, file: &File, meta: &Metadata, size: u64) -> io::Result<Content> {
+pub(super) fn put_file(blocks: &mut Packer, file: &File, meta: &Metadata, size: u64) -> io::Result<Body> {
     let mut source = file;
     if meta.blocks().saturating_mul(512) >= size {
         return put(blocks, &mut source, size);
@@ -68,7 +68,7 @@ fn next_data(file: &File, from: u64, end: u64) -> io::Result<Range<u64>> {
     Ok(begin..stop.clamp(begin, end))
 }
 
-/// Content being written.
+/// A body being written.
 struct Putting<'a> {
     blocks: &'a mut Packer,
     hash: Sha256,
@@ -119,10 +119,10 @@ impl Putting<'_> {
         self.blocks.put_zeros(count)
     }
 
-    fn finish(mut self, size: u64) -> io::Result<Content> {
+    fn finish(mut self, size: u64) -> io::Result<Body> {
         self.zeros(size - self.written)?;
         let sha256 = hex(&self.hash.finalize());
-        Ok(Content { size, read: self.read, failed: self.failed, sha256 })
+        Ok(Body { size, read: self.read, failed: self.failed, sha256 })
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     /// What was put, the content of the archive, and its length.
-    fn archived(put: impl FnOnce(&mut Packer) -> io::Result<Content>) -> (Content, Vec<u8>, u64) {
+    fn archived(put: impl FnOnce(&mut Packer) -> io::Result<Body>) -> (Body, Vec<u8>, u64) {
         let mut packer = Packer::new(tempfile::tempfile().unwrap(), None).unwrap();
         let content = put(&mut packer).unwrap();
         packer.begin_index().unwrap();
