@@ -238,7 +238,12 @@ fn build(
     let past = last_good(&archives);
     let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: Plan| {
-        write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading)
+        // In a thread of its own, because it gives way to others for good.
+        std::thread::scope(|scope| {
+            let write =
+                || write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading);
+            scope.spawn(write).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the backup died")))
+        })
     };
     let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
         // What was copied was not what it was said to be. Never trust it twice.

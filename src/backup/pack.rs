@@ -2,7 +2,7 @@
 
 use super::blocks::{self, BLOCK, Block, Hash, Maker};
 use super::extents;
-use super::pool::Pool;
+use super::pool::{Pool, give_way};
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use std::collections::HashMap;
@@ -83,7 +83,11 @@ impl Packer {
             let stock = stock.clone();
             Pool::new(move || {
                 let (mut maker, stock) = (Maker::new(unit), stock.clone());
+                let mut begun = false;
                 move |Job { block, length, index }| {
+                    if !std::mem::replace(&mut begun, true) {
+                        give_way();
+                    }
                     let content = &block[..length];
                     let hash = blocks::hash(content);
                     let known = stock.as_ref().and_then(|stock| stock.blocks.get(&hash)).filter(|_| !index);

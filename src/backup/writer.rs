@@ -10,6 +10,7 @@ use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest,
 use super::pack::Packer;
 use super::past::{self, Past};
 use super::plan::{Found, Plan, Shape, is_gone};
+use super::pool::give_way;
 use super::snapshot;
 use crate::base::database::{self, Verdict};
 use crate::base::progress::Progress;
@@ -99,7 +100,9 @@ impl<'a> Writer<'a> {
                     copied.send(checked.and(saved)).is_ok()
                 });
             });
-            // They are at their moment: what else there is can be written while they are copied.
+            // They are at their moment: what else there is can be written while they are copied. The
+            // sooner they are let go of, the less their writers have to clear up.
+            give_way();
             self.put_others(plan.others)?;
             copies
                 .into_iter()
