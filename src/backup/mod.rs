@@ -8,6 +8,7 @@ mod blocks;
 mod body;
 mod check;
 mod databases;
+mod entry;
 mod extents;
 pub mod manifest;
 mod pack;

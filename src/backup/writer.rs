@@ -6,6 +6,7 @@ use super::blocks::{BLOCK, Block, PAGES};
 use super::body::{self, Body};
 use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
+use super::entry::{file_item, header, header_of, item};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
 use super::pack::Packer;
 use super::past::{self, Past};
@@ -17,7 +18,6 @@ use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::{hex, one_line};
 use anyhow::{Context, Result};
-use chrono::{DateTime, Utc};
 use libdeflater::crc32;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
@@ -421,35 +421,6 @@ enum Unread {
 
 fn full(error: io::Error) -> Unread {
     Unread::Archive(anyhow::Error::new(error).context("cannot write the archive"))
-}
-
-fn file_item(path: Name, meta: &Metadata, at: u64, body: &Body) -> Item {
-    let kind = Kind::File { size: body.size, sha256: body.sha256.clone() };
-    Item { at: Some(at), ..item(path, kind, meta) }
-}
-
-fn item(path: Name, kind: Kind, meta: &Metadata) -> Item {
-    let mtime = DateTime::from_timestamp(meta.mtime(), meta.mtime_nsec().clamp(0, 999_999_999) as u32);
-    let mtime = mtime.unwrap_or_default();
-    let (mode, uid, gid) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
-    Item { path, kind, mode, uid, gid, mtime, at: None, stamp: None }
-}
-
-fn header(kind: tar::EntryType, mode: u32, size: u64, time: DateTime<Utc>) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(time.timestamp().max(0).unsigned_abs());
-    header
-}
-
-fn header_of(kind: tar::EntryType, meta: &Metadata) -> tar::Header {
-    let time = DateTime::from_timestamp(meta.mtime(), 0).unwrap_or_default();
-    let mut header = header(kind, meta.mode() & 0o7777, 0, time);
-    header.set_uid(meta.uid().into());
-    header.set_gid(meta.gid().into());
-    header
 }
 
 /// Whether a file was not written between two looks.

@@ -611,3 +611,20 @@ fn an_archive_of_the_first_format_is_read_and_added_to() {
 fn writers_at_full_speed_are_saved_as_they_are() {
     crate::torture::writers_at_full_speed(std::time::Duration::from_secs(10));
 }
+
+#[test]
+fn small_files_that_did_not_change_are_copied_from_the_archive_before_it() {
+    let sandbox = with_files();
+    for number in 0..400 {
+        // Neither alike nor compressible, so that bytes tell of files.
+        sandbox.write(&format!("memory/notes/{number:03}.bin"), &noise(40_000 + number)[number..]);
+    }
+    sandbox.json(0, "backup", &[]);
+    sandbox.write("memory/notes/150.bin", "another");
+    sandbox.write("memory/notes/150a.bin", noise(9000));
+    fs::remove_file(sandbox.path("memory/notes/300.bin")).unwrap();
+    let made = sandbox.json(0, "backup", &[]);
+    let (reused, bytes) = (made["reused"].as_u64().unwrap(), made["bytes"].as_u64().unwrap());
+    assert!(reused * 10 > bytes * 7, "{reused} of {bytes}");
+    unpack_by_hand(&sandbox, Path::new(made["archive"].as_str().unwrap()));
+}
