@@ -57,8 +57,9 @@ enum Stage {
 }
 
 impl<'a> Saving<'a> {
-    /// Holds all databases at one moment, then copies those whose writers wait. One that did not
-    /// change since the archive before this one is at that moment as it was then.
+    /// Holds all databases at one moment, then copies those whose writers wait, and those that cannot
+    /// be held. One that did not change since the archive before this one is at that moment as it was
+    /// then.
     pub(super) fn hold(self, databases: Vec<Found>, vanished: &mut Vec<Name>) -> Result<Held<'a>> {
         let mut stages = Vec::new();
         for (number, found) in databases.into_iter().enumerate() {
@@ -80,10 +81,15 @@ impl<'a> Saving<'a> {
                 Stage::Pinned { number, found, meta, stamp, pin: snapshot::pin(&path) }
             });
         }
-        let held_up =
-            |stage: &Stage| matches!(stage, Stage::Pinned { pin: Ok(pin), .. } if pin.holds_up_writers());
-        let copied = |stage| if held_up(&stage) { self.copy(stage).map(Stage::Saved) } else { Ok(stage) };
-        let stages = stages.into_iter().map(copied).collect::<Result<_>>()?;
+        // Those first whose writers wait, then those that may be a reason to give up.
+        let waits = |pin: &Result<Pinned>| pin.as_ref().is_ok_and(Pinned::holds_up_writers);
+        for now in [waits, |pin: &Result<Pinned>| pin.is_err()] {
+            let copied = stages.into_iter().map(|stage| match &stage {
+                Stage::Pinned { pin, .. } if now(pin) => self.copy(stage).map(Stage::Saved),
+                _ => Ok(stage),
+            });
+            stages = copied.collect::<Result<_>>()?;
+        }
         Ok(Held { saving: self, stages })
     }
 
