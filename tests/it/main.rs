@@ -5,6 +5,7 @@
 mod alert;
 mod backup;
 mod cron;
+mod crypt;
 mod dashboard;
 mod docs;
 mod doors;
