@@ -6,6 +6,7 @@ mod alert;
 mod backup;
 mod checks;
 mod cron;
+mod crypt;
 mod dashboard;
 mod docs;
 mod doors;
