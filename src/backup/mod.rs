@@ -6,7 +6,11 @@
 
 mod blocks;
 mod check;
+mod content;
+mod contents;
 mod databases;
+mod foreign;
+mod index;
 pub mod manifest;
 mod pack;
 mod past;
@@ -21,10 +25,14 @@ mod unpack;
 pub mod verify;
 mod writer;
 
+pub use content::Content;
+pub use contents::{Contents, Entry, Origin};
+pub use index::peek;
 pub use plan::Plan;
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
-pub use verify::{Contents, verify};
+pub use snapshot::is_full;
+pub use verify::{look, unpack, unpack_part, verify};
 
 use crate::base::step::step;
 use crate::base::text::one_line;

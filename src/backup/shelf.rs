@@ -1,7 +1,7 @@
 //! The folder of archives: what is there, what is published into it, what leaves it.
 
+use super::index::peek;
 use super::manifest::Manifest;
-use super::reader::peek;
 use super::retention::Candidate;
 use crate::base::{Fault, Journal, Run, State, durable, units};
 use crate::config::Loaded;

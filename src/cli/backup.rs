@@ -2,7 +2,6 @@
 
 use super::restore::finish_earlier;
 use super::{Context, remote};
-use crate::backup::verify::describe;
 use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
 use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
@@ -274,7 +273,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     #[derive(Serialize)]
     struct Whole<'a> {
         archive: &'a Path,
-        origin: backup::verify::Origin,
+        origin: backup::Origin,
         files: usize,
         bytes: u64,
         databases: usize,
@@ -307,7 +306,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             notes: &contents.notes,
         })?;
     } else {
-        context.print(&format!("{} is whole: {}", loaded.home.show(&archive), describe(&contents)))?;
+        context.print(&format!("{} is whole: {}", loaded.home.show(&archive), contents.describe()))?;
     }
     Ok(State::Ok)
 }
