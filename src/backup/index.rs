@@ -16,6 +16,8 @@ use std::path::Path;
 
 /// A manifest larger than this is not ours (a million files take 300 MB).
 const MOST_INDEX: u64 = 1 << 30;
+/// One of up to this length is read at once, which is quicker.
+const SMALL_INDEX: u64 = 16 << 20;
 
 /// Reads the index alone: quick, and not checked against the content. None: the archive was not
 /// made by this program.
@@ -34,8 +36,12 @@ pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
             "the manifest is not where it belongs"
         );
         between.set(None);
-        let manifest: Manifest = serde_json::from_reader(BufReader::new(entry.take(MOST_INDEX)))?;
-        Ok(manifest)
+        if entry.size() > SMALL_INDEX {
+            return Ok(serde_json::from_reader(BufReader::new(entry.take(MOST_INDEX)))?);
+        }
+        let mut text = Vec::new();
+        entry.take(SMALL_INDEX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
     };
     let manifest = read().map_err(|error| refuse(archive, &format!("its index: {error:#}")))?;
     if manifest.schema > SCHEMA {

@@ -92,58 +92,82 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
     let mut archives = Vec::new();
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some(stamp) = time_of_name(&name) else { continue };
-        // Neither `latest` nor any other link.
-        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
-        if !meta.is_file() {
-            continue;
-        }
-        let mut archive = Archive {
-            pinned: pin_path(&entry.path()).exists(),
-            path: entry.path(),
-            bytes: meta.len(),
-            time: stamp,
-            sequence: 0,
-            files: None,
-            content: None,
-            ours: false,
-            verified: false,
-            verified_at: None,
-            drilled: None,
-            problem: None,
-            name,
-        };
-        match peek(&archive.path) {
-            Ok(Some(manifest)) => {
-                archive.time = manifest.time;
-                archive.sequence = manifest.sequence;
-                archive.files = Some(manifest.count());
-                archive.content = Some(manifest.bytes());
-                archive.ours = manifest.agent == loaded.config.agent.name;
-                archive.verified = true;
-                if !archive.ours {
-                    archive.problem = Some(format!("it is of the agent {}", manifest.agent));
-                }
-            }
-            // Of the old scripts, or made by hand.
-            Ok(None) => {}
-            Err(error) => archive.problem = Some(format!("{error:#}")),
-        }
-        if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
-            archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
-            archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
-            if archive.verified && row.state >= i64::from(State::Critical.code()) {
-                archive.verified = false;
-                archive.problem = Some("the last look at it found it damaged".to_owned());
-            } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
-                archive.verified = false;
-                archive.problem = Some("it has not the size it was made with".to_owned());
-            }
-        }
-        archives.push(archive);
+        archives.extend(examine(loaded, journal, name)?);
     }
     archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
     Ok(archives)
+}
+
+/// Looks at one file of the backup folder. None: it is no archive by its name, or no file: neither
+/// `latest` nor any other link is one.
+fn examine(loaded: &Loaded, journal: Option<&Journal>, name: String) -> Result<Option<Archive>> {
+    let Some(stamp) = time_of_name(&name) else { return Ok(None) };
+    let path = loaded.config.backup.dir.join(&name);
+    let Some(meta) = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file()) else { return Ok(None) };
+    let mut archive = Archive {
+        pinned: pin_path(&path).exists(),
+        path,
+        bytes: meta.len(),
+        time: stamp,
+        sequence: 0,
+        files: None,
+        content: None,
+        ours: false,
+        verified: false,
+        verified_at: None,
+        drilled: None,
+        problem: None,
+        name,
+    };
+    match peek(&archive.path) {
+        Ok(Some(manifest)) => {
+            archive.time = manifest.time;
+            archive.sequence = manifest.sequence;
+            archive.files = Some(manifest.count());
+            archive.content = Some(manifest.bytes());
+            archive.ours = manifest.agent == loaded.config.agent.name;
+            archive.verified = true;
+            if !archive.ours {
+                archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+            }
+        }
+        // Of the old scripts, or made by hand.
+        Ok(None) => {}
+        Err(error) => archive.problem = Some(format!("{error:#}")),
+    }
+    if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
+        archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
+        archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
+        if archive.verified && row.state >= i64::from(State::Critical.code()) {
+            archive.verified = false;
+            archive.problem = Some("the last look at it found it damaged".to_owned());
+        } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
+            archive.verified = false;
+            archive.problem = Some("it has not the size it was made with".to_owned());
+        }
+    }
+    Ok(Some(archive))
+}
+
+/// What `latest` points to, if it is a good archive of this agent and has the newest name of all:
+/// the last one that was made, then, and no other need be read to know it.
+fn last_made(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<PathBuf>> {
+    let dir = &loaded.config.backup.dir;
+    let (Ok(target), Ok(entries)) = (fs::read_link(dir.join("latest")), fs::read_dir(dir)) else {
+        return Ok(None);
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let newest = names.filter(|name| time_of_name(name).is_some()).max_by_key(|name| order(name));
+    let Some(newest) = newest.filter(|newest| target == Path::new(newest)) else { return Ok(None) };
+    let archive = examine(loaded, journal, newest)?.filter(|archive| archive.verified && archive.ours);
+    Ok(archive.map(|archive| archive.path))
+}
+
+/// The order of names, where one second has several: `20261120_093001_2` before `20261120_093001_10`.
+fn order(name: &str) -> (String, u64) {
+    let stem = name.strip_suffix(SUFFIX).unwrap_or(name);
+    let (stamp, rest) = stem.split_at_checked(15).unwrap_or((stem, ""));
+    (stamp.to_owned(), rest.trim_start_matches('_').parse().unwrap_or(0))
 }
 
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
@@ -157,6 +181,9 @@ pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<P
                 .hint("`backup list` shows the archives there are")
                 .into()),
         };
+    }
+    if let Some(last) = last_made(loaded, journal)? {
+        return Ok(last);
     }
     let archives = list(loaded, journal)?;
     let good = archives.iter().filter(|archive| archive.verified && archive.ours);

@@ -53,8 +53,6 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 
 /// Makes the names in many folders last: those of one file system together, where that is quicker.
 pub fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    /// As many single syncs take about as long as one of a file system that is not busy.
-    const FEW: usize = 8;
     let mut by_device: BTreeMap<u64, Vec<&Path>> = BTreeMap::new();
     for folder in folders {
         let meta =
@@ -63,55 +61,71 @@ pub fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<(
     }
     for folders in by_device.values() {
         match folders[..] {
-            [first, ..] if folders.len() > FEW && cfg!(target_os = "linux") => Tree::open(first)?.sync()?,
+            [first, ..] if folders.len() > FEW && cfg!(target_os = "linux") => {
+                let file = File::open(first);
+                file.and_then(|file| sync_file_system(&file))
+                    .with_context(|| format!("cannot sync the file system of {}", first.display()))?;
+            }
             _ => folders.iter().try_for_each(|folder| sync_folder(folder))?,
         }
     }
     Ok(())
 }
 
-/// A folder into which much is written, to be made to last at once.
+/// So many syncs one by one take about as long as one of a file system that is not busy.
+const FEW: usize = 8;
+
+/// A new folder that files are written into, to be made to last together.
 #[derive(Debug)]
 pub struct Tree {
     path: PathBuf,
     /// Linux tells of writes that failed since this was opened (syncfs(2), since 5.8).
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "files are synced one by one"))]
     folder: File,
+    together: bool,
 }
 
 impl Tree {
-    /// To be opened before the first file is written.
-    pub fn open(path: &Path) -> Result<Tree> {
+    /// To be opened before the first of about so many files is written.
+    pub fn open(path: &Path, files: usize) -> Result<Tree> {
         let folder =
             File::open(path).with_context(|| format!("cannot open the folder {}", path.display()))?;
-        Ok(Tree { path: path.to_owned(), folder })
+        // A busy file system has more to write than a few files of ours.
+        let together = cfg!(target_os = "linux") && files > FEW;
+        Ok(Tree { path: path.to_owned(), folder, together })
     }
 
-    /// To be called with each file that was written: [`Tree::sync`] may rely on it.
+    /// To be called with each file that was written.
     pub fn wrote(&self, file: &File) -> io::Result<()> {
-        if cfg!(target_os = "linux") { Ok(()) } else { file.sync_all() }
+        if self.together { Ok(()) } else { file.sync_all() }
     }
 
-    /// Makes everything below it last, files and names. On Linux with all that its file system
-    /// has to write: one wait for the disk instead of one a file.
-    #[cfg(target_os = "linux")]
+    /// Makes everything below it last, files and names. Many files on Linux: with all that their
+    /// file system has to write, for one wait for the disk is shorter than one a file.
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.folder)
-            .map_err(io::Error::from)
-            .with_context(|| format!("cannot sync the files in {}", self.path.display()))
-    }
-
-    /// Makes the names below it last, too.
-    #[cfg(not(target_os = "linux"))]
-    pub fn sync(&self) -> Result<()> {
+        let syncing = || format!("cannot sync the files in {}", self.path.display());
+        if self.together {
+            return sync_file_system(&self.folder).with_context(syncing);
+        }
         for entry in walkdir::WalkDir::new(&self.path).contents_first(true) {
-            let entry = entry.with_context(|| format!("cannot sync the files in {}", self.path.display()))?;
+            let entry = entry.with_context(syncing)?;
             if entry.file_type().is_dir() {
                 sync_folder(entry.path())?;
             }
         }
         Ok(())
     }
+}
+
+/// Makes everything last that was written to the file system of a file.
+#[cfg(target_os = "linux")]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    rustix::fs::syncfs(file).map_err(io::Error::from)
+}
+
+/// There is no such call.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Creates a folder and what is missing above it; new ones get `mode`.

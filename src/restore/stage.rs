@@ -60,7 +60,7 @@ impl<'a> Laying<'a> {
         let links = wanted.iter().filter(|entry| matches!(entry.shape, Shape::Link(_))).collect();
         Ok(Laying {
             folder,
-            tree: Tree::open(folder)?,
+            tree: Tree::open(folder, wanted.len())?,
             files,
             links,
             databases: Vec::new(),

@@ -60,10 +60,10 @@ impl Prepared<'_> {
             stage::move_path(&staging.path().join(&entry.path), &target)?;
             step("place")?;
         }
-        stage::set_folder_modes(&self.wanted, &made, &folder)?;
         let touched = parents.iter().flat_map(|path| path.ancestors()).filter(|up| up.starts_with(&folder));
         let touched: BTreeSet<&Path> = touched.chain([durable::parent(&folder)]).collect();
         durable::sync_folders(touched)?;
+        stage::set_folder_modes(&self.wanted, &made, &folder)?;
         let state = if self.notes.is_empty() { State::Ok } else { State::Warning };
         Ok(self.restored(state, None, Vec::new()))
     }

@@ -1,6 +1,7 @@
 //! Restores: exactly what was saved, or everything as it was.
 
-use crate::backup::{archives, database, number, rubbish, tree, with_files};
+use crate::backup::{archives, database, number, tree, with_files};
+use crate::crash::changed;
 use crate::sandbox::{Sandbox, said, wait_until};
 use crate::service::{agent_pid, alive, kill, with_agent};
 use std::collections::BTreeMap;
@@ -12,15 +13,15 @@ use std::process::Command;
 
 /// What a restore may and must change, by path; large content only by its hash. A `-shm` is no
 /// state: readers make it anew.
-type State = BTreeMap<PathBuf, u64>;
+pub type State = BTreeMap<PathBuf, u64>;
 
-fn state(sandbox: &Sandbox) -> State {
+pub fn state(sandbox: &Sandbox) -> State {
     let mut state = digest(tree(&sandbox.path("memory")), "memory");
     state.extend(digest(tree(&sandbox.path("config")), "config"));
     state
 }
 
-fn digest(tree: BTreeMap<PathBuf, Vec<u8>>, below: &str) -> State {
+pub fn digest(tree: BTreeMap<PathBuf, Vec<u8>>, below: &str) -> State {
     let hash = |content: Vec<u8>| {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
@@ -187,127 +188,6 @@ fn an_agent_that_does_not_start_on_the_restored_files_gets_its_old_ones_back() {
     let names: Vec<_> =
         fs::read_dir(&sandbox.home).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.iter().any(|name| name.starts_with(".pre-restore")), "nothing is left aside: {names:?}");
-}
-
-/// A home whose state differs from that of its archive in every way, and the state of the archive.
-fn changed() -> (Sandbox, State) {
-    let sandbox = with_files();
-    sandbox.expect(0, "backup", &[]);
-    let saved = sandbox.outside("saved");
-    sandbox.expect(0, "restore", &["--to", saved.to_str().unwrap()]);
-    let mut new = digest(tree(&saved.join("memory")), "memory");
-    new.extend(digest(tree(&saved.join("config")), "config"));
-    fs::remove_file(sandbox.path("memory/notes/today.md")).unwrap();
-    fs::remove_dir(sandbox.path("memory/notes")).unwrap();
-    sandbox.write("memory/journal.jsonl", "{\"n\":9}\n");
-    sandbox.write("config/settings.json", "changed");
-    // A killed writer's leftovers.
-    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
-    let db = database(&sandbox.path("memory/agent.db"));
-    db.execute_batch("CREATE TABLE rows(n INTEGER PRIMARY KEY); INSERT INTO rows VALUES(77);").unwrap();
-    let copy = sandbox.outside("copy");
-    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
-        fs::copy(sandbox.path("memory").join(name), copy.join(name)).unwrap();
-    }
-    drop(db);
-    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
-        fs::copy(copy.join(name), sandbox.path("memory").join(name)).unwrap();
-    }
-    (sandbox, new)
-}
-
-#[test]
-fn killed_at_any_step_the_next_run_leaves_the_old_state_or_the_new_one_whole() {
-    let (sandbox, new) = changed();
-    let old = state(&sandbox);
-    assert_ne!(old, new);
-    let (mut olds, mut steps) = (0, 0);
-    let kept = [tree(&sandbox.path("memory")), tree(&sandbox.path("config"))];
-    let put_back = || {
-        for (folder, files) in ["memory", "config"].iter().zip(&kept) {
-            fs::remove_dir_all(sandbox.path(folder)).unwrap();
-            fs::create_dir(sandbox.path(folder)).unwrap();
-            for (path, content) in files {
-                sandbox.write(Path::new(folder).join(path).to_str().unwrap(), content);
-            }
-        }
-    };
-    for step in 1.. {
-        assert!(step < 500);
-        let output =
-            sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step.to_string()).output().unwrap();
-        if output.status.code() == Some(0) {
-            assert_eq!(state(&sandbox), new);
-            break;
-        }
-        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
-        steps = step;
-        // Half of them are found by a backup, half by another restore that is not let do anything.
-        let cut_short = sandbox.path(".ops/restore.json").exists();
-        let recovery = if step % 2 == 0 {
-            sandbox.expect(0, "backup", &["-v"])
-        } else {
-            sandbox.expect(3, "restore", &["no-such-archive", "--yes"])
-        };
-        assert_eq!(recovery.stderr.contains("was cut short"), cut_short, "step {step}: {recovery:?}");
-        assert!(!sandbox.path(".ops/restore.json").exists());
-        let now = state(&sandbox);
-        if now == new {
-            put_back();
-        } else {
-            assert_eq!(now, old, "step {step}: neither the old nor the new");
-            olds += 1;
-        }
-        // The archive to restore stays the first one.
-        for archive in archives(&sandbox).split_off(1) {
-            fs::remove_file(archive).unwrap();
-        }
-    }
-    assert!(steps >= 15 && olds >= 10, "{steps} steps, {olds} undone");
-    assert_eq!(rubbish(&sandbox), [""; 0]);
-}
-
-#[test]
-fn a_disk_full_at_any_step_leaves_the_old_state_or_the_new_one_whole() {
-    let (sandbox, new) = changed();
-    let old = state(&sandbox);
-    for step in 1.. {
-        assert!(step < 500);
-        let output = said(
-            sandbox.program("restore").arg("--yes").env("OPS_FAIL_AT", step.to_string()).output().unwrap(),
-        );
-        if output.code == 0 {
-            break;
-        }
-        assert_eq!(output.code, 2, "step {step}: {output:?}");
-        let now = state(&sandbox);
-        if now == new {
-            // Only the tidying up was left.
-            assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}");
-            break;
-        }
-        assert_eq!(now, old, "step {step}: {output:?}");
-        assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}: {output:?}");
-    }
-    assert_eq!(state(&sandbox), new);
-}
-
-#[test]
-fn killed_while_the_agent_is_stopped_the_next_run_starts_it_again() {
-    for step in ["stopped", "aside", "place", "started"] {
-        let sandbox = with_agent(&[]);
-        sandbox.expect(0, "ops", &["start"]);
-        sandbox.expect(0, "backup", &[]);
-        sandbox.write("memory/identity_core.json", "{\"name\":\"changed\"}");
-        let output = sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step).output().unwrap();
-        assert_eq!(output.status.code(), None, "{output:?}");
-        let said = sandbox.expect(0, "backup", &[]);
-        let word = if step == "started" { "finished now" } else { "back as it was" };
-        assert!(said.stderr.contains(word), "{step}: {said:?}");
-        assert!(alive(agent_pid(&sandbox)), "{step}");
-        let back = sandbox.read("memory/identity_core.json") == "{\"name\":\"changed\"}";
-        assert_eq!(back, step != "started", "{step}");
-    }
 }
 
 #[test]
@@ -559,45 +439,6 @@ fn old_files_that_cannot_be_put_back_leave_everything_as_it_is() {
     let list = sandbox.json(0, "restore", &["--aside"]);
     assert_eq!(list["asides"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["asides"][0]["files"], 1);
-}
-
-#[test]
-fn a_put_back_killed_at_any_step_leaves_the_one_state_or_the_other_whole() {
-    let (sandbox, _) = changed();
-    let old = state(&sandbox);
-    sandbox.expect(0, "restore", &["--yes"]);
-    let new = state(&sandbox);
-    let (mut steps, mut undone) = (0, 0);
-    for step in 1.. {
-        assert!(step < 200);
-        let output = sandbox
-            .program("restore")
-            .args(["pre-restore:latest", "--yes"])
-            .env("OPS_ABORT_AT", step.to_string())
-            .output()
-            .unwrap();
-        if output.status.code() == Some(0) {
-            assert_eq!(state(&sandbox), old);
-            break;
-        }
-        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
-        steps = step;
-        let cut_short = sandbox.path(".ops/restore.json").exists();
-        let said = sandbox.expect(3, "restore", &["no-such-archive", "--yes"]);
-        assert_eq!(said.stderr.contains("was cut short"), cut_short, "step {step}: {said:?}");
-        let now = state(&sandbox);
-        if now == old {
-            // Forward once more, so that the next step meets the same scene.
-            sandbox.expect(0, "restore", &["pre-restore:latest", "--yes"]);
-        } else {
-            assert_eq!(now, new, "step {step}: neither the one nor the other");
-            undone += 1;
-        }
-    }
-    assert!(steps >= 10 && undone >= 8, "{steps} steps, {undone} undone");
-    // Nothing was lost on the way: the other state is aside, once.
-    let list = sandbox.json(0, "restore", &["--aside"]);
-    assert_eq!(list["asides"].as_array().unwrap().len(), 1, "{list}");
 }
 
 #[test]
