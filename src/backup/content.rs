@@ -1,7 +1,7 @@
 //! The content of files on its way out of an archive: hashed by a thread of its own, while
 //! whoever reads it does something else with it.
 
-use super::reader::refuse;
+use super::reader::unreadable;
 use crate::base::text::hex;
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
@@ -84,7 +84,7 @@ impl<'a> Content<'a> {
     pub fn piece(&mut self) -> Result<Option<Arc<Vec<u8>>>> {
         let mut piece = Vec::with_capacity(self.left.min(PIECE) as usize);
         let read = self.inner.take(PIECE).read_to_end(&mut piece);
-        read.map_err(|error| refuse(self.archive, &format!("it is damaged: {error}")))?;
+        read.map_err(|error| unreadable(self.archive, error))?;
         if piece.is_empty() {
             return Ok(None);
         }
@@ -164,7 +164,7 @@ pub(super) fn hash(
                 take(&buffer[..read])?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(refuse(archive, &format!("it is damaged: {error}"))),
+            Err(error) => return Err(unreadable(archive, error)),
         }
     }
 }

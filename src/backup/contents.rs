@@ -1,5 +1,6 @@
 //! What an archive brings back, whoever made it.
 
+use super::foreign;
 use super::index;
 use super::manifest::{self, Kind, Manifest};
 use super::reader::{Shape, refuse};
@@ -74,6 +75,18 @@ impl Contents {
     /// home.
     pub fn peek(archive: &Path) -> Result<Option<Contents>> {
         index::peek(archive)?.map(|manifest| Contents::of(archive, manifest)).transpose()
+    }
+
+    /// What is in an archive: by its index, or by reading all of one that has none. Databases are
+    /// not opened, and nothing is written.
+    ///
+    /// # Errors
+    /// As of [`Contents::peek`]; and when one without index is damaged or not harmless.
+    pub fn list(archive: &Path) -> Result<Contents> {
+        match Contents::peek(archive)? {
+            Some(contents) => Ok(contents),
+            None => foreign::verify(archive, None),
+        }
     }
 
     /// What a manifest says.

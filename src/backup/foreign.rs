@@ -4,7 +4,7 @@
 use super::content::{Content, Hasher, hash};
 use super::contents::{Contents, Entry, Origin, leads_out};
 use super::manifest::{self, CHECKSUMS};
-use super::reader::{self, Member, Shape, refuse};
+use super::reader::{self, Member, Shape, unreadable};
 use super::verify::{Take, refuse_if_any};
 use crate::base::database::{self, Verdict};
 use crate::base::text::hex;
@@ -65,7 +65,7 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
             return Ok(());
         }
         let mut head = Vec::new();
-        let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
+        let broken = |error: io::Error| unreadable(archive, error);
         content.take(16).read_to_end(&mut head).map_err(broken)?;
         let target = scratch.and_then(|scratch| database_file(scratch, &member.name, &head));
         if head == *b"SQLite format 3\0" {

@@ -4,7 +4,7 @@
 use super::blocks::{self, Block};
 use super::contents::Entry;
 use super::manifest::{MANIFEST, Manifest, SCHEMA};
-use super::reader::{MOST_BETWEEN, Tail, refuse};
+use super::reader::{MOST_BETWEEN, Tail, refuse, unreadable};
 use super::unpack::Unpacker;
 use crate::base::Fault;
 use crate::base::text::one_line;
@@ -43,7 +43,10 @@ pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
         entry.take(SMALL_INDEX).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     };
-    let manifest = read().map_err(|error| refuse(archive, &format!("its index: {error:#}")))?;
+    let manifest = read().map_err(|error| match error.downcast::<io::Error>() {
+        Ok(error) => unreadable(archive, error),
+        Err(error) => refuse(archive, &format!("its index: {error:#}")),
+    })?;
     if manifest.schema > SCHEMA {
         return Err(Fault::unknown(format!(
             "{} was made by agent-ops {}, which writes a newer format",
@@ -91,18 +94,14 @@ pub(super) fn read(
             visit(entry, &mut io::empty())?;
             continue;
         }
-        if !stream.skip_to(entry.at.unwrap_or(0)).map_err(|error| damaged(archive, &error))? {
+        if !stream.skip_to(entry.at.unwrap_or(0)).map_err(|error| unreadable(archive, error))? {
             return Err(parts());
         }
         let mut content = Read::by_ref(&mut stream).take(entry.size);
         visit(entry, &mut content)?;
-        io::copy(&mut content, &mut io::sink()).map_err(|error| damaged(archive, &error))?;
+        io::copy(&mut content, &mut io::sink()).map_err(|error| unreadable(archive, error))?;
     }
     Ok(())
-}
-
-fn damaged(archive: &Path, error: &io::Error) -> anyhow::Error {
-    refuse(archive, &format!("it is damaged: {error}"))
 }
 
 /// The content of some members, read forward.

@@ -32,7 +32,7 @@ pub use plan::Plan;
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
 pub use snapshot::is_full;
-pub use verify::{look, unpack, unpack_part, verify};
+pub use verify::{unpack, unpack_part, verify};
 
 use crate::base::step::step;
 use crate::base::text::one_line;
@@ -137,6 +137,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     let dir = &loaded.config.backup.dir;
+    let gone = shelf::gone(loaded, journal);
     let built = build(loaded, run, journal, plan, reading).map_err(|error| no_space(error, dir))?;
     let Built { path, bytes, copied, unread, manifest, poisoned } = built;
     let name = file_name(&path);
@@ -155,6 +156,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         unread,
         seconds: 0.0,
     };
+    made.problems.extend(gone.map(|gone| format!("{gone}: is a disk not mounted?")));
     // The archive is safe now, whatever else goes wrong.
     if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
         made.problems.push(format!("the archive is whole, but {error:#}"));
@@ -354,8 +356,16 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Says what a full disk means for the archives there are.
+/// Says what a full disk, or one that went away, means for the archives there are.
 fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+    if !dir.is_dir() {
+        return Fault::critical(format!(
+            "the backup folder {} went away while an archive was made: {error:#}",
+            dir.display()
+        ))
+        .hint("is its disk still mounted? Nothing was pruned; run this again when it is back")
+        .into();
+    }
     if !snapshot::is_full(&error) {
         return error;
     }

@@ -67,6 +67,15 @@ pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
         .into()
 }
 
+/// The error of an archive that could not be read on. What the disk refuses to give is not known to
+/// be damaged.
+pub(super) fn unreadable(archive: &Path, error: io::Error) -> anyhow::Error {
+    if error.raw_os_error().is_some() {
+        return anyhow::Error::new(error).context(format!("cannot read {}", archive.display()));
+    }
+    refuse(archive, &format!("it is damaged: {error}"))
+}
+
 /// Whether an error says that an archive is damaged or dishonest, rather than that it could not be
 /// told.
 pub fn is_damage(error: &anyhow::Error) -> bool {
@@ -83,7 +92,7 @@ pub fn is_damage(error: &anyhow::Error) -> bool {
 pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
     let between = Cell::new(Some(MOST_BETWEEN));
     let mut tar = tar::Archive::new(Tail::new(content(archive)?, &between));
-    let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
+    let broken = |error: io::Error| unreadable(archive, error);
     let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
     for entry in tar.entries().map_err(broken)? {
         between.set(None);

@@ -89,64 +89,75 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             return Err(error).with_context(|| format!("cannot read the backup folder {}", dir.display()));
         }
     };
-    let mut archives = Vec::new();
-    for entry in entries.flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        archives.extend(examine(loaded, journal, name)?);
-    }
+    let mut archives = examine(loaded, journal, names(entries))?;
     archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
     Ok(archives)
 }
 
-/// Looks at one file of the backup folder. None: it is no archive by its name, or no file: neither
-/// `latest` nor any other link is one.
-fn examine(loaded: &Loaded, journal: Option<&Journal>, name: String) -> Result<Option<Archive>> {
-    let Some(stamp) = time_of_name(&name) else { return Ok(None) };
-    let path = loaded.config.backup.dir.join(&name);
-    let Some(meta) = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file()) else { return Ok(None) };
-    let mut archive = Archive {
-        pinned: pin_path(&path).exists(),
-        path,
-        bytes: meta.len(),
-        time: stamp,
-        sequence: 0,
-        files: None,
-        content: None,
-        ours: false,
-        verified: false,
-        verified_at: None,
-        drilled: None,
-        problem: None,
-        name,
-    };
-    match peek(&archive.path) {
-        Ok(Some(manifest)) => {
-            archive.time = manifest.time;
-            archive.sequence = manifest.sequence;
-            archive.files = Some(manifest.count());
-            archive.content = Some(manifest.bytes());
-            archive.ours = manifest.agent == loaded.config.agent.name;
-            archive.verified = true;
-            if !archive.ours {
-                archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+fn names(entries: fs::ReadDir) -> impl Iterator<Item = String> {
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Looks at those of these files of the backup folder that are archives by their names.
+fn examine(
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    names: impl Iterator<Item = String>,
+) -> Result<Vec<Archive>> {
+    let mut archives = Vec::new();
+    for name in names {
+        let Some(stamp) = time_of_name(&name) else { continue };
+        let path = loaded.config.backup.dir.join(&name);
+        // Neither `latest` nor any other link.
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        if !meta.is_file() {
+            continue;
+        }
+        let mut archive = Archive {
+            pinned: pin_path(&path).exists(),
+            path,
+            bytes: meta.len(),
+            time: stamp,
+            sequence: 0,
+            files: None,
+            content: None,
+            ours: false,
+            verified: false,
+            verified_at: None,
+            drilled: None,
+            problem: None,
+            name,
+        };
+        match peek(&archive.path) {
+            Ok(Some(manifest)) => {
+                archive.time = manifest.time;
+                archive.sequence = manifest.sequence;
+                archive.files = Some(manifest.count());
+                archive.content = Some(manifest.bytes());
+                archive.ours = manifest.agent == loaded.config.agent.name;
+                archive.verified = true;
+                if !archive.ours {
+                    archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+                }
+            }
+            // Of the old scripts, or made by hand.
+            Ok(None) => {}
+            Err(error) => archive.problem = Some(format!("{error:#}")),
+        }
+        if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
+            archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
+            archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
+            if archive.verified && row.state >= i64::from(State::Critical.code()) {
+                archive.verified = false;
+                archive.problem = Some("the last look at it found it damaged".to_owned());
+            } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
+                archive.verified = false;
+                archive.problem = Some("it has not the size it was made with".to_owned());
             }
         }
-        // Of the old scripts, or made by hand.
-        Ok(None) => {}
-        Err(error) => archive.problem = Some(format!("{error:#}")),
+        archives.push(archive);
     }
-    if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
-        archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
-        archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
-        if archive.verified && row.state >= i64::from(State::Critical.code()) {
-            archive.verified = false;
-            archive.problem = Some("the last look at it found it damaged".to_owned());
-        } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
-            archive.verified = false;
-            archive.problem = Some("it has not the size it was made with".to_owned());
-        }
-    }
-    Ok(Some(archive))
+    Ok(archives)
 }
 
 /// What `latest` points to, if it is a good archive of this agent and has the newest name of all:
@@ -156,18 +167,11 @@ fn last_made(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<PathBu
     let (Ok(target), Ok(entries)) = (fs::read_link(dir.join("latest")), fs::read_dir(dir)) else {
         return Ok(None);
     };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let newest = names.filter(|name| time_of_name(name).is_some()).max_by_key(|name| order(name));
-    let Some(newest) = newest.filter(|newest| target == Path::new(newest)) else { return Ok(None) };
-    let archive = examine(loaded, journal, newest)?.filter(|archive| archive.verified && archive.ours);
-    Ok(archive.map(|archive| archive.path))
-}
-
-/// The order of names, where one second has several: `20261120_093001_2` before `20261120_093001_10`.
-fn order(name: &str) -> (String, u64) {
-    let stem = name.strip_suffix(SUFFIX).unwrap_or(name);
-    let (stamp, rest) = stem.split_at_checked(15).unwrap_or((stem, ""));
-    (stamp.to_owned(), rest.trim_start_matches('_').parse().unwrap_or(0))
+    // Where one second has several, `_10` comes after `_9`.
+    let order = |name: &String| time_of_name(name).map(|time| (time, name.len(), name.clone()));
+    let newest = names(entries).max_by_key(order).filter(|newest| target == Path::new(newest));
+    let archives = examine(loaded, journal, newest.into_iter())?;
+    Ok(archives.into_iter().find(|archive| archive.verified && archive.ours).map(|archive| archive.path))
 }
 
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
@@ -193,12 +197,35 @@ pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<P
         .or_else(|| archives.iter().find(|archive| is_foreign(archive)))
     {
         Some(archive) => Ok(archive.path.clone()),
-        None => {
-            Err(Fault::unknown(format!("there is no good archive in {}", loaded.config.backup.dir.display()))
-                .hint("`backup` makes one; `backup list` shows what is there")
-                .into())
-        }
+        None => Err(none_good(loaded, journal, archives.len())),
     }
+}
+
+/// The fault of a folder without a good archive. Where there should be some, a disk may be missing.
+fn none_good(loaded: &Loaded, journal: Option<&Journal>, there: usize) -> anyhow::Error {
+    let dir = loaded.config.backup.dir.display();
+    let fault = Fault::unknown(format!("there is no good archive in {dir}"));
+    match gone(loaded, journal) {
+        Some(gone) if there == 0 => Fault::unknown(gone)
+            .hint("is a disk not mounted? [backup] dir says where they are; `restore PATH` takes one from elsewhere")
+            .into(),
+        _ => fault.hint("`backup` makes one; `backup list` shows what is there").into(),
+    }
+}
+
+/// What is to be said when the journal knows of archives, and not one of them is in the backup
+/// folder.
+pub(super) fn gone(loaded: &Loaded, journal: Option<&Journal>) -> Option<String> {
+    let dir = &loaded.config.backup.dir;
+    let mut statement = journal?.connection().prepare("SELECT name FROM backups").ok()?;
+    let known = statement.query_map([], |row| row.get::<_, String>(0)).ok()?;
+    let known: Vec<String> = known.collect::<Result<_, _>>().ok()?;
+    if known.is_empty() || known.iter().any(|name| fs::symlink_metadata(dir.join(name)).is_ok()) {
+        return None;
+    }
+    let missing = if dir.is_dir() { "" } else { ", which is not there" };
+    let archives = crate::base::text::count(known.len(), "archive");
+    Some(format!("none of {archives} made before is in {}{missing}", dir.display()))
 }
 
 /// Whether it was made by another program, as far as can be told without reading it.

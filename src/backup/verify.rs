@@ -41,18 +41,6 @@ pub fn verify(archive: &Path, scratch: &Path) -> Result<Contents> {
     })
 }
 
-/// Tells what is in an archive: by its index, which is quick, or by reading all of one that has
-/// none. Databases are not opened, and nothing is written.
-///
-/// # Errors
-/// A [`crate::base::Fault`] when it is damaged, as far as it was read, or not harmless.
-pub fn look(archive: &Path) -> Result<Contents> {
-    match Contents::peek(archive)? {
-        Some(contents) => Ok(contents),
-        None => foreign::verify(archive, None),
-    }
-}
-
 /// Verifies all of an archive and lets `take` have its files meanwhile. What [`Contents::peek`]
 /// said of it is compared now; one that has no index was verified to know its contents, so that of
 /// it only the hashes are compared again. Gives how many databases are sound.

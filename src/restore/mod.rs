@@ -103,7 +103,7 @@ pub fn look(
     only: &[PathBuf],
 ) -> Result<Listing> {
     let archive = select::choose(loaded, journal, which, run.now)?;
-    let contents = backup::look(&archive)?;
+    let contents = Contents::list(&archive)?;
     let (entries, notes) = select::entries(loaded, &archive, &contents, only)?;
     Ok(Listing { archive, origin: contents.origin, entries, notes })
 }

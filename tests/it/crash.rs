@@ -62,7 +62,8 @@ const WANTED: usize = 200;
 
 #[test]
 fn killed_at_any_step_the_old_state_or_the_new_one_is_whole() {
-    let walks: [(&str, fn() -> usize); 6] = [
+    type Walk = fn() -> usize;
+    let walks: [(&str, Walk); 6] = [
         ("backup", backups),
         ("restore", restores),
         ("restore pre-restore:latest", put_backs),

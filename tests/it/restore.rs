@@ -498,3 +498,176 @@ fn drills_have_an_age_that_is_checked() {
     assert_eq!(at("2026-05-11T06:00:00Z", "restore", &[archive.to_str().unwrap(), "--drill"]), 0);
     drill(0, "2026-05-11T07:00:00Z");
 }
+
+#[test]
+fn the_list_is_read_where_nothing_can_be_written() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let foreign = sandbox.outside("archives").join("home.tar.gz");
+    tar(&sandbox.home, &foreign, &["memory"]);
+    // Somebody is at work, and the home is as it was afterwards.
+    let lock = fs::File::open(sandbox.path(".ops/locks/backup.lock")).unwrap();
+    lock.lock().unwrap();
+    let before = tree(&sandbox.home);
+    let list = sandbox.json(0, "restore", &["--list"]);
+    assert_eq!(list["files"].as_array().unwrap().len(), 7, "{list}");
+    let list = sandbox.json(0, "restore", &["--list", "--only", "memory/notes"]);
+    assert_eq!(list["files"].as_array().unwrap().len(), 2, "{list}");
+    sandbox.expect(3, "restore", &["--list", "--only", "no/such"]);
+    let list = sandbox.json(0, "restore", &[foreign.to_str().unwrap(), "--list"]);
+    assert_eq!(list["origin"], "plain");
+    let db = list["files"].as_array().unwrap().iter().find(|file| file["path"] == "memory/agent.db").unwrap();
+    assert_eq!(db["kind"], "database");
+    assert!(tree(&sandbox.home) == before, "a list wrote something");
+    // No home of ours yet: the list makes none of it.
+    let other = Sandbox::new();
+    other.write("ops.toml", "[agent]\npreset = \"none\"\n[backup]\ninclude = [\"memory/**\"]\n");
+    other.expect(0, "restore", &[archives(&sandbox)[0].to_str().unwrap(), "--list"]);
+    assert!(!other.path(".ops").exists());
+}
+
+/// Bytes that take several blocks of an archive.
+fn large() -> Vec<u8> {
+    (0..1_200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+#[test]
+fn of_one_file_only_its_own_part_of_the_archive_is_read() {
+    let sandbox = with_files();
+    sandbox.write("memory/large.bin", large());
+    sandbox.expect(0, "backup", &[]);
+    let archive = archives(&sandbox).remove(0);
+    // The middle of the large file is damaged.
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&archive, bytes).unwrap();
+    for path in ["config/settings.json", "memory/notes/today.md", "memory/agent.db"] {
+        fs::remove_file(sandbox.path(path)).unwrap();
+        let restored = sandbox.json(0, "restore", &["--only", path, "--yes"]);
+        assert_eq!(
+            (&restored["verified"], &restored["files"]),
+            (&"restored".into(), &1.into()),
+            "{restored}"
+        );
+    }
+    assert_eq!(sandbox.read("memory/notes/today.md"), "a note\n");
+    assert_eq!(number(&sandbox.path("memory/agent.db"), "SELECT count(*) FROM rows"), 3);
+    let target = sandbox.outside("target");
+    let said =
+        sandbox.expect(0, "restore", &["--only", "config", "--to", target.join("a").to_str().unwrap()]);
+    assert!(said.stdout.contains("these verified"), "{said:?}");
+    assert_eq!(fs::read_to_string(target.join("a/config/settings.json")).unwrap(), "{}\n");
+    let before = state(&sandbox);
+    for args in [
+        &["--only", "memory/large.bin", "--yes"][..],
+        &["--only", "memory", "--yes"],
+        &["--yes"],
+        &["--dry-run"],
+        &["--drill"],
+    ] {
+        let archive = [archive.to_str().unwrap()];
+        let said = sandbox.expect(2, "restore", &[&archive[..], args].concat());
+        assert!(said.stderr.contains("is refused"), "{args:?}: {said:?}");
+    }
+    assert_eq!(state(&sandbox), before);
+    assert_eq!(fs::read_dir(sandbox.path(".ops/restore")).unwrap().count(), 0, "nothing lies about");
+}
+
+#[test]
+fn many_files_out_of_few_blocks_and_databases_among_them() {
+    let sandbox = with_files();
+    sandbox.write("memory/large.bin", large());
+    for n in 0..300 {
+        sandbox.write(&format!("memory/notes/{n}.md"), format!("note {n} ").repeat(n));
+    }
+    sandbox.write("memory/notes/empty", "");
+    symlink("1.md", sandbox.path("memory/notes/link")).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    let saved = tree(&sandbox.path("memory/notes"));
+    fs::remove_dir_all(sandbox.path("memory/notes")).unwrap();
+    sandbox.write("memory/large.bin", "newer");
+    sandbox.expect(0, "restore", &["--only", "memory/notes", "--only", "memory/agent.db", "--yes"]);
+    assert!(tree(&sandbox.path("memory/notes")) == saved);
+    assert_eq!(sandbox.read("memory/large.bin"), "newer");
+}
+
+#[test]
+fn zeros_come_back_as_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = with_files();
+    let file = fs::File::create(sandbox.path("memory/sparse.bin")).unwrap();
+    file.set_len(40 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 20 << 20).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    let target = sandbox.outside("target");
+    sandbox.expect(0, "restore", &["--to", target.to_str().unwrap()]);
+    let (here, there) = (sandbox.path("memory/sparse.bin"), target.join("memory/sparse.bin"));
+    assert!(fs::read(here).unwrap() == fs::read(&there).unwrap());
+    assert!(fs::metadata(there).unwrap().blocks() * 512 < 1 << 20, "its zeros were written");
+}
+
+#[test]
+fn hard_links_of_a_foreign_archive_come_back_as_files() {
+    let sandbox = with_files();
+    let folder = sandbox.outside("foreign");
+    fs::create_dir_all(folder.join("memory/a")).unwrap();
+    fs::write(folder.join("memory/a/first.txt"), "the same").unwrap();
+    drop(
+        database(&folder.join("memory/a/one.db")).execute_batch("CREATE TABLE t(n); INSERT INTO t VALUES(9)"),
+    );
+    for (first, second) in [("a/first.txt", "b.txt"), ("a/first.txt", "c.txt"), ("a/one.db", "two.db")] {
+        fs::hard_link(folder.join("memory").join(first), folder.join("memory").join(second)).unwrap();
+    }
+    let archive = sandbox.outside("archives").join("links.tar.gz");
+    let members = ["memory/a", "memory/b.txt", "memory/c.txt", "memory/two.db"];
+    tar(&folder, &archive, &members);
+    let archive = archive.to_str().unwrap();
+    let list = sandbox.json(0, "restore", &[archive, "--list"]);
+    let line = |path: &str| {
+        let files = list["files"].as_array().unwrap();
+        files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("{path} in {list}")).clone()
+    };
+    assert_eq!(line("memory/b.txt")["sha256"], line("memory/a/first.txt")["sha256"]);
+    assert_eq!(line("memory/two.db")["kind"], "database");
+    sandbox.expect(1, "restore", &[archive, "--yes"]);
+    for name in ["a/first.txt", "b.txt", "c.txt"] {
+        assert_eq!(sandbox.read(&format!("memory/{name}")), "the same");
+    }
+    // Copies: a change of one is not one of the others.
+    sandbox.write("memory/b.txt", "another");
+    assert_eq!(sandbox.read("memory/a/first.txt"), "the same");
+    assert_eq!(number(&sandbox.path("memory/two.db"), "SELECT n FROM t"), 9);
+    // Without the file it is a link to.
+    sandbox.expect(1, "restore", &[archive, "--only", "memory/c.txt", "--yes"]);
+    let target = sandbox.outside("target");
+    sandbox.expect(1, "restore", &[archive, "--only", "memory/b.txt", "--to", target.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(target.join("memory/b.txt")).unwrap(), "the same");
+}
+
+#[test]
+fn archives_that_went_away_with_their_disk_are_missed() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let away = sandbox.outside("disk").join("backups");
+    fs::rename(sandbox.path("backups"), &away).unwrap();
+    for there in [false, true] {
+        if there {
+            fs::create_dir(sandbox.path("backups")).unwrap();
+        }
+        let said = sandbox.expect(3, "restore", &["--yes"]);
+        assert!(said.stderr.contains("none of 1 archive made before is in"), "{said:?}");
+        assert_eq!(said.stderr.contains("which is not there"), !there, "{said:?}");
+        assert!(said.stderr.contains("is a disk not mounted?"), "{said:?}");
+    }
+    // A backup is made all the same: the better of two evils. It says so, once.
+    let said = sandbox.expect(1, "backup", &[]);
+    assert!(
+        said.stderr.contains("none of 1 archive made before") && said.stderr.contains("mounted?"),
+        "{said:?}"
+    );
+    sandbox.expect(0, "backup", &[]);
+    fs::remove_dir_all(sandbox.path("backups")).unwrap();
+    fs::rename(&away, sandbox.path("backups")).unwrap();
+    sandbox.expect(0, "restore", &["--yes"]);
+}
