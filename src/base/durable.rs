@@ -3,11 +3,13 @@
 use super::{Fault, Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Replaces a file whole: written beside it, fsynced, renamed over it, folder fsynced. A reader
@@ -81,29 +83,46 @@ pub struct Tree {
     path: PathBuf,
     /// Linux tells of writes that failed since this was opened (syncfs(2), since 5.8).
     folder: File,
-    together: bool,
+    /// Where they are synced together: asks the disk to begin.
+    ahead: Option<Ahead>,
+}
+
+/// Has the disk write what there is while there comes more, so that the sync at the end is short.
+#[derive(Debug)]
+struct Ahead {
+    ask: mpsc::SyncSender<()>,
+    since: Cell<u64>,
 }
 
 impl Tree {
     /// To be opened before the first of about so many files is written.
     pub fn open(path: &Path, files: usize) -> Result<Tree> {
-        let folder =
-            File::open(path).with_context(|| format!("cannot open the folder {}", path.display()))?;
+        let opening = || format!("cannot open the folder {}", path.display());
+        let folder = File::open(path).with_context(opening)?;
         // A busy file system has more to write than a few files of ours.
         let together = cfg!(target_os = "linux") && files > FEW;
-        Ok(Tree { path: path.to_owned(), folder, together })
+        let ahead =
+            together.then(|| folder.try_clone().map(Ahead::begin)).transpose().with_context(opening)?;
+        Ok(Tree { path: path.to_owned(), folder, ahead })
     }
 
-    /// To be called with each file that was written.
-    pub fn wrote(&self, file: &File) -> io::Result<()> {
-        if self.together { Ok(()) } else { file.sync_all() }
+    /// To be called when so many bytes of a file were written.
+    pub fn wrote(&self, bytes: u64) {
+        if let Some(ahead) = &self.ahead {
+            ahead.wrote(bytes);
+        }
+    }
+
+    /// To be called with each file that is done.
+    pub fn done(&self, file: &File) -> io::Result<()> {
+        if self.ahead.is_some() { Ok(()) } else { file.sync_all() }
     }
 
     /// Makes everything below it last, files and names. Many files on Linux: with all that their
     /// file system has to write, for one wait for the disk is shorter than one a file.
-    pub fn sync(&self) -> Result<()> {
+    pub fn sync(self) -> Result<()> {
         let syncing = || format!("cannot sync the files in {}", self.path.display());
-        if self.together {
+        if self.ahead.is_some() {
             return sync_file_system(&self.folder).with_context(syncing);
         }
         for entry in walkdir::WalkDir::new(&self.path).contents_first(true) {
@@ -113,6 +132,31 @@ impl Tree {
             }
         }
         Ok(())
+    }
+}
+
+impl Ahead {
+    /// So many bytes at a time.
+    const PART: u64 = 64 << 20;
+
+    fn begin(folder: File) -> Ahead {
+        let (ask, asked) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            while let Ok(()) = asked.recv() {
+                // The sync at the end tells what went wrong: each open file is told of an error once.
+                let _ = sync_file_system(&folder);
+            }
+        });
+        Ahead { ask, since: Cell::new(0) }
+    }
+
+    fn wrote(&self, bytes: u64) {
+        self.since.set(self.since.get() + bytes);
+        if self.since.get() >= Ahead::PART {
+            self.since.set(0);
+            // If it is at it still, it goes on then.
+            let _ = self.ask.try_send(());
+        }
     }
 }
 

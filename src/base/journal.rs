@@ -82,8 +82,8 @@ impl Journal {
         }
     }
 
-    /// Opens the journal of a home only to look into it: nothing is written, not even beside it.
-    /// None: there is none that can be read.
+    /// Opens the journal of a home only to look into it: nothing is written but the marks of
+    /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
     pub fn open_to_read(home: &Home) -> Option<Journal> {
         let connection = super::database::open_read_only(&home.journal()).ok()?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()?;

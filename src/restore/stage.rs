@@ -77,7 +77,10 @@ impl<'a> Laying<'a> {
         };
         let [first, copies @ ..] = wanted.as_slice() else { return Ok(None) };
         let target = self.room_for(&first.path)?;
-        let file = content.unpack(&target, &mut |bytes| self.progress.add(bytes))?;
+        let file = content.unpack(&target, &mut |bytes| {
+            self.progress.add(bytes);
+            self.tree.wrote(bytes);
+        })?;
         for entry in copies {
             let copy = self.room_for(&entry.path)?;
             let copied = fs::copy(&target, &copy).and_then(|_| File::options().write(true).open(&copy));
@@ -99,7 +102,7 @@ impl<'a> Laying<'a> {
             file.set_permissions(harmless(entry)).with_context(|| writing(path))?;
         }
         file.set_modified(SystemTime::from(entry.mtime)).with_context(|| writing(path))?;
-        self.tree.wrote(file).with_context(|| writing(path))?;
+        self.tree.done(file).with_context(|| writing(path))?;
         step("stage")?;
         Ok(())
     }
