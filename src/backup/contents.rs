@@ -103,7 +103,7 @@ impl Contents {
 
     /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.size).sum()
+        self.entries.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.size))
     }
 
     /// How many files and links there are.

@@ -169,7 +169,6 @@ mod tests {
     use crate::backup::contents::Contents;
     use crate::backup::manifest::{Item, Kind, Name};
     use crate::backup::pack::Packer;
-    use crate::backup::reader::is_damage;
     use crate::backup::verify;
     use crate::base::text::hex;
     use chrono::DateTime;
@@ -237,14 +236,14 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[60] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(is_damage(&read(&entries, "a").unwrap_err()));
+        assert!(Fault::is_of_damage(&read(&entries, "a").unwrap_err()));
         assert_eq!(read(&entries, "sub/c").unwrap().len(), 1);
         // A manifest that lies of a place or a length.
         for (at, size) in [(0, 5), (u64::MAX, 5), (u64::MAX - 2, 5), (1 << 40, 5), (13, u64::MAX - 13)] {
             (entries[2].at, entries[2].size) = (Some(at), size);
-            assert!(is_damage(&read(&entries, "sub/c").unwrap_err()), "{at} {size}");
+            assert!(Fault::is_of_damage(&read(&entries, "sub/c").unwrap_err()), "{at} {size}");
         }
         entries[2].at = None;
-        assert!(is_damage(&read(&entries, "sub/c").unwrap_err()));
+        assert!(Fault::is_of_damage(&read(&entries, "sub/c").unwrap_err()));
     }
 }

@@ -288,7 +288,7 @@ fn write_and_verify(
     synced.context("cannot write the archive")?;
     step("synced")?;
     verified.map_err(|error| {
-        let copied = written.copied > 0 && reader::is_damage(&error);
+        let copied = written.copied > 0 && Fault::is_of_damage(&error);
         let error = error.context("the new archive cannot be verified");
         if copied { error.context(Poisoned) } else { error }
     })?;
@@ -318,7 +318,7 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     let name = file_name(archive);
     let checked = verify(archive, &loaded.config.backup.dir);
     match checked {
-        Err(error) if reader::is_damage(&error) => {
+        Err(error) if Fault::is_of_damage(&error) => {
             if let Some(journal) = journal {
                 // Best effort: the next look at it finds the same.
                 let _ = record_look(loaded, journal, run, archive, None, false, false);
@@ -424,7 +424,7 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
     let newest = find(loaded, journal, "latest")?;
     let checked = verify(&newest, &loaded.config.backup.dir);
     if let (Err(error), Some(journal)) = (&checked, journal)
-        && reader::is_damage(error)
+        && Fault::is_of_damage(error)
     {
         record_look(loaded, journal, run, &newest, None, false, false)?;
     }

@@ -2,8 +2,8 @@
 
 use super::index;
 use super::unpack::Unpacker;
+use crate::base::Fault;
 use crate::base::text::one_line;
-use crate::base::{Fault, State};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
@@ -63,6 +63,7 @@ enum Seen {
 /// The error of an archive that is not whole or not harmless.
 pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
     Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
+        .of_damage()
         .hint("nothing was changed; `backup list` shows the others, `backup verify NAME` tries one")
         .into()
 }
@@ -74,12 +75,6 @@ pub(super) fn unreadable(archive: &Path, error: io::Error) -> anyhow::Error {
         return anyhow::Error::new(error).context(format!("cannot read {}", archive.display()));
     }
     refuse(archive, &format!("it is damaged: {error}"))
-}
-
-/// Whether an error says that an archive is damaged or dishonest, rather than that it could not be
-/// told.
-pub fn is_damage(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Fault>().is_some() && Fault::of(error).0 == State::Critical
 }
 
 /// Shows every member to `visit`, in order, each name once. What `visit` does not read is passed

@@ -287,7 +287,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     let contents = backup::verify(&archive, &scratch);
     if let Some(journal) = journal {
         let manifest = contents.as_ref().ok().and_then(|contents| contents.manifest.as_ref());
-        let damaged = contents.as_ref().err().is_some_and(backup::reader::is_damage);
+        let damaged = contents.as_ref().err().is_some_and(Fault::is_of_damage);
         if damaged || contents.is_ok() {
             backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
         }

@@ -8,6 +8,7 @@
 
 mod aside;
 mod exchange;
+mod room;
 mod select;
 mod stage;
 mod swap;
@@ -21,14 +22,11 @@ use crate::backup::reader::Shape;
 use crate::backup::{self, Contents, Entry, Origin, manifest::Name};
 use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, durable, text};
 use crate::config::Loaded;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use swap::Swap;
 
@@ -143,15 +141,19 @@ pub fn prepare<'a>(
             .into());
     }
     let archive = select::choose(loaded, journal, which, run.now)?;
+    let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
+    let contents = Contents::peek(&archive).inspect_err(damaged)?;
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
     let _ = fs::remove_dir_all(&scratch);
-    durable::make_folder(&scratch, 0o700)?;
-    let contents = Contents::peek(&archive).and_then(|contents| match contents {
-        Some(contents) => Ok(contents),
-        None => backup::verify(&archive, &scratch),
-    });
-    let contents = contents.inspect_err(|error| condemn(loaded, run, journal, &archive, error))?;
+    let bytes = contents.as_ref().map_or(0, Contents::bytes);
+    durable::make_folder(&scratch, 0o700)
+        .map_err(|error| room::untouched(error, loaded.home.root(), bytes))?;
+    let contents = match contents {
+        Some(contents) => contents,
+        // It has no index: all of it is read, and verified.
+        None => backup::verify(&archive, &scratch).inspect_err(damaged)?,
+    };
     let home = loaded.home.root();
     let (wanted, notes) = select::entries(loaded, &archive, &contents, only)?;
     let mut replaced = 0;
@@ -193,7 +195,7 @@ pub fn prepare<'a>(
 
 /// Journals that an archive is damaged, if that is what is wrong.
 fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path, error: &anyhow::Error) {
-    if let (true, Some(journal)) = (backup::reader::is_damage(error), journal) {
+    if let (true, Some(journal)) = (Fault::is_of_damage(error), journal) {
         // Best effort: the refusal itself matters more.
         let _ = backup::record_look(loaded, journal, run, archive, None, false, false);
     }
@@ -202,7 +204,7 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
 impl Prepared<'_> {
     /// The bytes of what is wanted.
     pub fn bytes(&self) -> u64 {
-        self.wanted.iter().map(|entry| entry.size).sum()
+        self.wanted.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.size))
     }
 
     /// How many files and links are wanted.
@@ -290,57 +292,4 @@ impl Prepared<'_> {
             notes: self.notes,
         }
     }
-
-    /// Refuses what cannot fit: all of it in `folder`, where it is laid ready, and what goes on to
-    /// another file system there too.
-    fn need_room(&self, folder: &Path) -> Result<()> {
-        let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
-        let staged = fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        needed.insert(staged.dev(), (folder.to_owned(), self.bytes()));
-        let mut devices: HashMap<PathBuf, u64> = HashMap::new();
-        for entry in &self.wanted {
-            let target = folder.join(&entry.path);
-            let parent = durable::parent(&target);
-            let device = match devices.get(parent) {
-                Some(device) => *device,
-                None => {
-                    let there = parent.ancestors().find_map(|up| fs::metadata(up).ok());
-                    let device = there.map_or(staged.dev(), |meta| meta.dev());
-                    devices.insert(parent.to_owned(), device);
-                    device
-                }
-            };
-            if device != staged.dev() {
-                needed.entry(device).or_insert_with(|| (parent.to_owned(), 0)).1 += entry.size;
-            }
-        }
-        for (folder, needed) in needed.into_values() {
-            let there = folder.ancestors().find(|up| up.is_dir()).unwrap_or(&folder);
-            let free = backup::free_space(there)?;
-            if needed > free {
-                return Err(no_room(there, needed, &format!("{} are free", Size(free))));
-            }
-        }
-        Ok(())
-    }
-
-    /// Says of a failure before anything was touched what it means, and what to do.
-    fn untouched(&self, error: anyhow::Error, folder: &Path) -> anyhow::Error {
-        self.condemn(&error);
-        if backup::is_full(&error) {
-            return no_room(folder, self.bytes(), &format!("it is full now: {error:#}"));
-        }
-        error.context("nothing was changed")
-    }
-}
-
-/// The fault of a disk that is full, before anything was touched.
-fn no_room(folder: &Path, needed: u64, why: &str) -> anyhow::Error {
-    let folder = folder.display();
-    Fault::critical(format!(
-        "no room in {folder}: {} are needed and {why}; nothing was changed",
-        Size(needed)
-    ))
-    .hint("free some space and run this again; or bring it back on another disk with --to DIR")
-    .into()
 }

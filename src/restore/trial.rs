@@ -20,7 +20,7 @@ const DRILLED: &str = "drilled ";
 /// Journals a drill that failed because its archive was refused. Where it could not be told
 /// whether it is whole, there was no drill.
 pub fn note_drill(journal: &Journal, run: &Run, which: Option<&str>, why: &anyhow::Error) -> Result<()> {
-    if backup::reader::is_damage(why) {
+    if Fault::is_of_damage(why) {
         let which = text::one_line(which.unwrap_or("latest"), 200);
         journal.note(run, &format!("{DRILLED}{which}"), State::Critical)?;
     }
@@ -79,7 +79,7 @@ impl Prepared<'_> {
             .tempdir_in(&scratch)
             .with_context(|| format!("cannot create a folder in {}", scratch.display()))?;
         let tried = self.try_out(folder.path());
-        let damaged = tried.as_ref().err().is_some_and(backup::reader::is_damage);
+        let damaged = tried.as_ref().err().is_some_and(Fault::is_of_damage);
         if let Some(journal) = self.journal.filter(|_| tried.is_ok() || damaged) {
             let (archive, manifest) = (&self.archive, self.contents.manifest.as_ref());
             backup::record_look(self.loaded, journal, self.run, archive, manifest, !damaged, true)?;
@@ -102,6 +102,7 @@ impl Prepared<'_> {
                     "the restored {} is damaged: {text}",
                     entry.path.display()
                 ))
+                .of_damage()
                 .into());
             }
         }
