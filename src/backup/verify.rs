@@ -102,8 +102,10 @@ pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> 
         Kind::File { sha256, .. } => Some(sha256.as_str()),
         _ => None,
     });
-    Reading { archive, scratch, checked: &checked.collect() }.all(&contents, None)?;
-    Ok(())
+    let checked = checked.collect();
+    in_scratch(scratch, |scratch| {
+        Reading { archive, scratch, checked: &checked }.all(&contents, None).map(drop)
+    })
 }
 
 /// Works in a new folder in `scratch`, and removes it.

@@ -53,6 +53,9 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         .with_context(|| format!("cannot sync the folder {}", folder.display()))
 }
 
+/// So many syncs one by one take about as long as one of a file system that is not busy.
+const FEW: usize = 8;
+
 /// Makes the names in many folders last: those of one file system together, where that is quicker.
 pub fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     let mut by_device: BTreeMap<u64, Vec<&Path>> = BTreeMap::new();
@@ -73,9 +76,6 @@ pub fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<(
     }
     Ok(())
 }
-
-/// So many syncs one by one take about as long as one of a file system that is not busy.
-const FEW: usize = 8;
 
 /// A new folder that files are written into, to be made to last together.
 #[derive(Debug)]
@@ -101,8 +101,7 @@ impl Tree {
         let folder = File::open(path).with_context(opening)?;
         // A busy file system has more to write than a few files of ours.
         let together = cfg!(target_os = "linux") && files > FEW;
-        let ahead =
-            together.then(|| folder.try_clone().map(Ahead::begin)).transpose().with_context(opening)?;
+        let ahead = together.then(|| File::open(path).map(Ahead::begin)).transpose().with_context(opening)?;
         Ok(Tree { path: path.to_owned(), folder, ahead })
     }
 

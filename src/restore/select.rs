@@ -146,6 +146,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_index_that_leads_through_its_own_links_is_refused() {
+        let entry = |path: &str, shape: Shape| Entry {
+            member: path.into(),
+            path: path.into(),
+            shape,
+            size: 0,
+            sha256: String::new(),
+            mode: 0o600,
+            owner: (0, 0),
+            mtime: DateTime::default(),
+            at: None,
+            database: false,
+            outward: false,
+        };
+        let link = || Shape::Link("elsewhere".into());
+        let tree =
+            |entries: &[Entry]| tree_of(entries).map_err(|why| why.split(' ').nth(1).map(str::to_owned));
+        assert_eq!(tree(&[entry("a", Shape::Folder), entry("a/b", Shape::File), entry("c", link())]), Ok(()));
+        for (entries, why) in [
+            ([entry("a", link()), entry("a/b", Shape::File)], "lies"),
+            ([entry("a/b/c", Shape::Folder), entry("a", link())], "lies"),
+            ([entry("a", Shape::File), entry("a/b/c", Shape::File)], "lies"),
+            ([entry("a", Shape::File), entry("a", link())], "is"),
+        ] {
+            assert_eq!(tree(&entries), Err(Some(why.to_owned())));
+        }
+    }
+
+    #[test]
     fn times_are_read_as_people_say_them() {
         let now = parse_time("2026-11-20 09:30:00").unwrap().with_timezone(&Local);
         let at = |text: &str| moment(text, now).map(units::local);

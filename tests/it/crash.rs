@@ -260,6 +260,23 @@ fn a_disk_full_at_any_step_leaves_the_old_state_or_the_new_one_whole() {
 }
 
 #[test]
+fn a_disk_that_is_full_is_not_a_damaged_archive() {
+    let (sandbox, _) = changed();
+    for args in [&["--drill"][..], &["--yes"], &["--only", "config", "--yes"]] {
+        let output = sandbox.program("restore").args(args).env("OPS_FAIL_AT", "stage").output().unwrap();
+        let failed = said(output);
+        assert_eq!(failed.code, 2, "{failed:?}");
+        let full =
+            failed.stderr.contains("no room in") && failed.stderr.contains("are needed and it is full");
+        assert!(full && failed.stderr.contains("nothing was changed"), "{failed:?}");
+        let list = sandbox.json(0, "backup", &["list"]);
+        let archive = &list["archives"][0];
+        assert!(archive["verified"] == true && archive["drilled"].is_null(), "{list}");
+    }
+    sandbox.expect(0, "restore", &["--drill"]);
+}
+
+#[test]
 fn killed_while_the_agent_is_stopped_the_next_run_starts_it_again() {
     for step in ["stopped", "aside", "place", "started"] {
         let sandbox = with_agent(&[]);
