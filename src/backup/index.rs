@@ -9,6 +9,8 @@ use super::unpack::Unpacker;
 use crate::base::Fault;
 use crate::base::text::one_line;
 use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -25,9 +27,33 @@ const SMALL_INDEX: u64 = 16 << 20;
 /// # Errors
 /// A [`Fault`] when it was, and is cut or damaged.
 pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
+    let Some(manifest) = parse::<Manifest>(archive)? else { return Ok(None) };
+    if manifest.schema > SCHEMA {
+        return Err(Fault::unknown(format!(
+            "{} was made by agent-ops {}, which writes a newer format",
+            archive.display(),
+            one_line(&manifest.version, 40)
+        ))
+        .hint("use that version, or `tar xzf` by hand")
+        .into());
+    }
+    Ok(Some(manifest))
+}
+
+/// The agent that an archive is of, as its index says: [`peek`] for those who need no more.
+pub(super) fn agent_of(archive: &Path) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Head {
+        agent: String,
+    }
+    Ok(parse::<Head>(archive)?.map(|head| head.agent))
+}
+
+/// Reads of an index what is wanted of it.
+fn parse<T: DeserializeOwned>(archive: &Path) -> Result<Option<T>> {
     let Some((file, mut blocks)) = members(archive)? else { return Ok(None) };
     blocks.retain(|block| block.index);
-    let read = || -> Result<Manifest> {
+    let read = || -> Result<T> {
         let between = Cell::new(Some(MOST_BETWEEN));
         let mut tar = tar::Archive::new(Tail::new(Unpacker::new(file, blocks), &between));
         let entry = tar.entries()?.next().context("there is no manifest")??;
@@ -43,20 +69,10 @@ pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
         entry.take(SMALL_INDEX).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     };
-    let manifest = read().map_err(|error| match error.downcast::<io::Error>() {
+    read().map(Some).map_err(|error| match error.downcast::<io::Error>() {
         Ok(error) => unreadable(archive, error),
         Err(error) => refuse(archive, &format!("its index: {error:#}")),
-    })?;
-    if manifest.schema > SCHEMA {
-        return Err(Fault::unknown(format!(
-            "{} was made by agent-ops {}, which writes a newer format",
-            archive.display(),
-            one_line(&manifest.version, 40)
-        ))
-        .hint("use that version, or `tar xzf` by hand")
-        .into());
-    }
-    Ok(Some(manifest))
+    })
 }
 
 /// Shows the content of these files to `visit`, in the order of the archive, and reads only the

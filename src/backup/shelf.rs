@@ -1,6 +1,6 @@
 //! The folder of archives: what is there, what is published into it, what leaves it.
 
-use super::index::peek;
+use super::index::{agent_of, peek};
 use super::manifest::Manifest;
 use super::retention::Candidate;
 use crate::base::{Fault, Journal, Run, State, durable, units};
@@ -89,33 +89,18 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             return Err(error).with_context(|| format!("cannot read the backup folder {}", dir.display()));
         }
     };
-    let mut archives = examine(loaded, journal, names(entries))?;
-    archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
-    Ok(archives)
-}
-
-fn names(entries: fs::ReadDir) -> impl Iterator<Item = String> {
-    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())
-}
-
-/// Looks at those of these files of the backup folder that are archives by their names.
-fn examine(
-    loaded: &Loaded,
-    journal: Option<&Journal>,
-    names: impl Iterator<Item = String>,
-) -> Result<Vec<Archive>> {
     let mut archives = Vec::new();
-    for name in names {
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
         let Some(stamp) = time_of_name(&name) else { continue };
-        let path = loaded.config.backup.dir.join(&name);
         // Neither `latest` nor any other link.
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
         if !meta.is_file() {
             continue;
         }
         let mut archive = Archive {
-            pinned: pin_path(&path).exists(),
-            path,
+            pinned: pin_path(&entry.path()).exists(),
+            path: entry.path(),
             bytes: meta.len(),
             time: stamp,
             sequence: 0,
@@ -157,6 +142,7 @@ fn examine(
         }
         archives.push(archive);
     }
+    archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
     Ok(archives)
 }
 
@@ -169,9 +155,18 @@ fn last_made(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<PathBu
     };
     // Where one second has several, `_10` comes after `_9`.
     let order = |name: &String| time_of_name(name).map(|time| (time, name.len(), name.clone()));
-    let newest = names(entries).max_by_key(order).filter(|newest| target == Path::new(newest));
-    let archives = examine(loaded, journal, newest.into_iter())?;
-    Ok(archives.into_iter().find(|archive| archive.verified && archive.ours).map(|archive| archive.path))
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let newest = names.max_by_key(order).filter(|newest| target == Path::new(newest));
+    let Some(newest) = newest else { return Ok(None) };
+    let path = dir.join(&newest);
+    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(None) };
+    let known = journal.map(|journal| row(journal, &newest)).transpose()?.flatten();
+    let sound = known.is_none_or(|row| {
+        row.state < i64::from(State::Critical.code()) && row.bytes == meta.len().cast_signed()
+    });
+    // Whatever is wrong with it, the long way tells.
+    let ours = agent_of(&path).ok().flatten().is_some_and(|agent| agent == loaded.config.agent.name);
+    Ok(Some(path).filter(|_| meta.is_file() && sound && ours))
 }
 
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
