@@ -20,7 +20,7 @@ pub struct Journal {
     set_aside: Option<PathBuf>,
 }
 
-/// The tables of this version. Times are milliseconds since 1970 (UTC), states are 0 to 3.
+/// The tables of version 1. Times are milliseconds since 1970 (UTC), states are 0 to 3.
 const TABLES: &str = "
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
@@ -61,7 +61,16 @@ CREATE TABLE actions(
   what TEXT NOT NULL, state INTEGER NOT NULL);
 ";
 
-const VERSION: i64 = 1;
+/// What version 2 adds: the archives in the bucket of `[backup.s3]`, as they were when it was last
+/// looked at; `at` is when each was made.
+const COPIES: &str = "
+CREATE TABLE copies(
+  name TEXT PRIMARY KEY, remote TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  seen_at INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// What each version adds to the one before it.
+const VERSIONS: [&str; 2] = [TABLES, COPIES];
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
@@ -87,7 +96,7 @@ impl Journal {
     pub fn open_to_read(home: &Home) -> Option<Journal> {
         let connection = super::database::open_read_only(&home.journal()).ok()?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()?;
-        (version == VERSION).then_some(Journal { connection, set_aside: None })
+        (1..=VERSIONS.len() as i64).contains(&version).then_some(Journal { connection, set_aside: None })
     }
 
     /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
@@ -106,7 +115,7 @@ impl Journal {
     /// A journal that lives only as long as this run: for a home that cannot be written.
     pub fn in_memory() -> Result<Journal> {
         let connection = Connection::open_in_memory().context("cannot open a journal in memory")?;
-        connection.execute_batch(TABLES).context("cannot lay out a journal in memory")?;
+        connection.execute_batch(&VERSIONS.concat()).context("cannot lay out a journal in memory")?;
         Ok(Journal { connection, set_aside: None })
     }
 
@@ -191,20 +200,25 @@ impl Journal {
         connection.execute_batch(
             "PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=100; PRAGMA synchronous=NORMAL;",
         )?;
-        if version < VERSION {
+        if is_older(version) {
             connection.pragma_update(None, "journal_mode", "wal")?;
             let transaction =
                 rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
             // Another run may have been quicker.
             let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if version < VERSION {
-                transaction.execute_batch(TABLES)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
+            if is_older(version) {
+                let known = usize::try_from(version).unwrap_or_default();
+                transaction.execute_batch(&VERSIONS[known..].concat())?;
+                transaction.pragma_update(None, "user_version", VERSIONS.len() as i64)?;
             }
             transaction.commit()?;
         }
         Ok(connection)
     }
+}
+
+fn is_older(version: i64) -> bool {
+    version < VERSIONS.len() as i64
 }
 
 fn opening(path: &Path) -> String {
@@ -239,6 +253,27 @@ mod tests {
         let journal = Journal::open(&home).unwrap();
         assert!(journal.set_aside().is_some_and(Path::exists));
         journal.note(&Run::begin("test"), "something", State::Ok).unwrap();
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_gets_what_it_lacks_and_keeps_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        fs::create_dir(home.ops()).unwrap();
+        let old = Connection::open(home.journal()).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO actions(run, at, program, what, state) VALUES('r', 1, 'backup', 'x', 0);",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let journal = Journal::open(&home).unwrap();
+            let query = "SELECT count(*) FROM actions WHERE (SELECT count(*) FROM copies) = 0";
+            let kept: i64 = journal.connection().query_row(query, [], |row| row.get(0)).unwrap();
+            assert_eq!(kept, 1);
+        }
     }
 
     #[test]

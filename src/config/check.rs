@@ -46,8 +46,18 @@ impl Default for Common {
 }
 
 /// The names of the kinds, as written in `kind = "…"`.
-pub const KINDS: [&str; 9] =
-    ["process", "heartbeat", "sqlite", "disk", "log_size", "log_errors", "tcp", "backup_age", "drill_age"];
+pub const KINDS: [&str; 10] = [
+    "process",
+    "heartbeat",
+    "sqlite",
+    "disk",
+    "log_size",
+    "log_errors",
+    "tcp",
+    "backup_age",
+    "drill_age",
+    "copy_age",
+];
 
 /// The kinds of check.
 #[derive(Clone, Debug, Serialize)]
@@ -71,6 +81,8 @@ pub enum Kind {
     BackupAge(BackupAge),
     /// Was a backup restored on trial lately?
     DrillAge(DrillAge),
+    /// Is there a recent backup in the bucket?
+    CopyAge(CopyAge),
 }
 
 impl Kind {
@@ -86,6 +98,7 @@ impl Kind {
             Kind::Tcp(_) => "tcp",
             Kind::BackupAge(_) => "backup_age",
             Kind::DrillAge(_) => "drill_age",
+            Kind::CopyAge(_) => "copy_age",
         }
     }
 
@@ -101,6 +114,7 @@ impl Kind {
             "tcp" => Kind::Tcp(Tcp::deserialize(table)?),
             "backup_age" => Kind::BackupAge(BackupAge::deserialize(table)?),
             "drill_age" => Kind::DrillAge(DrillAge::deserialize(table)?),
+            "copy_age" => Kind::CopyAge(CopyAge::deserialize(table)?),
             other => return Err(de::Error::unknown_variant(other, &KINDS)),
         })
     }
@@ -221,6 +235,19 @@ pub struct DrillAge {
     pub warn: Most<{ SECONDS }>,
     /// The same, for critical.
     #[serde(default = "Most::month")]
+    pub crit: Most<{ SECONDS }>,
+}
+
+/// `kind = "copy_age"`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyAge {
+    /// Age of the newest archive in the bucket, or of the first backup where there was none yet, above
+    /// which to warn.
+    #[serde(default = "Most::day_and_a_bit")]
+    pub warn: Most<{ SECONDS }>,
+    /// The same, for critical.
+    #[serde(default = "Most::three_days")]
     pub crit: Most<{ SECONDS }>,
 }
 

@@ -1,6 +1,7 @@
 //! Looks at the agent: checks, findings, the report; and spells it for Nagios and for people.
 
 mod backup_age;
+mod copy_age;
 mod disk;
 mod drill_age;
 mod finding;
@@ -20,6 +21,7 @@ pub use record::record;
 use crate::base::{Journal, Run, State, database, text};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::Services;
+use rusqlite::Connection;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -40,15 +42,14 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
     let scans = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::Sqlite(_)));
     let known = journal.filter(|_| scans).map(sqlite::Scans::load).unwrap_or_default();
-    let asks_for_drills = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::DrillAge(_)));
-    let drills = asks_for_drills.then(|| match journal {
-        Some(journal) => drill_age::Drills::load(journal.connection()),
-        // One that cannot be written may well be read.
-        None => database::open_read_only(&loaded.home.journal())
-            .and_then(|connection| drill_age::Drills::load(&connection)),
-    });
-    let drills = drills.and_then(Result::ok);
-    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills });
+    let asks = |kind: fn(&Kind) -> bool| enabled.iter().any(|(_, check)| kind(&check.kind));
+    let drills = asks(|kind| matches!(kind, Kind::DrillAge(_)))
+        .then(|| ask(loaded, journal, drill_age::Drills::load))
+        .flatten();
+    let bucket = loaded.config.backup.s3.as_ref().filter(|_| asks(|kind| matches!(kind, Kind::CopyAge(_))));
+    let copies = bucket
+        .and_then(|s3| ask(loaded, journal, |connection| copy_age::Copies::load(connection, &s3.shown())));
+    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills, copies });
 
     let (send, receive) = mpsc::channel();
     for (index, (_, check)) in enabled.iter().enumerate() {
@@ -91,12 +92,27 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
     Report::new(&loaded.config.agent.name, run, findings)
 }
 
+/// Asks the journal. One that cannot be written may well be read.
+fn ask<T>(
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    load: impl FnOnce(&Connection) -> anyhow::Result<T>,
+) -> Option<T> {
+    match journal {
+        Some(journal) => load(journal.connection()).ok(),
+        None => {
+            database::open_read_only(&loaded.home.journal()).and_then(|connection| load(&connection)).ok()
+        }
+    }
+}
+
 /// What a check looks at.
 struct View {
     loaded: Loaded,
     run: Run,
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
+    copies: Option<copy_age::Copies>,
 }
 
 impl View {
@@ -115,6 +131,7 @@ impl View {
             Kind::Tcp(options) => tcp::look(options),
             Kind::BackupAge(options) => backup_age::look(self, options),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
+            Kind::CopyAge(options) => Ok(copy_age::look(self.copies.as_ref(), options, self.run.now)),
         };
         answer.unwrap_or_else(|error| Answer::unknown(format!("{error:#}")))
     }

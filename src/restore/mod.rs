@@ -19,7 +19,7 @@ pub use exchange::recover;
 pub use trial::note_drill;
 
 use crate::backup::reader::Shape;
-use crate::backup::{self, Contents, Entry, Origin, manifest::Name};
+use crate::backup::{self, Contents, Entry, Origin, Readable, manifest::Name};
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, durable, text};
@@ -35,6 +35,7 @@ use swap::Swap;
 pub struct Prepared<'a> {
     /// The archive.
     pub archive: PathBuf,
+    readable: Readable,
     /// What is in it, as its index says.
     pub contents: Contents,
     /// What of it is wanted.
@@ -89,7 +90,8 @@ pub struct Restored {
 }
 
 /// What is in an archive, chosen as by [`prepare`]: what could be restored of it, and notes on the
-/// rest. Nothing is written; an archive of ours is known by its index alone.
+/// rest. Nothing is written, but one that is encrypted is decrypted first, into a folder that goes
+/// again; an archive of ours is known by its index alone.
 ///
 /// # Errors
 /// When there is no such archive, or it is damaged as far as it was read.
@@ -101,7 +103,15 @@ pub fn look(
     only: &[PathBuf],
 ) -> Result<Listing> {
     let archive = select::choose(loaded, journal, which, run.now)?;
-    let contents = Contents::list(&archive)?;
+    let contents = if backup::is_encrypted(&archive) {
+        let _lock = backup::lock(loaded, run)?;
+        let scratch = loaded.home.staging();
+        durable::make_folder(&scratch, 0o700)?;
+        let readable = backup::ready(&loaded.config.backup, &archive, &scratch)?;
+        Contents::list(readable.path())?
+    } else {
+        Contents::list(&archive)?
+    };
     let (entries, notes) = select::entries(loaded, &archive, &contents, only)?;
     Ok(Listing { archive, origin: contents.origin, entries, notes })
 }
@@ -142,17 +152,18 @@ pub fn prepare<'a>(
     }
     let archive = select::choose(loaded, journal, which, run.now)?;
     let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
-    let contents = Contents::peek(&archive).inspect_err(damaged)?;
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
     let _ = fs::remove_dir_all(&scratch);
-    let bytes = contents.as_ref().map_or(0, Contents::bytes);
-    durable::make_folder(&scratch, 0o700)
-        .map_err(|error| room::untouched(error, loaded.home.root(), bytes))?;
-    let contents = match contents {
+    durable::make_folder(&scratch, 0o700).map_err(|error| {
+        let bytes = Contents::peek(&archive).ok().flatten().map_or(0, |contents| contents.bytes());
+        room::untouched(error, loaded.home.root(), bytes)
+    })?;
+    let readable = backup::ready(&loaded.config.backup, &archive, &scratch).inspect_err(damaged)?;
+    let contents = match Contents::peek(readable.path()).inspect_err(damaged)? {
         Some(contents) => contents,
         // It has no index: all of it is read, and verified.
-        None => backup::verify(&archive, &scratch).inspect_err(damaged)?,
+        None => backup::verify(readable.path(), &scratch).inspect_err(damaged)?,
     };
     let home = loaded.home.root();
     let (wanted, notes) = select::entries(loaded, &archive, &contents, only)?;
@@ -180,6 +191,7 @@ pub fn prepare<'a>(
     let whole = only.is_empty() || !wanted.iter().all(known);
     Ok(Prepared {
         archive,
+        readable,
         contents,
         wanted,
         replaced,
@@ -219,7 +231,7 @@ impl Prepared<'_> {
     pub fn verify(&self) -> Result<()> {
         let scratch = self.loaded.home.staging();
         let progress = Progress::new("verifying", self.contents.bytes(), self.run.watched);
-        let verified = backup::unpack(&self.archive, &self.contents, &scratch, &mut |entry, _| {
+        let verified = backup::unpack(self.readable.path(), &self.contents, &scratch, &mut |entry, _| {
             progress.add(entry.size);
             Ok(None)
         });

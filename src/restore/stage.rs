@@ -30,9 +30,9 @@ impl Prepared<'_> {
         let mut laying = Laying::begin(&self.wanted, folder, &progress)?;
         let take = &mut |entry: &Entry, content: &mut Content<'_>| laying.take(entry, content);
         if self.whole {
-            backup::unpack(&self.archive, &self.contents, &self.loaded.home.staging(), take)?;
+            backup::unpack(self.readable.path(), &self.contents, &self.loaded.home.staging(), take)?;
         } else {
-            backup::unpack_part(&self.archive, &self.contents.damaged(), &self.wanted, take)?;
+            backup::unpack_part(self.readable.path(), &self.contents.damaged(), &self.wanted, take)?;
         }
         laying.finish()
     }

@@ -6,6 +6,7 @@ mod alert;
 mod backup;
 mod crash;
 mod cron;
+mod crypt;
 mod dashboard;
 mod docs;
 mod doors;

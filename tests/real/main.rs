@@ -9,6 +9,7 @@ mod sandbox;
 
 mod archives;
 mod cron;
+mod crypt;
 mod desktop;
 mod full_disk;
 mod mail;
