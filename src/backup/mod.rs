@@ -7,11 +7,14 @@
 mod age;
 mod bench;
 mod blocks;
+mod body;
 mod check;
 mod content;
 mod contents;
 mod crypt;
 mod databases;
+mod entry;
+mod extents;
 mod foreign;
 mod hashed;
 mod index;
@@ -45,6 +48,7 @@ pub use sidecar::Sidecar;
 pub use snapshot::is_full;
 pub use verify::{unpack, unpack_part, verify};
 
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::units::Size;
@@ -61,6 +65,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use writer::Written;
+
+/// The name of an archive, in its work folder, that is not finished.
+const PART: &str = "archive.tar.gz";
 
 /// An archive that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -263,7 +270,7 @@ fn build(
     let room = check_space(dir, &plan, &archives, recipients.is_some())?;
     let manifest = Manifest {
         schema: SCHEMA,
-        folder: bench.stem.clone(),
+        folder: folder_name(&loaded.config.agent.name),
         agent: loaded.config.agent.name.clone(),
         host: run.host.clone(),
         run: run.id.clone(),
@@ -277,9 +284,14 @@ fn build(
         problems: Vec::new(),
     };
     let past = last_good(loaded, &archives, &bench.folder, room);
-    let part = bench.folder.join("archive.tar.gz");
+    let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: Plan| {
-        write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
+        // In a thread of its own, because it gives way to others for good.
+        std::thread::scope(|scope| {
+            let write =
+                || write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading);
+            scope.spawn(write).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the backup died")))
+        })
     };
     let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
         // What was copied was not what it was said to be. Never trust it twice.
@@ -303,19 +315,21 @@ fn build(
 /// Writes an archive and reads it back, while the disk takes it.
 fn write_and_verify(
     loaded: &Loaded,
+    run: &Run,
     folder: &Path,
-    part: &Path,
     manifest: Manifest,
     plan: Plan,
     past: Option<&Past>,
     reading: Reading,
 ) -> Result<Written> {
+    let part = &folder.join(PART);
     let creating = || format!("cannot create {}", part.display());
     let _ = fs::remove_file(part);
+    let progress = Progress::new("backing up", plan.bytes(), run.watched);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let file = file.with_context(creating)?;
     step("begun")?;
-    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading);
+    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading, progress);
     let written = writer.with_context(creating)?.write(plan).map_err(|error| {
         let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(bad) {
@@ -385,13 +399,22 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     }
 }
 
+/// The top folder of an archive: the agent's name, the same in all its archives, so that the members
+/// that hold headers come again and need not be compressed again.
+fn folder_name(agent: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = agent.chars().take(64).map(plain).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    if name.is_empty() { "backup".to_owned() } else { name.to_owned() }
+}
+
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one,
 /// twice if it is `encrypted`. Gives the bytes that will be free all the same.
 fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -> Result<u64> {
     let last =
         archives.iter().find(|archive| archive.verified && archive.content.is_some_and(|bytes| bytes > 0));
     let density = last.map_or(0.25, |last| last.bytes as f64 / last.content.unwrap_or(1) as f64);
-    let archive = (plan.bytes() as f64 * density.min(1.0)) as u64;
+    let archive = (plan.bytes_on_disk() as f64 * density.min(1.0)) as u64;
     let needed = plan.database_bytes() + archive * if encrypted { 2 } else { 1 };
     let free = free_space(dir)?;
     if needed > free {
