@@ -4,6 +4,7 @@
 
 mod alert;
 mod backup;
+mod crash;
 mod cron;
 mod crypt;
 mod dashboard;
