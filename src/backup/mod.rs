@@ -9,11 +9,15 @@ mod bench;
 mod blocks;
 mod body;
 mod check;
+mod content;
+mod contents;
 mod crypt;
 mod databases;
 mod entry;
 mod extents;
+mod foreign;
 mod hashed;
+mod index;
 pub mod manifest;
 mod open;
 mod pack;
@@ -31,13 +35,18 @@ mod unpack;
 pub mod verify;
 mod writer;
 
-pub use open::{Look, Readable, look, open};
+pub use age::is_encrypted;
+pub use content::Content;
+pub use contents::{Contents, Entry, Origin};
+pub use index::peek;
+pub use open::{Look, Readable, look, open, ready};
 pub use plan::Plan;
 pub use prune::{Pruning, judge, prune};
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
 pub use sidecar::Sidecar;
-pub use verify::{Contents, verify};
+pub use snapshot::is_full;
+pub use verify::{unpack, unpack_part, verify};
 
 use crate::base::progress::Progress;
 use crate::base::step::step;
@@ -165,6 +174,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     let dir = &loaded.config.backup.dir;
+    let gone = shelf::gone(loaded, journal);
     let recipients = Recipients::ready(&loaded.config.backup)?;
     let built = build(loaded, run, journal, plan, reading, recipients.as_ref());
     let Built { path, bytes, copied, unread, manifest, poisoned } =
@@ -188,6 +198,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .map(|recipients| Encryption { to: recipients.shown(), opened: recipients.opens }),
         seconds: 0.0,
     };
+    made.problems.extend(gone.map(|gone| format!("{gone}: is a disk not mounted?")));
     // The archive is safe now, whatever else goes wrong.
     if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
         made.problems.push(format!("the archive is whole, but {error:#}"));
@@ -334,7 +345,7 @@ fn write_and_verify(
     synced.context("cannot write the archive")?;
     step("synced")?;
     verified.map_err(|error| {
-        let copied = written.copied > 0 && reader::is_damage(&error);
+        let copied = written.copied > 0 && Fault::is_of_damage(&error);
         let error = error.context("the new archive cannot be verified");
         if copied { error.context(Poisoned) } else { error }
     })?;
@@ -377,7 +388,7 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     let name = file_name(archive);
     let checked = look(&loaded.config.backup, archive, &loaded.config.backup.dir);
     match checked {
-        Err(error) if reader::is_damage(&error) => {
+        Err(error) if Fault::is_of_damage(&error) => {
             if let Some(journal) = journal {
                 // Best effort: the next look at it finds the same.
                 let _ = record_look(loaded, journal, run, archive, None, false, false);
@@ -426,8 +437,16 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Says what a full disk means for the archives there are.
+/// Says what a full disk, or one that went away, means for the archives there are.
 fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+    if !dir.is_dir() {
+        return Fault::critical(format!(
+            "the backup folder {} went away while an archive was made: {error:#}",
+            dir.display()
+        ))
+        .hint("is its disk still mounted? Nothing was pruned; run this again when it is back")
+        .into();
+    }
     if !snapshot::is_full(&error) {
         return error;
     }

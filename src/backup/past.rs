@@ -5,9 +5,9 @@
 
 use super::blocks::{self, Block};
 use super::extents;
+use super::index;
 use super::manifest::{Database, Item, SCHEMA};
 use super::pack::Stock;
-use super::reader;
 use crate::base::database;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -37,7 +37,7 @@ impl Past {
     /// Opens an archive to take from it. None: its format is not the present one.
     pub(super) fn open(archive: &Path) -> Result<Option<Past>> {
         let reading = || format!("cannot read {}", archive.display());
-        let Some(manifest) = reader::peek(archive)? else { return Ok(None) };
+        let Some(manifest) = index::peek(archive)? else { return Ok(None) };
         let file = File::open(archive).with_context(reading)?;
         let Some(blocks) = blocks::table(&file).with_context(reading)? else { return Ok(None) };
         // From members that lie anywhere there would be nothing to share, now and ever after.

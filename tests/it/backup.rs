@@ -302,31 +302,6 @@ fn two_at_once_make_two_whole_archives_or_say_who_is_at_it() {
 }
 
 #[test]
-fn killed_at_any_step_it_leaves_no_bad_archive_and_the_next_run_cleans_up() {
-    let sandbox = with_files();
-    sandbox.write("memory/big.bin", noise(700_000));
-    sandbox.expect(0, "backup", &[]);
-    let mut steps = 0;
-    for step in 1.. {
-        let output = sandbox.program("backup").env("OPS_ABORT_AT", step.to_string()).output().unwrap();
-        if output.status.code() == Some(0) {
-            steps = step - 1;
-            break;
-        }
-        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
-        assert!(step < 500);
-        sandbox.expect(0, "backup", &["verify", "latest"]);
-        assert!(fs::metadata(sandbox.path("backups/latest")).is_ok(), "step {step}: latest points nowhere");
-    }
-    assert!(steps >= 10, "only {steps} steps were walked");
-    sandbox.expect(0, "backup", &[]);
-    assert_eq!(rubbish(&sandbox), [""; 0]);
-    for archive in archives(&sandbox) {
-        sandbox.expect(0, "backup", &["verify", archive.to_str().unwrap()]);
-    }
-}
-
-#[test]
 fn a_disk_full_at_any_step_costs_nothing_that_was_there() {
     let sandbox = with_files();
     sandbox.write("memory/big.bin", noise(700_000));

@@ -5,6 +5,7 @@
 mod alert;
 mod backup;
 mod checks;
+mod crash;
 mod cron;
 mod crypt;
 mod dashboard;
