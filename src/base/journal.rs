@@ -70,8 +70,9 @@ CREATE TABLE copies(
 ";
 
 /// What version 3 adds: `seen` is what a look found, before `for` was asked (none, if it was an
-/// earlier look), and what checks remember from one run to the next.
+/// earlier look), what checks remember from one run to the next, and when each job ran last.
 const MEMORIES: &str = "
+CREATE TABLE jobs(name TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
 ALTER TABLE samples ADD COLUMN seen INTEGER;
 ALTER TABLE samples ADD COLUMN summary TEXT;
 CREATE TABLE memories(
@@ -167,6 +168,17 @@ impl Journal {
             )
             .context("cannot write to the journal")?;
         Ok(())
+    }
+
+    /// Notes that a job ran, and how it ended. It waits for no disk.
+    pub fn ran(&self, run: &Run, job: &str, state: State) -> Result<()> {
+        self.quick_transaction(|connection| {
+            connection.execute(
+                "INSERT OR REPLACE INTO jobs(name, run, at, state) VALUES(?1, ?2, ?3, ?4)",
+                params![job, run.id, run.now.timestamp_millis(), state.code()],
+            )?;
+            Ok(())
+        })
     }
 
     /// Forgets what is older than anything shows. Cheap: an index tells there is nothing to do.

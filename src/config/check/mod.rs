@@ -14,7 +14,7 @@ pub use agent::{Heartbeat, Process, Resources, Restarts};
 pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
 pub use limits::{Bounds, Free, Least, Limit, Most};
 pub use network::{Http, Member, Tcp};
-pub use own::{BackupAge, CopyAge, DrillAge};
+pub use own::{BackupAge, CopyAge, DrillAge, Schedule};
 pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
 pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
@@ -162,6 +162,8 @@ kinds! {
     "drill_age" => DrillAge,
     /// Is there a recent backup in the bucket?
     "copy_age" => CopyAge,
+    /// Do our own jobs run when they should?
+    "schedule" => Schedule,
 }
 
 impl Kind {
