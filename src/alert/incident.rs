@@ -3,6 +3,7 @@
 
 use crate::base::State;
 use crate::base::units::Span;
+use crate::config::alerts::Alerts;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ pub(super) struct Look {
     pub excuse: Option<Excuse>,
     /// Recovery has given up: worth a louder word than the state alone.
     pub gave_up: bool,
+    /// Good, but since our restart the service gave no sign of life yet.
+    pub unproven: bool,
 }
 
 /// Why a bad look is no news.
@@ -60,15 +63,68 @@ pub enum Kind {
     Recovered,
     /// It comes and goes.
     Flapping,
+    /// Nobody acknowledged it: others are told.
+    Escalated,
     /// Somebody tries the channels.
     Test,
 }
 
-/// The rules of the house, from `[alerts]`.
+impl Kind {
+    /// The word in the journal and in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::New => "new",
+            Kind::Worse => "worse",
+            Kind::Reminder => "reminder",
+            Kind::Recovered => "recovered",
+            Kind::Flapping => "flapping",
+            Kind::Escalated => "escalated",
+            Kind::Test => "test",
+        }
+    }
+}
+
+/// The rules of the house.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
+    /// As the operator set them.
+    pub alerts: &'a Alerts,
+}
+
+impl Rules<'_> {
     /// The least time between two messages about the same thing.
-    pub cooldown: Span,
+    fn cooldown(self, alert: &str) -> Span {
+        self.alerts.types.get(alert).and_then(|own| own.cooldown).unwrap_or(self.alerts.cooldown)
+    }
+
+    /// After how long without an answer others are told of a CRITICAL, if there are any.
+    fn escalate_after(self) -> Option<TimeDelta> {
+        (!self.alerts.escalate.is_empty()).then(|| self.alerts.escalate_after.delta())
+    }
+}
+
+/// Why what should have been said was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The hour has no room: it comes with the next message.
+    Capped,
+    /// Another message of this run says it.
+    Summed,
+    /// Nobody is to be told anything.
+    Silenced,
+    /// Warnings wait for the morning.
+    Quiet,
+}
+
+/// What an incident went by before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Former {
+    /// Its alert type then.
+    pub alert: String,
+    /// Its severity then.
+    pub severity: State,
+    /// Until when.
+    pub until: DateTime<Utc>,
 }
 
 /// What people were told of an incident.
@@ -86,6 +142,9 @@ pub struct Told {
     pub flapping: bool,
     /// Whether it was said that recovery gave up.
     pub gave_up: bool,
+    /// When a CRITICAL was told for the first time.
+    #[serde(default)]
+    pub critical: Option<DateTime<Utc>>,
 }
 
 /// One decision, with how often it was taken in a row.
@@ -149,6 +208,15 @@ pub struct Incident {
     pub changes: Vec<DateTime<Utc>>,
     /// The uid of its first message: what the others are answers to.
     pub thread: Option<String>,
+    /// When it was told to those who are next.
+    #[serde(default)]
+    pub escalated: Option<DateTime<Utc>>,
+    /// Something of it waits for the end of the quiet hours.
+    #[serde(default)]
+    pub quieted: bool,
+    /// What it went by within the last hour.
+    #[serde(default)]
+    pub former: Vec<Former>,
     /// What was decided and why, oldest first.
     pub trail: Vec<Decision>,
 }
@@ -170,7 +238,7 @@ pub(super) fn step(
     previous: Option<&Incident>,
     look: &Look,
     now: DateTime<Utc>,
-    rules: Rules,
+    rules: Rules<'_>,
     run: &str,
 ) -> Step {
     let open = previous.filter(|incident| incident.closed.is_none());
@@ -188,7 +256,7 @@ pub(super) fn step(
         (None, _, None) => Incident::begin(previous, look, now, run),
     };
     let (wish, why) = match (look.state, &look.excuse) {
-        (State::Ok, _) => incident.good_look(now),
+        (State::Ok, _) => incident.good_look(look, now),
         (_, Some(Excuse::Follows(check))) => {
             incident.held += 1;
             (None, format!("silent: it follows from {check}"))
@@ -230,6 +298,9 @@ impl Incident {
             gave_up: false,
             changes: Vec::new(),
             thread: None,
+            escalated: None,
+            quieted: false,
+            former: Vec::new(),
             trail: Vec::new(),
         }
     }
@@ -249,7 +320,7 @@ impl Incident {
     }
 
     /// A bad look: what to say, and why or why not.
-    fn bad_look(&mut self, look: &Look, now: DateTime<Utc>, rules: Rules) -> (Option<Kind>, String) {
+    fn bad_look(&mut self, look: &Look, now: DateTime<Utc>, rules: Rules<'_>) -> (Option<Kind>, String) {
         if self.suspected {
             if look.state == State::Unknown && self.held == 0 {
                 self.held = 1;
@@ -269,6 +340,10 @@ impl Incident {
         if severity != self.severity {
             self.change(now);
         }
+        self.former.retain(|former| elapsed(now, former.until).is_some_and(|age| age < HOUR));
+        if severity != self.severity || look.alert != self.alert {
+            self.former.push(Former { alert: self.alert.clone(), severity: self.severity, until: now });
+        }
         self.severity = severity;
         self.alert.clone_from(&look.alert);
         self.summary.clone_from(&look.summary);
@@ -287,6 +362,18 @@ impl Incident {
         if badness(self.severity) > badness(known) {
             return (Some(Kind::Worse), format!("worse: {} was told, now {}", known, self.severity));
         }
+        if let Some(after) = rules.escalate_after()
+            && let Some(critical) = told.critical
+            && self.severity == State::Critical
+            && self.acknowledged.is_none()
+            && self.escalated.is_none()
+            && elapsed(now, critical).is_none_or(|age| age >= after)
+        {
+            return (
+                Some(Kind::Escalated),
+                format!("nobody acknowledged it within {}", rules.alerts.escalate_after),
+            );
+        }
         if self.flapping {
             if !told.flapping {
                 return (Some(Kind::Flapping), flaps());
@@ -301,7 +388,7 @@ impl Incident {
             self.held += 1;
             return (None, "silent: acknowledged".to_owned());
         }
-        let interval = reminder_interval(rules.cooldown, told.reminders);
+        let interval = reminder_interval(rules.cooldown(&self.alert), told.reminders);
         if elapsed(now, told.last).is_none_or(|age| age >= interval) {
             return (Some(Kind::Reminder), "the cooldown is over".to_owned());
         }
@@ -311,7 +398,7 @@ impl Incident {
     }
 
     /// A good look: what to say, and why or why not.
-    fn good_look(&mut self, now: DateTime<Utc>) -> (Option<Kind>, String) {
+    fn good_look(&mut self, look: &Look, now: DateTime<Utc>) -> (Option<Kind>, String) {
         if self.suspected {
             self.close(now);
             return (None, "closed silently: it could be told again".to_owned());
@@ -332,6 +419,12 @@ impl Incident {
         if self.provisional && self.good < 2 {
             return (None, "good for the first time since our restart: not believed yet".to_owned());
         }
+        if self.provisional && look.unproven {
+            return (
+                None,
+                "it runs since our restart, but gave no sign of life yet: not believed".to_owned(),
+            );
+        }
         if self.told.is_none() {
             self.close(now);
             return (None, "closed silently: nobody was told that it began".to_owned());
@@ -341,9 +434,18 @@ impl Incident {
 
     /// Notes that people hear of it in this run.
     pub fn tell(&mut self, kind: Kind, uid: &str, now: DateTime<Utc>) {
+        if kind == Kind::Escalated {
+            // Those who were told before hear nothing of it: what they wait for is as it was.
+            self.escalated = Some(now);
+            return;
+        }
         self.held = 0;
         self.capped = None;
+        self.quieted = false;
         self.relapsed = false;
+        if self.gave_up {
+            self.escalated.get_or_insert(now);
+        }
         if self.thread.is_none() {
             self.thread = Some(uid.to_owned());
         }
@@ -365,15 +467,27 @@ impl Incident {
             },
             flapping: self.flapping,
             gave_up: self.gave_up,
+            critical: before
+                .and_then(|told| told.critical)
+                .or((self.severity == State::Critical).then_some(now)),
         });
     }
 
     /// Notes that what should have been said was held back in this run.
-    pub fn hold(&mut self, kind: Kind, by_cap: bool) {
+    pub(super) fn hold(&mut self, kind: Kind, why: Held) {
         self.held += 1;
-        if by_cap && kind != Kind::Reminder {
-            self.capped = Some(kind);
+        match why {
+            Held::Capped if kind == Kind::Reminder => {}
+            Held::Capped | Held::Summed => self.capped = Some(kind),
+            Held::Quiet => self.quieted = true,
+            Held::Silenced => {}
         }
+    }
+
+    /// Since when it is good, as far as machines are concerned: they need not wait until people may
+    /// be told.
+    pub(super) fn ended(&self) -> Option<DateTime<Utc>> {
+        self.closed.or(self.good_since.filter(|_| !self.provisional && !self.flapping))
     }
 
     /// Ends it.

@@ -4,8 +4,12 @@
 //! restart → deliver → note who was reached. What this run could not deliver, a later one does.
 
 mod channel;
+mod deadman;
 mod deliver;
+mod http;
+mod hung;
 mod incident;
+mod known;
 mod look;
 mod message;
 mod past;
@@ -17,6 +21,7 @@ mod store;
 mod throttle;
 
 pub use channel::Channel;
+pub use deadman::Deadman;
 pub use deliver::{Delivery, test};
 pub use incident::{Decision, Incident, Kind, Told};
 pub use message::{Message, runbook};

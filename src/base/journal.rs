@@ -22,7 +22,7 @@ pub struct Journal {
 
 /// What each version has beyond the one before it: a journal of any age is brought up to date.
 /// Times are milliseconds since 1970 (UTC), states are 0 to 3.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 3] = [
     // 1
     "
 CREATE TABLE runs(
@@ -70,6 +70,11 @@ ALTER TABLE samples ADD COLUMN summary TEXT;
 CREATE TABLE memories(
   check_name TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL,
   PRIMARY KEY(check_name, what)) WITHOUT ROWID;
+",
+    // 3: by what a message is found on a channel, and when that channel may be asked again.
+    "
+ALTER TABLE deliveries ADD COLUMN reference TEXT;
+ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
 ",
 ];
 

@@ -2,10 +2,11 @@
 
 use super::Context;
 use super::restore::finish_earlier;
+use super::watched::watched;
 use crate::alert::{self, Delivery, Incident, Listed, Message, Summary};
 use crate::base::units::{Span, age, local, rfc3339};
 use crate::base::{Fault, Journal, State, render, text};
-use crate::config::Loaded;
+use crate::config::{ChannelName, Loaded};
 use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -63,7 +64,11 @@ pub enum Verb {
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
     match args.verb {
-        None => once(context, &loaded, args.dry_run),
+        None if args.dry_run => once(context, &loaded, true),
+        None => {
+            let url = loaded.config.alerts.deadman.alert.as_ref();
+            watched(context, url, || once(context, &loaded, false))
+        }
         Some(_) if args.dry_run => {
             Err(Fault::unknown("--dry-run is for a run of alert, not for its verbs").into())
         }
@@ -284,13 +289,15 @@ fn sent(listed: &Listed) -> Sent {
 
 fn test(context: &Context, loaded: &Loaded, channel: Option<&str>) -> Result<State> {
     let alerts = &loaded.config.alerts;
-    let names: Vec<_> = alert::Channel::all(alerts).iter().map(alert::Channel::name).collect();
-    if let Some(name) = channel.filter(|name| !names.contains(name)) {
+    let known: Vec<_> = alert::Channel::all(alerts).iter().map(alert::Channel::name).collect();
+    let only = channel.and_then(|channel| known.iter().copied().find(|name| name.word() == channel));
+    let names: Vec<_> = known.into_iter().map(ChannelName::word).collect();
+    if let Some(name) = channel.filter(|_| only.is_none()) {
         let message = format!("the channel '{}' is not set up", text::sanitize(name));
         return Err(Fault::unknown(message).hint(format!("channels: {}", names.join(", "))).into());
     }
     let message = Message::test(&loaded.config.agent.name, &context.run);
-    let delivery = alert::test(alerts, &message, channel);
+    let delivery = alert::test(alerts, &message, only);
     if context.common.json {
         context.print_json(&delivery)?;
     } else {

@@ -1,6 +1,7 @@
 //! `backup`, `ops backup`: make an archive; list, verify, prune and pin those there are.
 
 use super::restore::finish_earlier;
+use super::watched::watched;
 use super::{Context, remote};
 use crate::backup::verify::describe;
 use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
@@ -77,7 +78,10 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let journal = journal.as_ref();
     match args.verb {
         None if args.dry_run => dry_run(context, &loaded, journal),
-        None => make(context, &loaded, journal, args.paranoid),
+        None => {
+            let url = loaded.config.alerts.deadman.backup.as_ref();
+            watched(context, url, || make(context, &loaded, journal, args.paranoid))
+        }
         Some(Verb::List { remote: true }) => remote::list(context, &loaded, journal),
         Some(Verb::List { remote: false }) => list(context, &loaded, journal),
         Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),

@@ -20,6 +20,7 @@ pub mod restore;
 pub mod rotate_logs;
 mod service;
 mod up;
+mod watched;
 
 pub use context::{Common, Context};
 pub use door::door;

@@ -639,7 +639,10 @@ fn a_mail_goes_out_and_answers_to_its_first() {
         mail.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default().to_owned()
     };
     assert!(header(&mails[0], "Subject").starts_with("[mama] CRITICAL Disk Critical - "), "{}", mails[0]);
-    assert!(header(&mails[0], "Content-Type").starts_with("text/plain"), "{}", mails[0]);
+    let kinds: Vec<&str> = mails[0].lines().filter_map(|line| line.strip_prefix("Content-Type: ")).collect();
+    assert_eq!(kinds.len(), 3, "{}", mails[0]);
+    assert!(kinds[0].starts_with("multipart/alternative") && kinds[1].starts_with("text/plain"));
+    assert!(kinds[2].starts_with("text/html"), "{kinds:?}");
     assert!(mails[0].contains("runbooks/disk_critical.md") && mails[0].contains("ops rotate-logs"));
     let id = header(&mails[0], "Message-ID");
     assert!(id.len() > 10);
