@@ -4,9 +4,12 @@
 
 mod alert;
 mod backup;
+mod channels;
 mod checks;
 mod cron;
 mod dashboard;
+mod deadman;
+mod delivery;
 mod docs;
 mod doors;
 mod health;
@@ -15,6 +18,7 @@ mod house;
 mod kills;
 mod logs;
 mod mutants;
+mod receiver;
 mod remote;
 mod restore;
 mod rotate;
