@@ -1,14 +1,15 @@
 //! From the outbox to people: routes, stand-ins, and what is left for a later run.
 
-use super::channel::alertmanager::Posting;
+use super::channel::alertmanager::{self, Posting, Sender};
 use super::channel::{Channel, Letter, Outcome, send_all};
-use super::incident::Kind;
+use super::incident::{Incident, Kind};
 use super::message::Message;
 use super::store::{self, Outbox, Waiting};
 use crate::base::step::step;
 use crate::base::units::local;
 use crate::base::{Journal, Run, State};
 use crate::config::alerts::{Alerts, ChannelName};
+use chrono::TimeDelta;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -64,9 +65,13 @@ impl Delivery {
     }
 
     fn note(&mut self, channel: ChannelName, outcome: &Outcome) {
+        self.tried(channel.word(), outcome);
+    }
+
+    fn tried(&mut self, channel: &'static str, outcome: &Outcome) {
         self.reached |= matches!(outcome, Outcome::Delivered(_));
         self.channels.push(Tried {
-            channel: channel.word(),
+            channel,
             outcome: outcome.word(),
             error: outcome.error().map(str::to_owned),
         });
@@ -110,17 +115,18 @@ pub(super) fn deliver(
             .collect(),
     };
     round.send(|_, waiting, channel| route(alerts, &waiting.message).contains(&channel));
-    if posting.is_some_and(|posting| matches!(posting.outcome(), Outcome::Delivered(_))) {
-        for delivery in &mut round.deliveries {
-            delivery.reached = true;
-            delivery.channels.push(Tried { channel: "alertmanager", outcome: "delivered", error: None });
-        }
+    if let Some(taken @ Outcome::Delivered(_)) = posting.map(Posting::outcome) {
+        round.deliveries.iter_mut().for_each(|delivery| delivery.tried("alertmanager", taken));
     }
     round.send(|delivery, waiting, channel| {
         !delivery.reached
             && !route(alerts, &waiting.message).is_empty()
             && delivery.channels.iter().all(|tried| tried.channel != channel.word())
     });
+    if let Some(failed) = posting.map(Posting::outcome).filter(|outcome| outcome.error().is_some()) {
+        let unheard = round.deliveries.iter_mut().filter(|delivery| !delivery.reached);
+        unheard.for_each(|delivery| delivery.tried("alertmanager", failed));
+    }
     let deliveries = round.deliveries;
     for (delivery, waiting) in deliveries.iter().zip(waiting) {
         if let (Some(journal), Some(id), true) = (journal, waiting.id, is_settled(delivery, alerts, waiting))
@@ -140,17 +146,24 @@ pub(super) fn deliver(
 
 /// Where a message goes: as its type says, else by severity; and to those who are next, if it has
 /// come to that.
-pub(super) fn route(alerts: &Alerts, message: &Message) -> Vec<ChannelName> {
-    let own = alerts.types.get(&message.alert).and_then(|own| own.channels.as_ref());
-    let by_severity = if message.urgency == State::Critical { &alerts.critical } else { &alerts.warning };
+fn route(alerts: &Alerts, message: &Message) -> Vec<ChannelName> {
     let mut route = match message.kind {
         Kind::Escalated => Vec::new(),
-        _ => own.unwrap_or(by_severity).clone(),
+        _ => by_rule(alerts, &message.alert, message.urgency == State::Critical).0.to_vec(),
     };
     if message.escalated {
         route.extend(&alerts.escalate);
     }
     route
+}
+
+/// Where messages of a type go, and which rule says so.
+pub(super) fn by_rule<'a>(alerts: &'a Alerts, alert: &str, critical: bool) -> (&'a [ChannelName], String) {
+    match (alerts.types.get(alert).and_then(|own| own.channels.as_ref()), critical) {
+        (Some(own), _) => (own, format!("[alerts.types.{alert}] channels")),
+        (None, true) => (&alerts.critical, "[alerts] critical".to_owned()),
+        (None, false) => (&alerts.warning, "[alerts] warning".to_owned()),
+    }
 }
 
 /// Whether nothing is left to try. A channel that is out of reach here (no desktop) is waited
@@ -220,11 +233,29 @@ impl Round<'_> {
 /// Sends a test message to one channel, or to all that are set up.
 pub fn test(alerts: &Alerts, message: &Message, only: Option<ChannelName>) -> Delivery {
     let mut delivery = Delivery::of(message, false);
+    // Not to be stopped again: it ends by itself.
+    let posting = alerts.alertmanager.as_ref().filter(|_| only.is_none()).map(|settings| {
+        let mut incident =
+            Incident::bare("test".to_owned(), "test".to_owned(), State::Warning, message.at, message.line());
+        incident.closed = Some(message.at + TimeDelta::minutes(1));
+        let sender = Sender {
+            settings,
+            agent: &message.agent,
+            host: &message.host,
+            runbooks: None,
+            now: message.at + TimeDelta::minutes(1),
+            silent_since: None,
+        };
+        alertmanager::begin(settings, sender.alerts(std::iter::once(&incident)))
+    });
     let work = Channel::all(alerts)
         .into_iter()
         .filter(|channel| only.is_none_or(|name| name == channel.name()))
         .map(|channel| (channel, vec![Letter { index: 0, message: message.clone(), earlier: Vec::new() }]))
         .collect();
     send_all(work, Instant::now() + LIMIT, |_, channel, outcome| delivery.note(channel, &outcome));
+    if let Some(posting) = posting {
+        delivery.tried("alertmanager", posting.outcome());
+    }
     delivery
 }

@@ -540,6 +540,11 @@ pub(super) fn elapsed(now: DateTime<Utc>, then: DateTime<Utc>) -> Option<TimeDel
     (age >= TimeDelta::zero()).then_some(age)
 }
 
+/// When the next reminder is due.
+pub(super) fn next_reminder(told: &Told, alerts: &Alerts, alert: &str) -> DateTime<Utc> {
+    told.last + reminder_interval(Rules { alerts }.cooldown(alert), told.reminders)
+}
+
 /// How long after the last message the next reminder is due: doubling, at most daily.
 fn reminder_interval(cooldown: Span, reminders: u32) -> TimeDelta {
     let cooldown = cooldown.delta();

@@ -12,6 +12,7 @@ mod incident;
 mod known;
 mod look;
 mod message;
+mod outlook;
 mod past;
 mod plan;
 mod recovery;
@@ -25,6 +26,7 @@ pub use deadman::Deadman;
 pub use deliver::{Delivery, test};
 pub use incident::{Decision, Incident, Kind, Told};
 pub use message::{Message, runbook};
+pub use outlook::{outlook, routes};
 pub use run::{Restarted, Summary, run};
 pub use store::{Listed, Silence, find, messages, say_silence};
 

@@ -174,7 +174,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     }
     summary.messages = deliver(alerts, Some(&journal), run, &outbox, posting.as_ref());
     summary.state = judge(&summary);
-    if let Some(why) = posting.map(|posting| posting.outcome()).as_ref().and_then(Outcome::error) {
+    if let Some(why) = posting.as_ref().map(Posting::outcome).and_then(Outcome::error) {
         notes.push(format!("alertmanager: {why}; the next run tells it all"));
         summary.state = summary.state.worse(State::Warning);
     }
@@ -304,12 +304,13 @@ fn unheard(messages: &[Delivery]) -> bool {
 fn nobody(loaded: &Loaded) -> String {
     let names: Vec<_> = Channel::all(&loaded.config.alerts).iter().map(Channel::name).collect();
     let log = loaded.home.show(&loaded.home.log("alerts"));
-    if names.iter().any(|name| *name != ChannelName::Desktop) {
-        let names: Vec<_> = names.into_iter().map(ChannelName::word).collect();
+    let alertmanager = loaded.config.alerts.alertmanager.as_ref().map(|_| "alertmanager");
+    if alertmanager.is_some() || names.iter().any(|name| *name != ChannelName::Desktop) {
+        let names: Vec<_> = names.into_iter().map(ChannelName::word).chain(alertmanager).collect();
         format!("nobody could be told ({}); see {log}; the next run tries again", names.join(", "))
     } else {
         format!(
-            "nobody could be told, there is only {log}. Set up [alerts.email] or [alerts.webhook] in {} and try it \
+            "nobody could be told, there is only {log}. Set up [alerts.email] or another channel in {} and try it \
              with 'ops alert test'",
             loaded.config.file.display()
         )

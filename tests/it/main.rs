@@ -22,6 +22,7 @@ mod receiver;
 mod remote;
 mod restore;
 mod rotate;
+mod routing;
 mod sandbox;
 mod service;
 mod shelf;

@@ -6,13 +6,13 @@
 use super::Outcome;
 use crate::alert::http::Post;
 use crate::alert::incident::Incident;
-use crate::alert::message::page;
-use crate::alert::message::title;
+use crate::alert::message::{page, title};
 use crate::base::State;
 use crate::base::text::one_line;
 use crate::config::alerts::Alertmanager;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -117,18 +117,23 @@ pub(crate) fn begin(settings: &Alertmanager, alerts: Vec<Alert>) -> Posting {
     std::thread::spawn(move || {
         let _ = send.send(post(&settings, &alerts, deadline));
     });
-    Posting { receive, deadline }
+    Posting { receive, deadline, outcome: OnceCell::new() }
 }
 
 /// A post that is under way.
 pub(crate) struct Posting {
     receive: mpsc::Receiver<Outcome>,
     deadline: Instant,
+    outcome: OnceCell<Outcome>,
 }
 
 impl Posting {
     /// Waits for it, but not beyond its time.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> &Outcome {
+        self.outcome.get_or_init(|| self.wait())
+    }
+
+    fn wait(&self) -> Outcome {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.receive.recv_timeout(left).unwrap_or_else(|_| {
             Outcome::Failed(format!("not done within {}", crate::base::units::Span(LIMIT)))
