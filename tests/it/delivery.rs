@@ -182,3 +182,63 @@ fn where_one_channel_fails_another_stands_in() {
     at(0, &sandbox, "12:10");
     assert_eq!((hook.take().len(), mails.lock().unwrap().len()), (0, 1));
 }
+
+#[test]
+fn a_hundred_alerts_at_once_tell_once() {
+    let hook = Hook::new();
+    let sandbox = with_checks(3, &webhook(&hook));
+    crit(&sandbox);
+    let children: Vec<_> = (0..100)
+        .map(|_| sandbox.program("alert").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        .collect();
+    for mut child in children {
+        // Those that waited in vain for their turn say so (3); nobody else may fail.
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(0 | 3)), "{code:?}");
+    }
+    assert_eq!(hook.kinds(), ["new"; 3]);
+    assert_eq!(log_lines(&sandbox).len(), 3);
+}
+
+#[test]
+fn killed_at_any_step_nothing_is_lost_and_a_second_one_has_the_same_name() {
+    let mut killed = 0;
+    for step in 1.. {
+        let hook = Hook::new();
+        let sandbox = with_checks(2, &webhook(&hook));
+        crit(&sandbox);
+        let code = sandbox
+            .program("alert")
+            .env("OPS_ABORT_AT", step.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .code();
+        killed += u32::from(code.is_none());
+        for _ in 0..2 {
+            sandbox.expect(0, "alert", &[]);
+        }
+        good(&sandbox);
+        sandbox.expect(0, "alert", &[]);
+        let told = hook.take();
+        for check in ["size0", "size1"] {
+            let of = |kind: &str| -> Vec<&str> {
+                let of_it =
+                    told.iter().filter(|message| message["check"] == check && message["kind"] == kind);
+                of_it.map(|message| message["uid"].as_str().unwrap()).collect()
+            };
+            let (mut new, recovered) = (of("new"), of("recovered"));
+            assert!(matches!(new.len(), 1 | 2), "step {step}: {told:?}");
+            new.dedup();
+            assert_eq!((new.len(), recovered.len()), (1, 1), "step {step}: {told:?}");
+        }
+        let twice = told.len() - 4;
+        assert!(twice <= 1, "step {step}: {twice} were sent twice");
+        assert_eq!(sandbox.json(0, "alert", &["list"])["open"], serde_json::json!([]));
+        if code.is_some() {
+            break;
+        }
+    }
+    assert!(killed >= 7, "only {killed} steps were found");
+}

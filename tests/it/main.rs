@@ -19,6 +19,7 @@ mod kills;
 mod logs;
 mod mutants;
 mod receiver;
+mod recovery;
 mod remote;
 mod restore;
 mod rotate;
