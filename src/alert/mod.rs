@@ -20,6 +20,8 @@ mod run;
 mod spare;
 mod store;
 mod throttle;
+#[cfg(test)]
+mod year_tests;
 
 pub use channel::Channel;
 pub use deadman::Deadman;
