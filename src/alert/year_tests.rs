@@ -304,6 +304,11 @@ impl World {
         self.run.now = clock;
         self.run.id = format!("r{number}");
         let findings = self.findings(peace);
+        let idle = self.incidents.values().all(|incident| incident.closed.is_some());
+        if idle && self.alive && number % 12 != 0 && findings.iter().all(|finding| finding.state == Good) {
+            // Nothing can come of it, and one look in twelve shows that: it only takes its time.
+            return self.deliver(&mut [], peace);
+        }
         let report = Report::new("agent", &self.run, findings);
         let known = self.known();
         self.incidents
@@ -461,7 +466,7 @@ fn a_year_of_crashes_flaps_outages_and_wrong_clocks_loses_nothing() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(6))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4))]
 
     /// Three weeks of any other year.
     #[test]

@@ -75,6 +75,8 @@ CREATE TABLE memories(
     "
 ALTER TABLE deliveries ADD COLUMN reference TEXT;
 ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
+CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_before IS NOT NULL;
+CREATE INDEX messages_incident ON messages(incident, id);
 ",
 ];
 
