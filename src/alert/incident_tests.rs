@@ -163,7 +163,7 @@ fn after_our_restart_one_good_look_is_no_proof() {
     assert_eq!(world.after(90, &[look("process", Critical)]), [Kind::New]);
     world.incidents.get_mut("process").unwrap().provisional = true;
     let unproven = Look { unproven: true, ..look("process", Good) };
-    assert_eq!(world.after(5, &[unproven.clone()]), []);
+    assert_eq!(world.after(5, std::slice::from_ref(&unproven)), []);
     assert_eq!(world.after(5, &[unproven]), []);
     assert_eq!(world.after(5, &[look("process", Good)]), [Kind::Recovered]);
 

@@ -3,6 +3,7 @@
 pub mod database;
 pub mod durable;
 pub mod events;
+pub mod exposition;
 pub mod fault;
 pub mod home;
 pub mod journal;

@@ -11,6 +11,7 @@ mod context;
 pub mod cron;
 pub mod dashboard;
 mod door;
+mod explain;
 pub mod health;
 mod init;
 pub mod logs;

@@ -312,11 +312,10 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         if let Err(message) = follows(config, name, &mut Vec::new()) {
             return Err((format!("check.{name}"), message));
         }
-        let service = match &check.kind {
-            Kind::Process(process) => &process.service,
-            Kind::Heartbeat(heartbeat) => &heartbeat.service,
-            _ => continue,
-        };
+        if let Some(why) = check.kind.wrong() {
+            return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
+        }
+        let Some(service) = check.kind.service() else { continue };
         let table = format!("check.{name}");
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
@@ -411,9 +410,8 @@ fn resolve(config: &mut Config, home: &Home) {
         }
     }
     for check in config.check.values_mut() {
-        if let Kind::Disk(disk) = &mut check.kind {
-            fix(&mut disk.path);
-        }
+        check.kind.paths().into_iter().for_each(fix);
+        check.kind.secrets().into_iter().for_each(|secret| secret.anchor(home));
     }
     config.alerts.resolve(home, fix);
 }

@@ -8,6 +8,7 @@ pub mod check;
 mod expand;
 mod filling;
 mod load;
+mod origin;
 mod place;
 pub mod preset;
 mod template;
@@ -15,6 +16,7 @@ mod template;
 pub use alerts::{Alerts, ChannelName};
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
+pub use origin::{Origin, origins};
 pub use template::starter;
 
 use crate::base::secret::Secret;

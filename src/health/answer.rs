@@ -63,11 +63,6 @@ impl Answer {
 
     /// The finding, in a state that may be another than what was seen: see [`super::streak`].
     pub(super) fn into_finding(self, name: &str, check: &Check, state: State) -> Finding {
-        let service = match &check.kind {
-            Kind::Process(options) => Some(options.service.clone()),
-            Kind::Heartbeat(options) => Some(options.service.clone()),
-            _ => None,
-        };
         let summary = match (self.state == state, state) {
             (true, _) => self.summary,
             (false, State::Ok) => format!("{} ({}, not for long enough to count)", self.summary, self.state),
@@ -76,7 +71,7 @@ impl Answer {
         Finding {
             check: name.to_owned(),
             kind: check.kind.name().to_owned(),
-            service,
+            service: check.kind.service().map(str::to_owned),
             state,
             seen: self.state,
             looked_at: self.looked_at,

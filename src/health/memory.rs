@@ -3,7 +3,7 @@
 
 use crate::base::Journal;
 use anyhow::Result;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,6 +52,17 @@ impl Memories {
     ) -> Option<(DateTime<Utc>, T)> {
         let (at, content) = self.0.get(&(check.to_owned(), what.to_owned())).filter(|(at, _)| *at <= now)?;
         Some((*at, serde_json::from_str(content).ok()?))
+    }
+}
+
+/// How long a memory stands that does not change.
+const STANDS: TimeDelta = TimeDelta::days(1);
+
+impl Memories {
+    /// Whether this is remembered already, and was written lately.
+    pub(super) fn holds(&self, check: &str, memory: &Memory, now: DateTime<Utc>) -> bool {
+        let known = self.0.get(&(check.to_owned(), memory.what.to_owned()));
+        known.is_some_and(|(at, content)| *content == memory.content && *at <= now && now - *at < STANDS)
     }
 }
 

@@ -2,21 +2,44 @@
 
 mod answer;
 mod backup_age;
+mod certificate;
+mod command;
+mod crew;
 mod disk;
 mod drill_age;
+mod explain;
+mod exposition;
+mod fetch;
+mod file_age;
 mod finding;
 mod heartbeat;
+mod http;
+mod json;
+mod jsonl;
 mod log_errors;
 mod log_size;
 mod memory;
+mod metric;
 pub mod nagios;
+mod named;
+mod perfdata;
+mod permissions;
+mod pin;
 mod process;
+pub mod prometheus;
 mod record;
+mod resources;
+mod restarts;
+mod sql;
 mod sqlite;
 mod streak;
+mod systemd_units;
 pub mod table;
 mod tcp;
+mod value;
+mod velocity;
 
+pub use explain::{Earlier, earlier};
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
 
@@ -27,9 +50,8 @@ use answer::Answer;
 use chrono::{DateTime, Utc};
 use memory::{Memories, Memory};
 use serde::de::DeserializeOwned;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What an answer is remembered as, for `every`.
 const ANSWER: &str = "answer";
@@ -53,7 +75,7 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
     let answers = answers(&view, &enabled, only.is_empty());
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
-        let _ = remember(journal, run.now, &enabled, &answers);
+        let _ = remember(journal, run.now, &view.memories, &enabled, &answers);
     }
     let findings = enabled.iter().zip(answers).map(|((name, check), answer)| {
         let common = &check.common;
@@ -66,68 +88,55 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
     Report::new(&loaded.config.agent.name, run, findings.collect())
 }
 
-/// Asks all of them, each on a thread of its own; what has no answer in its time is not waited for.
+/// Asks all of them that are due; those that are not keep their last answer.
 fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Answer> {
-    let (send, receive) = mpsc::channel();
-    let begun = Instant::now();
-    let mut answers: Vec<Option<Answer>> = checks.iter().map(|_| None).collect();
-    for (index, (name, check)) in checks.iter().enumerate() {
-        if let Some(answer) = view.not_due(name, check).filter(|_| all) {
-            answers[index] = Some(answer);
-            continue;
-        }
-        let (name, check, view, send) = ((*name).clone(), (*check).clone(), Arc::clone(view), send.clone());
-        // Not joined: a thread that hangs on a dead file system must not take us along.
-        let spawned = std::thread::Builder::new().spawn(move || {
-            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| view.answer(&name, &check)))
-                .unwrap_or_else(|_| Answer::unknown("the check itself broke down"));
-            let _ = send.send((index, answer));
-        });
-        if let Err(error) = spawned {
-            answers[index] = Some(Answer::unknown(format!("it could not be begun: {error}")));
-        }
-    }
-    drop(send);
-    let timeout = |index: usize| checks[index].1.common.timeout;
-    loop {
-        let waiting = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
-        let Some(next) = waiting.map(|(index, _)| timeout(index).0).min() else { break };
-        match receive.recv_timeout(next.saturating_sub(begun.elapsed())) {
-            Ok((index, answer)) if answers[index].is_none() => answers[index] = Some(answer),
-            Ok(_) => {}
-            Err(_) => {
-                let passed = begun.elapsed().max(next);
-                let late = answers.iter_mut().enumerate();
-                late.filter(|(index, answer)| answer.is_none() && timeout(*index).0 <= passed).for_each(
-                    |(index, answer)| {
-                        *answer = Some(Answer::unknown(format!("not done within {}", timeout(index))));
-                    },
-                );
-            }
-        }
+    let standing = checks.iter().map(|(name, check)| view.not_due(name, check).filter(|_| all));
+    let mut answers: Vec<Option<Answer>> = standing.collect();
+    let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
+    let jobs = open.iter().map(|&index| {
+        let (name, check, view) = (checks[index].0.clone(), checks[index].1.clone(), Arc::clone(view));
+        let limit = patience(&check);
+        crew::Job { ask: Box::new(move || view.answer(&name, &check)), limit }
+    });
+    for (&index, answer) in open.iter().zip(crew::answers(jobs.collect())) {
+        let late = || Answer::unknown(format!("not done within {}", checks[index].1.common.timeout));
+        answers[index] = Some(answer.unwrap_or_else(late));
     }
     answers.into_iter().flatten().collect()
+}
+
+/// How long an answer is waited for. Some checks keep to their time by themselves: they have a moment
+/// more, to end what they started and to say what they know.
+fn patience(check: &Check) -> Duration {
+    let by_itself = matches!(
+        check.kind,
+        Kind::Http(_) | Kind::Sql(_) | Kind::Metric(_) | Kind::Command(_) | Kind::SystemdUnits(_)
+    );
+    check.common.timeout.0 + if by_itself { Duration::from_millis(500) } else { Duration::ZERO }
 }
 
 /// Writes down what checks want to know next time.
 fn remember(
     journal: &Journal,
     now: DateTime<Utc>,
+    memories: &Memories,
     checks: &[(&String, &Check)],
     answers: &[Answer],
 ) -> anyhow::Result<()> {
     let fresh = || checks.iter().zip(answers).filter(|(_, answer)| answer.looked_at.is_none());
     let own = fresh().filter_map(|((name, _), answer)| Some((*name, answer.memory.clone()?)));
+    // What has not changed is written again once a day, so that it is not forgotten.
+    let own = own.filter(|(name, memory)| !memories.holds(name, memory, now));
     let whole = fresh().filter(|((_, check), _)| check.common.every.is_some());
     let whole = whole.filter_map(|((name, _), answer)| Some((*name, Memory::of(ANSWER, answer)?)));
-    let memories: Vec<(&String, Memory)> = own.chain(whole).collect();
+    let new: Vec<(&String, Memory)> = own.chain(whole).collect();
     let scans: Vec<&sqlite::Scans> =
         answers.iter().map(|answer| &answer.scans).filter(|scans| !scans.is_empty()).collect();
-    if memories.is_empty() && scans.is_empty() {
+    if new.is_empty() && scans.is_empty() {
         return Ok(());
     }
     journal.quick_transaction(|connection| {
-        for (name, memory) in &memories {
+        for (name, memory) in &new {
             memory::save(connection, name, memory, now)?;
         }
         scans.iter().try_for_each(|scans| scans.save(connection, now))
@@ -182,14 +191,27 @@ impl View {
     }
 
     fn answer(&self, name: &str, check: &Check) -> Answer {
+        let timeout = check.common.timeout;
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
-            Kind::Heartbeat(options) => heartbeat::look(self, options),
-            Kind::Sqlite(options) => sqlite::look(self, options),
-            Kind::Disk(options) => disk::look(options),
+            Kind::Heartbeat(options) => heartbeat::look(self, name, options),
+            Kind::Resources(options) => resources::look(self, name, options),
+            Kind::Restarts(options) => restarts::look(self, name, options),
+            Kind::Sqlite(options) => sqlite::look(self, name, options),
+            Kind::Jsonl(options) => jsonl::look(self, name, options),
+            Kind::FileAge(options) => file_age::look(self, options),
+            Kind::Permissions(options) => permissions::look(self, options),
+            Kind::Pin(options) => pin::look(self, name, options),
+            Kind::Disk(options) => disk::look(self, name, options),
             Kind::LogSize(options) => log_size::look(self, options),
             Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),
+            Kind::Http(options) => http::look(self, name, options, timeout),
+            Kind::Json(options) => json::look(self, name, options),
+            Kind::Sql(options) => sql::look(self, name, options, timeout),
+            Kind::Metric(options) => metric::look(self, name, options, timeout),
+            Kind::Command(options) => command::look(self, options, timeout),
+            Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };

@@ -115,3 +115,75 @@ fn error_lines_are_counted_by_time_and_once() {
     assert_eq!(at(66)["metrics"][0]["value"], 3.0);
     assert_eq!(at(71)["summary"], "0 errors within 1h");
 }
+
+#[test]
+fn a_check_explains_itself() {
+    let sandbox = crate::service::with_agent(&[]);
+    let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
+    sandbox.write("ops.toml", format!("{config}\n[check.disk]\nwarn = \"1B\"\ncrit = \"1B\"\n"));
+    let line = config.lines().count() + 3;
+    let said = sandbox.expect(0, "health-check", &["--list"]);
+    assert!(
+        said.stdout
+            .lines()
+            .any(|line| line.starts_with("disk") && line.ends_with("Is there room on the disk?")),
+        "{said:?}"
+    );
+
+    let explained = sandbox.expect(0, "ops", &["health", "--explain", "disk"]).stdout;
+    let has = |key: &str, set: &str| {
+        explained.lines().any(|line| line.trim().starts_with(key) && line.ends_with(set))
+    };
+    assert!(has("warn", &format!("ops.toml:{line}")), "{explained}");
+    assert!(has("inodes_warn", "default") && explained.contains("not looked at yet"), "{explained}");
+    assert!(sandbox.expect(0, "ops", &["health", "--explain", "log_size"]).stdout.contains("preset builtin"));
+
+    for minutes in 0..12 {
+        look(&sandbox, Utc::now() + TimeDelta::minutes(minutes), &[]);
+    }
+    let explained = sandbox.json(0, "health-check", &["--explain", "process"]);
+    assert_eq!(explained["results"].as_array().unwrap().len(), 10);
+    assert_eq!(explained["results"][0]["state"], "critical");
+    assert!(explained["results"][0]["summary"].as_str().unwrap().contains("not running"));
+    assert_eq!(explained["keys"]["critical"]["set"]["preset"], "builtin", "{explained}");
+    let said = sandbox.expect(3, "health-check", &["--explain", "dsik"]);
+    assert!(said.stderr.contains("did you mean 'disk'?"), "{}", said.stderr);
+}
+
+#[test]
+fn after_a_deployment_it_waits_until_all_is_well() {
+    let (listener, address) = port();
+    let checks = format!("[check.port]\nkind = \"tcp\"\naddress = \"{address}\"\n");
+    let sandbox = with_checks(&checks);
+    sandbox.expect(0, "ops", &["health", "--wait", "60s"]);
+    drop(listener);
+    let later = std::thread::spawn({
+        let address = address.clone();
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            TcpListener::bind(&address).unwrap()
+        }
+    });
+    let said = sandbox.expect(0, "ops", &["health", "--wait", "60s", "-v"]);
+    assert!(said.stderr.contains("CRITICAL"), "{said:?}");
+    drop(later.join().unwrap());
+    sandbox.expect(2, "health-check", &["--wait", "1s"]);
+}
+
+#[test]
+fn metrics_are_written_for_the_textfile_collector() {
+    let (listener, address) = port();
+    let sandbox = with_checks(&format!("[check.port]\nkind = \"tcp\"\naddress = \"{address}\"\n"));
+    let file = sandbox.outside("collector").join("agent.prom");
+    let name = file.to_str().unwrap();
+    let said = sandbox.expect(0, "health-check", &["--prom", name, "-q"]);
+    assert_eq!(said.stdout.lines().count(), 1);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("agent_ops_check_state{agent=\"agent\",check=\"port\",kind=\"tcp\"} 0"), "{text}");
+    drop(listener);
+    sandbox.expect(2, "health-check", &["--prom", name]);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("kind=\"tcp\"} 2"));
+    let said = sandbox.expect(3, "health-check", &["--prom", "/tmp/agent.txt"]);
+    assert!(said.stderr.contains(".prom"), "{}", said.stderr);
+    assert!(!std::path::Path::new("/tmp/agent.txt").exists());
+}

@@ -98,7 +98,11 @@ fn every_key_of_the_config_is_explained() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "ops.toml",
-        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n\
+        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\nevery = \"1h\"\n\
+         [check.a]\nkind = \"resources\"\nservice = \"daemon\"\nrss.warn = \"1GB\"\n\
+         [check.b]\nkind = \"restarts\"\nservice = \"daemon\"\n\
+         [check.c]\nkind = \"jsonl\"\npaths = []\n[check.d]\nkind = \"file_age\"\npaths = []\nmin_size = \"1KB\"\n\
+         [check.e]\nkind = \"permissions\"\npaths = []\n[check.f]\nkind = \"pin\"\nfiles = {}\n\
          [alerts]\nquiet_hours = \"22:00-07:00\"\nrunbooks = \"http://localhost\"\n\
          [alerts.types.port]\nchannels = []\ncooldown = \"1h\"\n\
          [alerts.deadman]\nalert = \"a\"\nbackup = \"b\"\nrotate_logs = \"c\"\ndrill = \"d\"\n\

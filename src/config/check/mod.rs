@@ -5,17 +5,23 @@ mod files;
 mod limits;
 mod network;
 mod own;
+mod rules;
 mod streak;
+mod values;
 
-pub use agent::{Heartbeat, Process};
-pub use files::{Disk, LogErrors, LogSize, Sqlite};
-pub use limits::{Free, Limit, Most};
-pub use network::Tcp;
+pub use agent::{Heartbeat, Process, Resources, Restarts};
+pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
+pub use limits::{Bounds, Free, Least, Limit, Most};
+pub use network::{Http, HttpUrl, Member, Tcp};
 pub use own::{BackupAge, DrillAge};
+pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
+pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
 
+use crate::base::secret::Secret;
 use crate::base::units::Span;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use std::path::PathBuf;
 
 /// One check, as configured.
 #[derive(Clone, Debug, Serialize)]
@@ -74,9 +80,9 @@ impl Default for Common {
     }
 }
 
-/// Lists the kinds once: their enum, their names, and how each is read.
+/// Lists the kinds once: their enum, their names, what each asks, and how it is read.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:literal => $kind:ident,)*) => {
+    ($(#[doc = $question:literal] $name:literal => $kind:ident,)*) => {
         /// The names of the kinds, as written in `kind = "…"`.
         pub const KINDS: &[&str] = &[$($name),*];
 
@@ -84,7 +90,7 @@ macro_rules! kinds {
         #[derive(Clone, Debug, Serialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum Kind {
-            $($(#[$doc])* $kind($kind),)*
+            $(#[doc = $question] $kind($kind),)*
         }
 
         impl Kind {
@@ -92,6 +98,13 @@ macro_rules! kinds {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Kind::$kind(_) => $name,)*
+                }
+            }
+
+            /// What it asks.
+            pub fn question(&self) -> &'static str {
+                match self {
+                    $(Kind::$kind(_) => $question.trim_ascii(),)*
                 }
             }
 
@@ -111,8 +124,20 @@ kinds! {
     "process" => Process,
     /// Does it still get on with its work?
     "heartbeat" => Heartbeat,
+    /// Does it take more of the machine than it should?
+    "resources" => Resources,
+    /// Does it start over and over?
+    "restarts" => Restarts,
     /// Are its databases sound?
     "sqlite" => Sqlite,
+    /// Are its files of JSON lines whole?
+    "jsonl" => Jsonl,
+    /// Was a file written lately, or taken away in time?
+    "file_age" => FileAge,
+    /// Can others read or write what they must not?
+    "permissions" => Permissions,
+    /// Is a file what it was said to be?
+    "pin" => Pin,
     /// Is there room on the disk?
     "disk" => Disk,
     /// Are the logs bounded?
@@ -121,8 +146,81 @@ kinds! {
     "log_errors" => LogErrors,
     /// Does something answer on a port?
     "tcp" => Tcp,
+    /// Does something answer a request by HTTP, and rightly?
+    "http" => Http,
+    /// Is a value in a JSON file as it should be?
+    "json" => Json,
+    /// Is the value that a query gives as it should be?
+    "sql" => Sql,
+    /// Is a metric of a Prometheus endpoint as it should be?
+    "metric" => Metric,
+    /// What does a Nagios plugin say?
+    "command" => Command,
+    /// Are units of systemd active?
+    "systemd_units" => SystemdUnits,
     /// Is there a recent, verified backup?
     "backup_age" => BackupAge,
     /// Was a backup restored on trial lately?
     "drill_age" => DrillAge,
+}
+
+impl Kind {
+    /// The service it asks about, if one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Kind::Process(options) => Some(&options.service),
+            Kind::Heartbeat(options) => Some(&options.service),
+            Kind::Resources(options) => Some(&options.service),
+            Kind::Restarts(options) => Some(&options.service),
+            _ => None,
+        }
+    }
+
+    /// Why its keys contradict each other, if they do.
+    pub(super) fn wrong(&self) -> Option<&'static str> {
+        match self {
+            Kind::Http(http) => {
+                http.wrong().or_else(|| http.json.iter().find_map(|member| member.rules().wrong()))
+            }
+            Kind::Json(json) if !json.only.is_empty() && !json.count => Some("where needs count = true"),
+            Kind::Json(json) => json.rules().wrong(),
+            Kind::Sql(sql) => sql.rules().wrong(),
+            Kind::Metric(metric) if metric.url.is_some() == metric.file.is_some() => {
+                Some("a metric is read from a url or a file: one of them must be given")
+            }
+            Kind::Metric(metric) => metric.rules().wrong(),
+            Kind::Command(command) if command.command.first().is_none_or(String::is_empty) => {
+                Some("command is empty")
+            }
+            Kind::SystemdUnits(options) if options.units.is_empty() && !options.failed => {
+                Some("units is empty, and failed = true is not given: there is nothing to ask")
+            }
+            _ => None,
+        }
+    }
+
+    /// The paths in it that may be relative to the home.
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Kind::Disk(disk) => vec![&mut disk.path],
+            Kind::Http(http) => http.ca_file.iter_mut().collect(),
+            Kind::Json(json) => vec![&mut json.file],
+            Kind::Sql(sql) => vec![&mut sql.database],
+            Kind::Metric(metric) => metric.file.iter_mut().chain(&mut metric.ca_file).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The secrets in it, which may be in files under the home.
+    pub(super) fn secrets(&mut self) -> Vec<&mut Secret> {
+        match self {
+            Kind::Tcp(tcp) => tcp.send.iter_mut().collect(),
+            Kind::Http(http) => {
+                http.headers.values_mut().chain(&mut http.password).chain(&mut http.body).collect()
+            }
+            Kind::Metric(metric) => metric.headers.values_mut().collect(),
+            Kind::Command(command) => command.env.values_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
