@@ -2,8 +2,8 @@
 
 use super::channel::alertmanager::{self, Posting, Sender};
 use super::channel::{Channel, Letter, Outcome, send_all};
-use super::incident::{Incident, Kind};
-use super::message::Message;
+use super::incident::Incident;
+use super::message::{Kind, Message};
 use super::store::{self, Outbox, Waiting};
 use crate::base::step::step;
 use crate::base::units::local;

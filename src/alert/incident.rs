@@ -1,9 +1,12 @@
 //! An incident: one problem of one check, from first sight to recovery. What a new look at the
 //! check does to it, and whether people should hear of it, is a pure function of values.
 
+use super::look::{Excuse, Look};
+use super::message::Kind;
+use super::rules::{Rules, reminder_interval};
+use super::throttle::Held;
 use crate::base::State;
 use crate::base::units::Span;
-use crate::config::alerts::Alerts;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -13,108 +16,8 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 /// So many changes within an hour are flapping.
 const FLAPPING_CHANGES: usize = 4;
 
-/// Reminders are never further apart (unless the cooldown is).
-const DAY: TimeDelta = TimeDelta::hours(24);
-
 /// How many decisions of an incident are remembered.
 const TRAIL: usize = 60;
-
-/// One check of one run, as the alerts see it.
-#[derive(Clone, Debug)]
-pub(super) struct Look {
-    /// The check's name: the key of its incident.
-    pub check: String,
-    /// The alert type of the present state.
-    pub alert: String,
-    /// How it is. Unknown counts as a warning, when seen twice in a row.
-    pub state: State,
-    /// One line.
-    pub summary: String,
-    /// What to do about it.
-    pub remedy: Option<String>,
-    /// Why nobody is to be told of it, if so.
-    pub excuse: Option<Excuse>,
-    /// Recovery has given up: worth a louder word than the state alone.
-    pub gave_up: bool,
-    /// Good, but since our restart the service gave no sign of life yet.
-    pub unproven: bool,
-}
-
-/// Why a bad look is no news.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Excuse {
-    /// Its operator stopped the service.
-    Stopped,
-    /// It follows from what this other check found.
-    Follows(String),
-}
-
-/// What a message says about its incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// It began.
-    New,
-    /// It got worse, failed again after a restart, or recovery gave up.
-    Worse,
-    /// It still is.
-    Reminder,
-    /// It is over.
-    Recovered,
-    /// It comes and goes.
-    Flapping,
-    /// Nobody acknowledged it: others are told.
-    Escalated,
-    /// Somebody tries the channels.
-    Test,
-}
-
-impl Kind {
-    /// The word in the journal and in documents.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::New => "new",
-            Kind::Worse => "worse",
-            Kind::Reminder => "reminder",
-            Kind::Recovered => "recovered",
-            Kind::Flapping => "flapping",
-            Kind::Escalated => "escalated",
-            Kind::Test => "test",
-        }
-    }
-}
-
-/// The rules of the house.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
-    /// As the operator set them.
-    pub alerts: &'a Alerts,
-}
-
-impl Rules<'_> {
-    /// The least time between two messages about the same thing.
-    fn cooldown(self, alert: &str) -> Span {
-        self.alerts.types.get(alert).and_then(|own| own.cooldown).unwrap_or(self.alerts.cooldown)
-    }
-
-    /// After how long without an answer others are told of a CRITICAL, if there are any.
-    fn escalate_after(self) -> Option<TimeDelta> {
-        (!self.alerts.escalate.is_empty()).then(|| self.alerts.escalate_after.delta())
-    }
-}
-
-/// Why what should have been said was not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// The hour has no room: it comes with the next message.
-    Capped,
-    /// Another message of this run says it.
-    Summed,
-    /// Nobody is to be told anything.
-    Silenced,
-    /// Warnings wait for the morning.
-    Quiet,
-}
 
 /// What an incident went by before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -538,24 +441,6 @@ impl Incident {
 pub(super) fn elapsed(now: DateTime<Utc>, then: DateTime<Utc>) -> Option<TimeDelta> {
     let age = now - then;
     (age >= TimeDelta::zero()).then_some(age)
-}
-
-/// When the next reminder is due.
-pub(super) fn next_reminder(told: &Told, alerts: &Alerts, alert: &str) -> DateTime<Utc> {
-    told.last + reminder_interval(Rules { alerts }.cooldown(alert), told.reminders)
-}
-
-/// How long after the last message the next reminder is due: doubling, at most daily.
-fn reminder_interval(cooldown: Span, reminders: u32) -> TimeDelta {
-    let cooldown = cooldown.delta();
-    let mut interval = cooldown;
-    for _ in 0..reminders.min(32) {
-        if interval >= DAY {
-            break;
-        }
-        interval = (interval + interval).min(DAY);
-    }
-    interval.max(cooldown)
 }
 
 fn severity(state: State, present: State) -> State {

@@ -4,6 +4,7 @@ use super::*;
 use crate::alert::plan::{Situation, plan};
 use crate::alert::store::Change;
 use crate::base::Run;
+use crate::config::alerts::Alerts;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

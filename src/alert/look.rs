@@ -1,7 +1,7 @@
 //! From a report to what the alerts look at: which findings follow from another, which service
 //! has no check of its own process, which service is to be restarted. Pure.
 
-use super::incident::{Excuse, Incident, Look};
+use super::incident::Incident;
 use super::message::RESTART_LOOP;
 use super::recovery::{self, Attempt};
 use crate::base::State;
@@ -10,6 +10,36 @@ use crate::health::{Finding, Report};
 use crate::service::{Liveness, Status};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
+
+/// One check of one run, as the alerts see it.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// The check's name: the key of its incident.
+    pub check: String,
+    /// The alert type of the present state.
+    pub alert: String,
+    /// How it is. Unknown counts as a warning, when seen twice in a row.
+    pub state: State,
+    /// One line.
+    pub summary: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// Why nobody is to be told of it, if so.
+    pub excuse: Option<Excuse>,
+    /// Recovery has given up: worth a louder word than the state alone.
+    pub gave_up: bool,
+    /// Good, but since our restart the service gave no sign of life yet.
+    pub unproven: bool,
+}
+
+/// Why a bad look is no news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Excuse {
+    /// Its operator stopped the service.
+    Stopped,
+    /// It follows from what this other check found.
+    Follows(String),
+}
 
 /// What is known of one service in this run.
 #[derive(Clone, Debug)]

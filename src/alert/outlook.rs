@@ -2,7 +2,8 @@
 
 use super::channel::Channel;
 use super::deliver::by_rule;
-use super::incident::{Incident, next_reminder};
+use super::incident::Incident;
+use super::rules::next_reminder;
 use crate::base::State;
 use crate::base::units::local;
 use crate::config::alerts::{Alerts, ChannelName};

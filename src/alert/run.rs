@@ -90,6 +90,8 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
 
     let mut past = source.past(loaded, run, dry, &mut notes)?;
     let Source { journal, lasting } = source;
+    // What begins or ends while we look is at it as well.
+    let before = Maintenance::now(&loaded.home, run.now);
     let report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
@@ -101,7 +103,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     if let Some(spare) = spare {
         spare.overlay(&mut past.incidents, &mut past.attempts);
     }
-    let maintenance = Maintenance::now(&loaded.home, run.now);
+    let maintenance = before.or_else(|| Maintenance::now(&loaded.home, chrono::Utc::now().max(run.now)));
     let known = know(services, &past, &report, &journal, maintenance.is_some(), dry, &mut notes);
     let (looks, restarts) = looks(&report, &loaded.config, &known, &past.incidents, run.now);
 

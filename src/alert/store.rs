@@ -1,8 +1,8 @@
 //! Incidents, messages and silences in the journal.
 
 use super::channel::Outcome;
-use super::incident::{Incident, Kind};
-use super::message::Message;
+use super::incident::Incident;
+use super::message::{Kind, Message};
 use crate::base::units::Span;
 use crate::base::{Journal, Run, State};
 use anyhow::{Context, Result};
@@ -258,7 +258,10 @@ pub(super) fn record(
         _ => None,
     };
     let not_before = match outcome {
-        Outcome::Later(_, wait) => Some((run.now + Span(*wait).delta()).timestamp_millis()),
+        // Whoever wants more than a day is asked again after that.
+        Outcome::Later(_, wait) => {
+            Some((run.now + Span(*wait).delta().min(TimeDelta::hours(23))).timestamp_millis())
+        }
         _ => None,
     };
     journal

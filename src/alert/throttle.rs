@@ -1,6 +1,7 @@
 //! Which of the messages that should be sent may be sent now. A pure function of values.
 
-use super::incident::{Held, Incident, Kind, elapsed};
+use super::incident::{Incident, elapsed};
+use super::message::Kind;
 use crate::base::State;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -33,6 +34,19 @@ impl Wish {
             waited: incident.quieted,
         }
     }
+}
+
+/// Why what should have been said was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The hour has no room: it comes with the next message.
+    Capped,
+    /// Another message of this run says it.
+    Summed,
+    /// Nobody is to be told anything.
+    Silenced,
+    /// Warnings wait for the morning.
+    Quiet,
 }
 
 /// What a judgement depends on.

@@ -17,7 +17,11 @@ pub(super) fn watched(
     let deadman = Deadman::start(url, &context.run);
     let done = job();
     let (state, words) = match &done {
-        Ok(state) => (*state, context.said()),
+        Ok(state) => {
+            let said = context.said();
+            // With --quiet there may be none.
+            (*state, if said.is_empty() { state.word().to_owned() } else { said })
+        }
         Err(error) => (Fault::of(error).0, format!("{error:#}")),
     };
     if let Some(why) = deadman.end(state, &words) {

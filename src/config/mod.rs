@@ -4,6 +4,7 @@
 //! agent needs beyond that is data, in `presets/`.
 
 pub mod alerts;
+pub mod channels;
 pub mod check;
 mod expand;
 mod filling;

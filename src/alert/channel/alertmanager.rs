@@ -9,7 +9,7 @@ use crate::alert::incident::Incident;
 use crate::alert::message::{page, title};
 use crate::base::State;
 use crate::base::text::one_line;
-use crate::config::alerts::Alertmanager;
+use crate::config::channels::Alertmanager;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::cell::OnceCell;

@@ -5,7 +5,7 @@ use super::document::Document;
 use crate::alert::message::Message;
 use crate::base::process::{self, Output};
 use crate::base::text::one_line;
-use crate::config::alerts::Command;
+use crate::config::channels::Command;
 use std::time::{Duration, Instant};
 
 /// It is ended a little before we stop waiting for it: nobody would end it then.

@@ -5,7 +5,7 @@ use crate::alert::message::Message;
 use crate::base::State;
 use crate::base::secret::redact;
 use crate::base::text::one_line;
-use crate::config::alerts::{Email, Tls};
+use crate::config::channels::{Email, Tls};
 use anyhow::{Context, Result};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
@@ -100,7 +100,7 @@ fn html(message: &Message) -> String {
                         tr {
                             th style="text-align: left; vertical-align: top; padding-right: 1em" { (name) }
                             td {
-                                @if value.starts_with("https://") { a href=(value) { (value) } }
+                                @if name == "runbook" && value.starts_with("https://") { a href=(value) { (value) } }
                                 @else { (value) }
                             }
                         }

@@ -6,7 +6,7 @@ use crate::alert::http::Post;
 use crate::alert::message::Message;
 use crate::base::State;
 use crate::base::secret::Secret;
-use crate::config::alerts::Gotify;
+use crate::config::channels::Gotify;
 use serde_json::json;
 use std::time::Instant;
 

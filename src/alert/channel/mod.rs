@@ -12,8 +12,8 @@ mod webhook;
 
 use super::message::Message;
 use crate::base::units::Span;
-use crate::config::alerts as settings;
 use crate::config::alerts::{Alerts, ChannelName};
+use crate::config::channels as settings;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use crate::alert::http::{Post, reveal};
 use crate::alert::message::Message;
 use crate::base::State;
 use crate::base::secret::Secret;
-use crate::config::alerts::Ntfy;
+use crate::config::channels::Ntfy;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;

@@ -5,10 +5,9 @@
 use super::Outcome;
 use super::webhook::cut;
 use crate::alert::http::{Answer, Post, reveal};
-use crate::alert::incident::Kind;
-use crate::alert::message::Message;
+use crate::alert::message::{Kind, Message};
 use crate::base::secret::Secret;
-use crate::config::alerts::Telegram;
+use crate::config::channels::Telegram;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use crate::alert::message::Message;
 use crate::base::State;
 use crate::base::text::hex;
 use crate::base::units::rfc3339;
-use crate::config::alerts::{Format, Webhook};
+use crate::config::channels::{Format, Webhook};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
