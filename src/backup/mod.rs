@@ -4,26 +4,36 @@
 //! read everything back, publish by rename, point `latest`, prune. Nothing old goes before the
 //! new archive is known to be whole.
 
+mod age;
+mod bench;
 mod blocks;
 mod check;
+mod crypt;
 mod databases;
+mod hashed;
 pub mod manifest;
+mod open;
 mod pack;
 mod past;
 pub mod plan;
 mod pool;
+mod prune;
 pub mod reader;
 pub mod remote;
 pub mod retention;
 mod shelf;
+mod sidecar;
 mod snapshot;
 mod unpack;
 pub mod verify;
 mod writer;
 
+pub use open::{Look, Readable, look, open};
 pub use plan::Plan;
+pub use prune::{Pruning, judge, prune};
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
+pub use sidecar::Sidecar;
 pub use verify::{Contents, verify};
 
 use crate::base::step::step;
@@ -32,10 +42,11 @@ use crate::base::units::Size;
 use crate::base::{Fault, Home, Journal, Run, State, durable};
 use crate::config::{Config, Loaded};
 use anyhow::{Context, Result};
+use bench::Bench;
+use crypt::{Encrypted, Recipients};
 use manifest::{Manifest, SCHEMA};
 use past::Past;
 use serde::Serialize;
-use shelf::Bench;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -69,19 +80,37 @@ pub struct Made {
     pub reused: u64,
     /// Files that were not read, because they did not change since then.
     pub unread: usize,
+    /// How it is encrypted; none: it is not.
+    pub encrypted: Option<Encryption>,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// How an archive is encrypted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Encryption {
+    /// Whom to, for people: `2 recipients`.
+    pub to: String,
+    /// Whether it was opened again with the identity here, and compared. Else only its hash, its
+    /// form and its length were.
+    pub opened: bool,
 }
 
 impl Made {
     /// The closing line: files, bytes in and out, what was reused, time, where.
     pub fn line(&self, home: &Home) -> String {
+        let encrypted = match &self.encrypted {
+            None => String::new(),
+            Some(how) if how.opened => format!(", encrypted to {} and opened again", how.to),
+            Some(how) => format!(", encrypted to {}", how.to),
+        };
         format!(
-            "{}, {} in {}, {}% reused, verified, in {:.1}s: {}",
+            "{}, {} in {}, {}% reused, verified{}, in {:.1}s: {}",
             crate::base::text::count(self.files, "file"),
             Size(self.content),
             ratio(self.bytes, self.content),
             self.reused * 100 / self.bytes.max(1),
+            encrypted,
             self.seconds,
             home.show(&self.archive)
         )
@@ -129,8 +158,11 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     let dir = &loaded.config.backup.dir;
-    let built = build(loaded, run, journal, plan, reading).map_err(|error| no_space(error, dir))?;
-    let Built { path, bytes, copied, unread, manifest, poisoned } = built;
+    let recipients = Recipients::ready(&loaded.config.backup)?;
+    let built = build(loaded, run, journal, plan, reading, recipients.as_ref());
+    let Built { path, bytes, copied, unread, manifest, poisoned } =
+        built.map_err(|error| no_space(error, dir))?;
+    let key = recipients.as_ref().and_then(|recipients| recipients.problem.clone());
     let name = file_name(&path);
     let mut made = Made {
         state: State::Ok,
@@ -140,11 +172,13 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         files: manifest.count(),
         databases: manifest.databases.len(),
         vanished: manifest.vanished.clone(),
-        problems: manifest.problems.iter().cloned().chain(poisoned).collect(),
+        problems: manifest.problems.iter().cloned().chain(poisoned).chain(key).collect(),
         pruned: Vec::new(),
         remote: None,
         reused: copied,
         unread,
+        encrypted: recipients
+            .map(|recipients| Encryption { to: recipients.shown(), opened: recipients.opens }),
         seconds: 0.0,
     };
     // The archive is safe now, whatever else goes wrong.
@@ -187,7 +221,7 @@ fn after(
         ));
         return Ok(());
     }
-    made.pruned = delete(&pruning, journal)?;
+    made.pruned = prune::delete(&pruning, journal)?;
     Ok(())
 }
 
@@ -209,11 +243,13 @@ fn build(
     journal: Option<&Journal>,
     plan: Plan,
     reading: Reading,
+    recipients: Option<&Recipients<'_>>,
 ) -> Result<Built> {
     let dir = &loaded.config.backup.dir;
     let bench = Bench::set_up(dir, run)?;
+    bench::sweep_notes(dir, &loaded.config.agent.name)?;
     let archives = shelf::list(loaded, journal)?;
-    check_space(dir, &plan, &archives)?;
+    let room = check_space(dir, &plan, &archives, recipients.is_some())?;
     let manifest = Manifest {
         schema: SCHEMA,
         folder: bench.stem.clone(),
@@ -221,7 +257,7 @@ fn build(
         host: run.host.clone(),
         run: run.id.clone(),
         time: run.now,
-        sequence: archives.iter().map(|archive| archive.sequence).max().unwrap_or(0) + 1,
+        sequence: archives.iter().map(|archive| archive.sequence).max().unwrap_or(0).saturating_add(1),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         files: Vec::new(),
         databases: Vec::new(),
@@ -229,7 +265,7 @@ fn build(
         vanished: Vec::new(),
         problems: Vec::new(),
     };
-    let past = last_good(&archives);
+    let past = last_good(loaded, &archives, &bench.folder, room);
     let part = bench.folder.join("archive.tar.gz");
     let attempt = |past: Option<&Past>, plan: Plan| {
         write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
@@ -242,8 +278,14 @@ fn build(
         }
         (done, _) => (done?, None),
     };
-    let path = bench.publish(&part)?;
     let Written { bytes, copied, unread, manifest, .. } = written;
+    let Some(recipients) = recipients else {
+        let path = bench.publish(&part, None)?;
+        return Ok(Built { path, bytes, copied, unread, manifest, poisoned });
+    };
+    let encrypted = bench.folder.join("archive.tar.gz.age");
+    let Encrypted { bytes, sha256 } = recipients.encrypt(&part, &encrypted, run.watched)?;
+    let path = bench.publish(&encrypted, Some(&Sidecar::new(&manifest, bytes, sha256)))?;
     Ok(Built { path, bytes, copied, unread, manifest, poisoned })
 }
 
@@ -296,17 +338,30 @@ impl std::fmt::Display for Poisoned {
     }
 }
 
-/// The last verified archive of this agent, to take from; none, if it cannot be opened.
-fn last_good(archives: &[Archive]) -> Option<Past> {
+/// The last verified archive of this agent, to take from; none, if it cannot be opened. One that is
+/// encrypted can be only where the identity is, and `room` for it to lie open meanwhile.
+fn last_good(loaded: &Loaded, archives: &[Archive], folder: &Path, room: u64) -> Option<Past> {
+    let backup = &loaded.config.backup;
     let good = archives.iter().filter(|archive| archive.verified && archive.ours);
     let last = good.max_by_key(|archive| archive.sequence)?;
-    Past::open(&last.path).ok().flatten()
+    if !last.encrypted {
+        return Past::open(&last.path).ok().flatten();
+    }
+    let note = Sidecar::read(&last.path).ok()?;
+    if backup.identity.is_none() || last.bytes > room {
+        return None;
+    }
+    let readable = open::decrypt(backup, &last.path, Some(&note), folder).ok()?;
+    // Its file stays open when its name goes.
+    let mut past = Past::open(readable.path()).ok().flatten()?;
+    past.archive.clone_from(&last.path);
+    Some(past)
 }
 
 /// Looks at an archive whose blocks turned out to be wrong, and says what it is.
 fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path) -> String {
     let name = file_name(archive);
-    let checked = verify(archive, &loaded.config.backup.dir);
+    let checked = look(&loaded.config.backup, archive, &loaded.config.backup.dir);
     match checked {
         Err(error) if reader::is_damage(&error) => {
             if let Some(journal) = journal {
@@ -319,12 +374,14 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     }
 }
 
-/// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one.
-fn check_space(dir: &Path, plan: &Plan, archives: &[Archive]) -> Result<()> {
+/// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one,
+/// twice if it is `encrypted`. Gives the bytes that will be free all the same.
+fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -> Result<u64> {
     let last =
         archives.iter().find(|archive| archive.verified && archive.content.is_some_and(|bytes| bytes > 0));
     let density = last.map_or(0.25, |last| last.bytes as f64 / last.content.unwrap_or(1) as f64);
-    let needed = plan.database_bytes() + (plan.bytes() as f64 * density.min(1.0)) as u64;
+    let archive = (plan.bytes() as f64 * density.min(1.0)) as u64;
+    let needed = plan.database_bytes() + archive * if encrypted { 2 } else { 1 };
     let free = free_space(dir)?;
     if needed > free {
         return Err(Fault::critical(format!(
@@ -336,7 +393,7 @@ fn check_space(dir: &Path, plan: &Plan, archives: &[Archive]) -> Result<()> {
         .hint("older archives are untouched; free some space, or set another dir in [backup]")
         .into());
     }
-    Ok(())
+    Ok(free - needed)
 }
 
 /// The bytes that we may still write where a folder is.
@@ -354,74 +411,6 @@ fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
     Fault::critical(format!("no space is left in {}: {error:#}", dir.display()))
         .hint("older archives are untouched and nothing was pruned; free some space and run this again")
         .into()
-}
-
-/// What the rule says of every archive of this agent.
-#[derive(Debug, Serialize)]
-pub struct Pruning {
-    /// The verdicts, newest first.
-    pub verdicts: Vec<Verdict>,
-    /// Bytes that deleting would free.
-    pub freed: u64,
-    /// Whether it would delete more than looks meant.
-    pub drastic: bool,
-    #[serde(skip)]
-    archives: Vec<Archive>,
-}
-
-impl Pruning {
-    /// The archives that would go.
-    pub fn leaving(&self) -> impl Iterator<Item = &Archive> {
-        self.archives
-            .iter()
-            .zip(&self.verdicts)
-            .filter(|(_, verdict)| !verdict.keep)
-            .map(|(archive, _)| archive)
-    }
-}
-
-/// Judges every archive of this agent. Changes nothing.
-pub fn judge(loaded: &Loaded, journal: Option<&Journal>, run: &Run) -> Result<Pruning> {
-    let mut archives = shelf::list(loaded, journal)?;
-    archives.retain(|archive| archive.ours);
-    let candidates: Vec<_> = archives.iter().map(Archive::candidate).collect();
-    let verdicts = retention::verdicts(&candidates, &loaded.config.backup.keep, run.now);
-    let drastic = retention::is_drastic(&verdicts);
-    let mut pruning = Pruning { verdicts, freed: 0, drastic, archives };
-    pruning.freed = pruning.leaving().map(|archive| archive.bytes).sum();
-    Ok(pruning)
-}
-
-/// Deletes what the rule lets go, after the archive that everything relies on was read back.
-/// Gives the names of what was deleted.
-///
-/// # Errors
-/// When the newest archive turns out to be damaged: then nothing is deleted.
-pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Vec<String>> {
-    let _lock = lock(loaded, run)?;
-    let pruning = judge(loaded, journal, run)?;
-    if pruning.leaving().next().is_none() {
-        return Ok(Vec::new());
-    }
-    let newest = find(loaded, journal, "latest")?;
-    let checked = verify(&newest, &loaded.config.backup.dir);
-    if let (Err(error), Some(journal)) = (&checked, journal)
-        && reader::is_damage(error)
-    {
-        record_look(loaded, journal, run, &newest, None, false, false)?;
-    }
-    checked.context("nothing was deleted, because the newest archive is not whole")?;
-    delete(&pruning, journal)
-}
-
-fn delete(pruning: &Pruning, journal: Option<&Journal>) -> Result<Vec<String>> {
-    let mut deleted = Vec::new();
-    for archive in pruning.leaving() {
-        step("prune")?;
-        shelf::delete(archive, journal)?;
-        deleted.push(archive.name.clone());
-    }
-    Ok(deleted)
 }
 
 /// Takes the lock of everything that writes archives or files of the home. Waits a little for

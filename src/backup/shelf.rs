@@ -3,20 +3,24 @@
 use super::manifest::Manifest;
 use super::reader::peek;
 use super::retention::Candidate;
+use super::sidecar::{self, Sidecar};
+use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, durable, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 use serde::{Serialize, Serializer};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Work folders of runs, beside the archives.
-const WORK: &str = ".part-";
+pub(super) const WORK: &str = ".part-";
 /// The end of an archive's name.
-const SUFFIX: &str = ".tar.gz";
+pub(super) const PLAIN: &str = ".tar.gz";
+/// The end of an encrypted archive's name.
+pub(super) const ENCRYPTED: &str = ".tar.gz.age";
 /// Beside an archive, says that it stays.
 const PIN: &str = ".pinned";
 
@@ -40,6 +44,8 @@ pub struct Archive {
     pub content: Option<u64>,
     /// Whether its manifest names this agent. Nothing else is ever pruned.
     pub ours: bool,
+    /// Whether it is encrypted. What is known of it then is what its note says.
+    pub encrypted: bool,
     /// Whether it was read back and found whole.
     pub verified: bool,
     /// When it was last read back; none if the journal does not know.
@@ -107,22 +113,23 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             files: None,
             content: None,
             ours: false,
+            encrypted: name.ends_with(ENCRYPTED),
             verified: false,
             verified_at: None,
             drilled: None,
             problem: None,
             name,
         };
-        match peek(&archive.path) {
-            Ok(Some(manifest)) => {
-                archive.time = manifest.time;
-                archive.sequence = manifest.sequence;
-                archive.files = Some(manifest.count());
-                archive.content = Some(manifest.bytes());
-                archive.ours = manifest.agent == loaded.config.agent.name;
+        match known(&archive) {
+            Ok(Some(known)) => {
+                archive.time = known.time;
+                archive.sequence = known.sequence;
+                archive.files = Some(known.files);
+                archive.content = Some(known.content);
+                archive.ours = known.agent == loaded.config.agent.name;
                 archive.verified = true;
                 if !archive.ours {
-                    archive.problem = Some(format!("it is of the agent {}", manifest.agent));
+                    archive.problem = Some(format!("it is of the agent {}", known.agent));
                 }
             }
             // Of the old scripts, or made by hand.
@@ -146,12 +153,38 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
     Ok(archives)
 }
 
+/// What an archive says of itself, or its note where it is encrypted.
+struct Known {
+    agent: String,
+    time: DateTime<Utc>,
+    sequence: u64,
+    files: usize,
+    content: u64,
+}
+
+/// Looks at one archive, quickly. None: it was not made by this program.
+fn known(archive: &Archive) -> Result<Option<Known>> {
+    if archive.encrypted {
+        let Sidecar { agent, time, sequence, files, content, bytes, .. } = Sidecar::read(&archive.path)?;
+        anyhow::ensure!(bytes == archive.bytes, "it has not the length that its note says");
+        return Ok(Some(Known { agent, time, sequence, files, content }));
+    }
+    Ok(peek(&archive.path)?.map(|manifest| Known {
+        time: manifest.time,
+        sequence: manifest.sequence,
+        files: manifest.count(),
+        content: manifest.bytes(),
+        agent: manifest.agent,
+    }))
+}
+
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
 pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
     if which != "latest" {
         let dir = &loaded.config.backup.dir;
-        let places = [PathBuf::from(which), dir.join(which), dir.join(format!("{which}{SUFFIX}"))];
-        return match places.into_iter().find(|place| place.is_file()) {
+        let places = [PathBuf::from(which), dir.join(which)];
+        let stems = [PLAIN, ENCRYPTED].map(|suffix| dir.join(format!("{which}{suffix}")));
+        return match places.into_iter().chain(stems).find(|place| place.is_file()) {
             Some(place) => Ok(std::path::absolute(place)?),
             None => Err(Fault::unknown(format!("there is no archive '{which}'"))
                 .hint("`backup list` shows the archives there are")
@@ -179,9 +212,15 @@ fn is_foreign(archive: &Archive) -> bool {
     archive.sequence == 0 && archive.problem.is_none()
 }
 
-/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`.
+/// An archive's name without its ending, and the ending.
+pub(super) fn split_name(name: &str) -> Option<(&str, &'static str)> {
+    [PLAIN, ENCRYPTED].into_iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)))
+}
+
+/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`, or one of those with
+/// `.age` at its end.
 pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
-    let stem = name.strip_suffix(SUFFIX)?;
+    let (stem, _) = split_name(name)?;
     let (stamp, rest) = stem.split_at_checked(15)?;
     let number = rest.strip_prefix('_').unwrap_or("0");
     if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -190,83 +229,13 @@ pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
     chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok().map(|time| time.and_utc())
 }
 
-/// A work folder beside the archives, held by this run, with the name its archive will have.
-#[derive(Debug)]
-pub(super) struct Bench {
-    /// The folder.
-    pub(super) folder: PathBuf,
-    /// The archive's name without its ending.
-    pub(super) stem: String,
-    dir: PathBuf,
-    _held: File,
-}
-
-impl Bench {
-    /// Sweeps what dead runs left, then sets up. The backup folder is made, 0700, if there is
-    /// none.
-    pub(super) fn set_up(dir: &Path, run: &Run) -> Result<Bench> {
-        if !dir.is_dir() {
-            durable::make_folder(dir, 0o700)?;
-        }
-        sweep(dir)?;
-        let stamp = units::stamp(run.now);
-        let names = std::iter::once(stamp.clone()).chain((1..).map(|n| format!("{stamp}_{n}")));
-        let mut free = names.filter(|stem| fs::symlink_metadata(archive_path(dir, stem)).is_err());
-        let stem = free.next().unwrap_or(stamp);
-        let folder = dir.join(format!("{WORK}{stem}-{}", run.id));
-        durable::make_folder(&folder, 0o700)?;
-        let held = File::open(&folder)
-            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
-            .with_context(|| format!("cannot hold the work folder {}", folder.display()))?;
-        Ok(Bench { folder, stem, dir: dir.to_owned(), _held: held })
-    }
-
-    /// Gives a finished file its final name, where it was not there before.
-    pub(super) fn publish(&self, file: &Path) -> Result<PathBuf> {
-        let path = archive_path(&self.dir, &self.stem);
-        if fs::symlink_metadata(&path).is_ok() {
-            return Err(Fault::critical(format!("{} appeared meanwhile", path.display()))
-                .hint("another agent uses the same backup folder; run this again")
-                .into());
-        }
-        durable::rename(file, &path)?;
-        Ok(path)
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        // The next run sweeps what cannot be removed now.
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn archive_path(dir: &Path, stem: &str) -> PathBuf {
-    dir.join(format!("{stem}{SUFFIX}"))
-}
-
-/// Removes work folders that nobody holds, and links and files that were not finished.
-fn sweep(dir: &Path) -> Result<()> {
-    let entries =
-        fs::read_dir(dir).with_context(|| format!("cannot read the backup folder {}", dir.display()))?;
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(WORK) {
-            continue;
-        }
-        let path = entry.path();
-        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            match File::open(&path).map(|file| file.try_lock().map(|()| file)) {
-                Ok(Ok(_held)) => fs::remove_dir_all(&path),
-                // Another agent's run, at work in the same folder.
-                _ => continue,
-            }
-        } else {
-            fs::remove_file(&path)
-        };
-        removed
-            .with_context(|| format!("cannot remove {}, left by a run that was cut short", path.display()))?;
-    }
-    Ok(())
+/// Whether no archive, and no note of one, has this name.
+pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
+    let plain = dir.join(format!("{stem}{PLAIN}"));
+    let encrypted = dir.join(format!("{stem}{ENCRYPTED}"));
+    [&sidecar::path(&encrypted), &plain, &encrypted]
+        .into_iter()
+        .all(|path| fs::symlink_metadata(path).is_err())
 }
 
 /// Points `latest` at an archive: a relative link, replaced in one move.
@@ -302,9 +271,16 @@ pub fn pin(archive: &Path, on: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// Deletes an archive.
+/// Deletes an archive, then its note: one without the other is swept, the other way round nobody
+/// would know whose it is.
 pub(super) fn delete(archive: &Archive, journal: Option<&Journal>) -> Result<()> {
-    fs::remove_file(&archive.path).with_context(|| format!("cannot delete {}", archive.path.display()))?;
+    let deleting = || format!("cannot delete {}", archive.path.display());
+    fs::remove_file(&archive.path).with_context(deleting)?;
+    if archive.encrypted {
+        durable::sync_folder(durable::parent(&archive.path))?;
+        step("note")?;
+        fs::remove_file(sidecar::path(&archive.path)).with_context(deleting)?;
+    }
     if let Some(journal) = journal {
         journal
             .connection()
@@ -419,12 +395,20 @@ mod tests {
 
     #[test]
     fn names_tell_archives_from_other_files() {
-        for name in ["20261120_093001.tar.gz", "20261120_093001_1.tar.gz", "20261120_093001_12.tar.gz"] {
+        for name in [
+            "20261120_093001.tar.gz",
+            "20261120_093001_1.tar.gz",
+            "20261120_093001_12.tar.gz",
+            "20261120_093001.tar.gz.age",
+        ] {
             assert_eq!(time_of_name(name).unwrap().to_rfc3339(), "2026-11-20T09:30:01+00:00");
         }
         for name in [
             "latest",
             "20261120_093001.tar",
+            "20261120_093001.age",
+            "20261120_093001.tar.gz.age.json",
+            "20261120_093001.tar.gz.age.age",
             "20261120_093001_.tar.gz",
             "20261120_093001x.tar.gz",
             "20261320_093001.tar.gz",
@@ -435,21 +419,6 @@ mod tests {
         ] {
             assert_eq!(time_of_name(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn only_the_work_of_dead_runs_is_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = Run::begin("backup");
-        let live = Bench::set_up(dir.path(), &run).unwrap();
-        let dead = dir.path().join(".part-20200101_000000-dead");
-        fs::create_dir(&dead).unwrap();
-        fs::write(dead.join("archive"), "half").unwrap();
-        let second = Bench::set_up(dir.path(), &Run::begin("backup")).unwrap();
-        assert!(live.folder.exists() && second.folder.exists() && !dead.exists());
-        let left = live.folder.clone();
-        drop(live);
-        assert!(!left.exists());
     }
 
     #[test]

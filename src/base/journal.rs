@@ -20,11 +20,8 @@ pub struct Journal {
     set_aside: Option<PathBuf>,
 }
 
-/// What each version has beyond the one before it: a journal of any age is brought up to date.
-/// Times are milliseconds since 1970 (UTC), states are 0 to 3.
-const VERSIONS: [&str; 3] = [
-    // 1
-    "
+/// The tables of version 1. Times are milliseconds since 1970 (UTC), states are 0 to 3.
+const TABLES: &str = "
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, program TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL);
 CREATE INDEX runs_at ON runs(at, state);
@@ -62,25 +59,36 @@ CREATE INDEX restarts_at ON restarts(at);
 CREATE TABLE actions(
   id INTEGER PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, program TEXT NOT NULL,
   what TEXT NOT NULL, state INTEGER NOT NULL);
-",
-    // 2: `seen` is what a look found, before `for` was asked; none, if it was an earlier look.
-    "
+";
+
+/// What version 2 adds: the archives in the bucket of `[backup.s3]`, as they were when it was last
+/// looked at; `at` is when each was made.
+const COPIES: &str = "
+CREATE TABLE copies(
+  name TEXT PRIMARY KEY, remote TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  seen_at INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// What version 3 adds: `seen` is what a look found, before `for` was asked (none, if it was an
+/// earlier look), and what checks remember from one run to the next.
+const MEMORIES: &str = "
 ALTER TABLE samples ADD COLUMN seen INTEGER;
 ALTER TABLE samples ADD COLUMN summary TEXT;
 CREATE TABLE memories(
   check_name TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL,
   PRIMARY KEY(check_name, what)) WITHOUT ROWID;
-",
-    // 3: by what a message is found on a channel, and when that channel may be asked again.
-    "
+";
+
+/// What version 4 adds: by what a message is found on a channel, when that channel may be asked again.
+const REFERENCES: &str = "
 ALTER TABLE deliveries ADD COLUMN reference TEXT;
 ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
 CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_before IS NOT NULL;
 CREATE INDEX messages_incident ON messages(incident, id);
-",
-];
+";
 
-const VERSION: i64 = VERSIONS.len() as i64;
+/// What each version adds to the one before it.
+const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
@@ -205,22 +213,25 @@ impl Journal {
         connection.execute_batch(
             "PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=100; PRAGMA synchronous=NORMAL;",
         )?;
-        if version < VERSION {
+        if is_older(version) {
             connection.pragma_update(None, "journal_mode", "wal")?;
             let transaction =
                 rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
             // Another run may have been quicker.
             let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if version < VERSION {
-                for tables in VERSIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
-                    transaction.execute_batch(tables)?;
-                }
-                transaction.pragma_update(None, "user_version", VERSION)?;
+            if is_older(version) {
+                let known = usize::try_from(version).unwrap_or_default();
+                transaction.execute_batch(&VERSIONS[known..].concat())?;
+                transaction.pragma_update(None, "user_version", VERSIONS.len() as i64)?;
             }
             transaction.commit()?;
         }
         Ok(connection)
     }
+}
+
+fn is_older(version: i64) -> bool {
+    version < VERSIONS.len() as i64
 }
 
 fn opening(path: &Path) -> String {
@@ -258,26 +269,24 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_the_first_version_is_brought_up_to_date() {
+    fn a_journal_of_an_earlier_version_gets_what_it_lacks_and_keeps_the_rest() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().to_owned());
-        durable::make_folder(&home.ops(), 0o700).unwrap();
+        fs::create_dir(home.ops()).unwrap();
         let old = Connection::open(home.journal()).unwrap();
-        old.execute_batch(VERSIONS[0]).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
         old.execute_batch(
-            "INSERT INTO runs(run, program, at, state) VALUES('r', 'alert', 1, 0);
-             INSERT INTO samples(run, check_name, state) VALUES(1, 'disk', 2);
-             PRAGMA user_version = 1;",
+            "INSERT INTO actions(run, at, program, what, state) VALUES('r', 1, 'backup', 'x', 0);",
         )
         .unwrap();
         drop(old);
-        let journal = Journal::open(&home).unwrap();
-        assert_eq!(journal.set_aside(), None);
-        let row = |sql: &str| journal.connection().query_row(sql, [], |row| row.get::<_, i64>(0));
-        assert_eq!(row("SELECT state FROM samples WHERE seen IS NULL").unwrap(), 2);
-        assert_eq!(row("SELECT count(*) FROM memories").unwrap(), 0);
-        assert_eq!(row("PRAGMA user_version").unwrap(), VERSION);
-        drop(Journal::open(&home).unwrap());
+        for _ in 0..2 {
+            let journal = Journal::open(&home).unwrap();
+            let query = "SELECT count(*) FROM actions WHERE (SELECT count(*) FROM copies) + (SELECT count(*) FROM memories) = 0";
+            let kept: i64 = journal.connection().query_row(query, [], |row| row.get(0)).unwrap();
+            assert_eq!(kept, 1);
+        }
     }
 
     #[test]

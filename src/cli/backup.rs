@@ -1,19 +1,19 @@
 //! `backup`, `ops backup`: make an archive; list, verify, prune and pin those there are.
 
+use super::prune::{self, How};
 use super::restore::finish_earlier;
 use super::watched::watched;
-use super::{Context, remote};
+use super::{Context, archives, remote};
 use crate::backup::verify::describe;
-use crate::backup::{self, Archive, Made, Plan, Pruning, Reading, Settled, manifest::Name};
-use crate::base::units::{self, Size, Span};
+use crate::backup::{self, Look, Made, Plan, Pruning, Reading, manifest::Name};
+use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::restore;
 use anyhow::Result;
-use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Make a verified archive, then prune by the rule.
 #[derive(ClapArgs, Clone, Debug)]
@@ -82,13 +82,15 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
             let url = loaded.config.alerts.deadman.backup.as_ref();
             watched(context, url, || make(context, &loaded, journal, args.paranoid))
         }
-        Some(Verb::List { remote: true }) => remote::list(context, &loaded, journal),
-        Some(Verb::List { remote: false }) => list(context, &loaded, journal),
+        Some(Verb::List { remote: true }) => archives::list_remote(context, &loaded, journal),
+        Some(Verb::List { remote: false }) => archives::list(context, &loaded, journal),
         Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
-        Some(Verb::Prune { dry_run, yes, remote: true }) => {
-            remote::prune(context, &loaded, journal, dry_run, yes)
+        Some(Verb::Prune { dry_run, yes, remote: false }) => {
+            prune::here(context, &loaded, journal, How { dry_run, yes })
         }
-        Some(Verb::Prune { dry_run, yes, remote: false }) => prune(context, &loaded, journal, dry_run, yes),
+        Some(Verb::Prune { dry_run, yes, remote: true }) => {
+            prune::there(context, &loaded, journal, How { dry_run, yes })
+        }
         Some(Verb::Copy) => remote::copy(context, &loaded, journal),
         Some(Verb::Pin { archive, off }) => pin(context, &loaded, journal, &archive, !off),
     }
@@ -210,74 +212,12 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
     Ok(state)
 }
 
-fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
-    #[derive(Serialize)]
-    struct Listing {
-        dir: PathBuf,
-        archives: Vec<Line>,
-    }
-    #[derive(Serialize)]
-    struct Line {
-        #[serde(flatten)]
-        archive: Archive,
-        kept_because: Vec<String>,
-    }
-    let archives = backup::list(loaded, journal)?;
-    let pruning = backup::judge(loaded, journal, &context.run)?;
-    let reasons =
-        |archive: &Archive| match pruning.verdicts.iter().find(|verdict| verdict.name == archive.name) {
-            Some(verdict) if verdict.keep => verdict.reasons.clone(),
-            Some(_) => vec!["goes with the next backup".to_owned()],
-            None => vec!["not ours: never pruned".to_owned()],
-        };
-    let dir = loaded.config.backup.dir.clone();
-    if context.common.json {
-        let archives = archives.into_iter().map(|archive| Line { kept_because: reasons(&archive), archive });
-        context.print_json(&Listing { dir, archives: archives.collect() })?;
-        return Ok(State::Ok);
-    }
-    if archives.is_empty() {
-        context.print(&format!("no archives in {}", dir.display()))?;
-        return Ok(State::Ok);
-    }
-    let widest = archives.iter().map(|archive| archive.name.len()).max().unwrap_or(0);
-    let mut lines = vec![format!(
-        "{:widest$}  {:>8}  {:>10}  {:>6}  {:>10}  {:>10}  kept because",
-        "archive", "age", "size", "files", "verified", "drilled"
-    )];
-    for archive in &archives {
-        let files = archive.files.map_or("?".to_owned(), |files| files.to_string());
-        let age = units::age(context.run.now, archive.time);
-        let because = match &archive.problem {
-            Some(problem) => text::one_line(problem, 200),
-            None => reasons(archive).join(", "),
-        };
-        let ago = |at: DateTime<Utc>| format!("{} ago", whole(units::age(context.run.now, at)));
-        let verified = match archive.verified_at {
-            _ if !archive.verified => "no".to_owned(),
-            Some(at) => ago(at),
-            None => "yes".to_owned(),
-        };
-        let drilled = archive.drilled.map_or("-".to_owned(), ago);
-        lines.push(format!(
-            "{:widest$}  {age:>8}  {:>10}  {files:>6}  {verified:>10}  {drilled:>10}  {because}",
-            archive.name,
-            Size(archive.bytes)
-        ));
-    }
-    context.print(&lines.join("\n"))?;
-    Ok(State::Ok)
-}
-
-/// The largest unit alone: `3d`, for a narrow column.
-fn whole(age: Span) -> String {
-    age.to_string().split(' ').next().unwrap_or_default().to_owned()
-}
-
 fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<State> {
     #[derive(Serialize)]
     struct Whole<'a> {
         archive: &'a Path,
+        /// False: it is encrypted, and only its hash was compared.
+        opened: bool,
         origin: backup::verify::Origin,
         files: usize,
         bytes: u64,
@@ -289,111 +229,63 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
     let dir = &loaded.config.backup.dir;
     let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
     let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
-    let contents = backup::verify(&archive, &scratch);
+    let look = backup::look(&loaded.config.backup, &archive, &scratch);
     if let Some(journal) = journal {
-        let manifest = contents.as_ref().ok().and_then(|contents| contents.manifest.as_ref());
-        let damaged = contents.as_ref().err().is_some_and(backup::reader::is_damage);
-        if damaged || contents.is_ok() {
+        let manifest = match &look {
+            Ok(Look::Opened(contents)) => contents.manifest.as_ref(),
+            _ => None,
+        };
+        let damaged = look.as_ref().err().is_some_and(backup::reader::is_damage);
+        if damaged || look.is_ok() {
             backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
         }
     }
-    let contents = contents?;
-    for note in &contents.notes {
-        context.note(&format!("note: {}", text::one_line(note, 500)));
-    }
-    if context.common.json {
-        context.print_json(&Whole {
-            archive: &archive,
-            origin: contents.origin,
-            files: contents.count(),
-            bytes: contents.bytes(),
-            databases: contents.sound_databases,
-            notes: &contents.notes,
-        })?;
-    } else {
-        context.print(&format!("{} is whole: {}", loaded.home.show(&archive), describe(&contents)))?;
-    }
-    Ok(State::Ok)
-}
-
-fn prune(
-    context: &Context,
-    loaded: &Loaded,
-    journal: Option<&Journal>,
-    dry_run: bool,
-    yes: bool,
-) -> Result<State> {
-    #[derive(Serialize)]
-    struct Outcome {
-        dry_run: bool,
-        deleted: Vec<String>,
-        #[serde(flatten)]
-        pruning: Pruning,
-        settles_at: Option<Settled>,
-    }
-    let pruning = backup::judge(loaded, journal, &context.run)?;
-    let settles_at = settles_at(context, loaded, journal)?;
-    let going = pruning.leaving().count();
-    if pruning.drastic && !dry_run {
-        let question = format!(
-            "This deletes {going} of {} archives ({}). Go ahead?",
-            pruning.verdicts.len(),
-            Size(pruning.freed)
-        );
-        if !context.confirm(&question, yes)? {
-            context.note("nothing was deleted");
-            return Ok(State::Unknown);
+    let shown = loaded.home.show(&archive);
+    let look = look?;
+    let (whole, line) = match &look {
+        Look::Opened(contents) => {
+            for note in &contents.notes {
+                context.note(&format!("note: {}", text::one_line(note, 500)));
+            }
+            let whole = Whole {
+                archive: &archive,
+                opened: true,
+                origin: contents.origin,
+                files: contents.count(),
+                bytes: contents.bytes(),
+                databases: contents.sound_databases,
+                notes: &contents.notes,
+            };
+            (whole, format!("{shown} is whole: {}", describe(contents)))
         }
-    }
-    let deleted = if dry_run { Vec::new() } else { backup::prune(loaded, &context.run, journal)? };
-    if !deleted.is_empty() {
-        let line = format!("{} deleted: {}", text::count(deleted.len(), "archive"), deleted.join(", "));
-        events::append(&loaded.home, "backup", &context.run, "OK", "Backups pruned", &line)?;
-    }
+        Look::Closed { note, why } => {
+            if let Some(why) = why {
+                context.note(&format!("look at this: {}", text::one_line(why, 500)));
+            }
+            let whole = Whole {
+                archive: &archive,
+                opened: false,
+                origin: backup::verify::Origin::Ours,
+                files: note.files,
+                bytes: note.content,
+                databases: note.databases,
+                notes: &[],
+            };
+            let line = format!(
+                "{shown} is to the bit what was made and verified ({}, {}); it was not opened{}",
+                text::count(note.files, "file"),
+                Size(note.content),
+                if why.is_none() { ": there is no identity here" } else { "" }
+            );
+            (whole, line)
+        }
+    };
     if context.common.json {
-        context.print_json(&Outcome { dry_run, deleted, pruning, settles_at })?;
-        return Ok(State::Ok);
+        context.print_json(&whole)?;
+    } else {
+        context.print(&line)?;
     }
-    let mut lines: Vec<String> = pruning
-        .verdicts
-        .iter()
-        .map(|verdict| {
-            let word = if verdict.keep { "stays" } else { "goes " };
-            format!("{word}  {}  {}", verdict.name, verdict.reasons.join(", "))
-        })
-        .collect();
-    let others = backup::list(loaded, journal)?.iter().filter(|archive| !archive.ours).count();
-    if others > 0 {
-        lines.push(format!("{} not of this agent: never touched", text::count(others, "archive")));
-    }
-    if let Some(settled) = settles_at {
-        let every = Span::seconds(settled.every_seconds.unsigned_abs());
-        lines.push(format!(
-            "with one every {every}, the rule settles at about {}, {} at the size of the newest",
-            text::count(settled.archives, "archive"),
-            Size(settled.bytes)
-        ));
-    }
-    lines.push(match dry_run {
-        true => format!(
-            "{} would go, {}; nothing was deleted (dry run)",
-            text::count(going, "archive"),
-            Size(pruning.freed)
-        ),
-        false => format!("{} deleted, {} freed", text::count(deleted.len(), "archive"), Size(pruning.freed)),
-    });
-    context.print(&lines.join("\n"))?;
-    Ok(State::Ok)
-}
-
-/// Where the rule settles, at the pace and the size of this agent's archives.
-fn settles_at(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<Settled>> {
-    let archives: Vec<Archive> =
-        backup::list(loaded, journal)?.into_iter().filter(|archive| archive.ours).collect();
-    let newest = archives.iter().filter(|archive| archive.verified).max_by_key(|archive| archive.sequence);
-    let bytes = newest.map_or(0, |newest| newest.bytes);
-    let candidates: Vec<_> = archives.iter().map(Archive::candidate).collect();
-    Ok(backup::settled(&candidates, &loaded.config.backup.keep, bytes, context.run.now))
+    Ok(if matches!(look, Look::Closed { why: Some(_), .. }) { State::Warning } else { State::Ok })
 }
 
 fn pin(

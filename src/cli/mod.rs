@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod alert;
+mod archives;
 pub mod backup;
 mod config;
 mod context;
@@ -16,10 +17,12 @@ pub mod health;
 mod init;
 pub mod logs;
 pub mod ops;
+mod prune;
 mod remote;
 pub mod restore;
 pub mod rotate_logs;
 mod service;
+mod table;
 mod up;
 mod watched;
 

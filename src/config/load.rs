@@ -138,6 +138,12 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         let table = DeTable::parse(base.source)
             .map_err(|error| Fault::unknown(format!("preset {}: {error}", base.name)))?;
         merge(root.get_mut(), table.into_inner());
+        // Whoever wants copies wants to know when they stop.
+        let has_bucket =
+            root.get_ref().get("backup").is_some_and(|backup| backup.get_ref().get("s3").is_some());
+        if has_bucket && let Ok(check) = DeTable::parse("[check.copy]\nkind = \"copy_age\"\n") {
+            merge(root.get_mut(), check.into_inner());
+        }
     }
 
     let places = table_places(root.get_ref());
@@ -315,8 +321,11 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         if let Some(why) = check.kind.wrong() {
             return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
         }
-        let Some(service) = check.kind.service() else { continue };
         let table = format!("check.{name}");
+        if matches!(check.kind, Kind::CopyAge(_)) && config.backup.s3.is_none() {
+            return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
+        }
+        let Some(service) = check.kind.service() else { continue };
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
             let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -329,6 +338,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             return Err((table, format!("the check '{name}' needs service.{service}.status_file")));
         }
     }
+    validate_keys(config).map_err(|message| ("backup".to_owned(), message))?;
     if let Some(s3) = &config.backup.s3 {
         let wrong = |message: &str| Err(("backup.s3".to_owned(), message.to_owned()));
         if !(s3.endpoint.starts_with("http://") || s3.endpoint.starts_with("https://")) {
@@ -378,6 +388,24 @@ fn alert_types(config: &Config) -> Vec<&str> {
     alerts::TYPES.into_iter().chain(own.map(String::as_str)).collect()
 }
 
+/// Whether the keys of encryption are where they belong. No message quotes one.
+fn validate_keys(config: &Config) -> Result<(), String> {
+    const SECRET: &str = "AGE-SECRET-KEY-";
+    let is_secret = |text: &str| text.to_ascii_uppercase().contains(SECRET);
+    if config.backup.identity.as_ref().is_some_and(|identity| is_secret(&identity.to_string_lossy())) {
+        return Err("identity is a key; write the key into a file, and the file's path here".to_owned());
+    }
+    for (index, recipient) in config.backup.encrypt_to.iter().enumerate() {
+        if is_secret(recipient) {
+            return Err("encrypt_to holds a secret key; it takes the public one, age1…".to_owned());
+        }
+        if !["age1", "ssh-", "file:"].iter().any(|start| recipient.starts_with(start)) {
+            return Err(format!("encrypt_to, entry {}: it begins with none of age1, ssh-, file:", index + 1));
+        }
+    }
+    Ok(())
+}
+
 /// Fills in what `[backup.s3]` takes from the agent's name and the environment. A key in the file
 /// goes without a token of the environment, which belongs to another key.
 fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
@@ -396,6 +424,16 @@ fn resolve(config: &mut Config, home: &Home) {
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
+    config.backup.identity.iter_mut().for_each(fix);
+    // A bare name is looked for on PATH.
+    if config.backup.age_program.components().count() > 1 {
+        fix(&mut config.backup.age_program);
+    }
+    for recipient in &mut config.backup.encrypt_to {
+        if let Some(path) = recipient.strip_prefix("file:") {
+            *recipient = format!("file:{}", clean(&home.path(tilde(Path::new(path)))).display());
+        }
+    }
     if let Some(s3) = &mut config.backup.s3 {
         s3.ca_file.iter_mut().for_each(fix);
         let secrets = [&mut s3.access_key, &mut s3.secret_key, &mut s3.session_token];
@@ -544,6 +582,12 @@ mod tests {
         let found = loaded.config.backup.s3.clone().unwrap();
         assert_eq!((found.prefix.as_deref(), found.region.as_str()), (Some("bot/"), "us-east-1"));
         assert!(found.path_style && found.keep.is_none());
+        // The check of it comes along, and can be set or turned off like one of the preset.
+        assert!(matches!(&loaded.config.check["copy"].kind, Kind::CopyAge(_)));
+        let off = s3("[check.copy]\nenabled = false\nwarn = \"2d\"\n").unwrap();
+        assert!(!off.config.check["copy"].common.enabled);
+        assert!(!read("").unwrap().config.check.contains_key("copy"));
+        assert!(error("[check.c]\nkind = \"copy_age\"\n").0.contains("there is no [backup.s3]"));
         let shown = toml::to_string(&loaded.config).unwrap();
         assert!(shown.contains("file:/srv/bot/.s3") && !shown.contains("AKIA"), "{shown}");
         for wrong in [
@@ -555,6 +599,30 @@ mod tests {
         ] {
             let error = s3(wrong).unwrap_err().to_string();
             assert!(error.contains("ops.toml"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_encryption_are_paths_and_public_keys() {
+        let backup = |more: &str| read(&format!("[backup]\n{more}\n"));
+        let found = backup("encrypt_to = \"age1xyz\"\nidentity = \"~/key\"").unwrap().config.backup;
+        assert_eq!(found.encrypt_to, ["age1xyz"]);
+        assert!(found.identity.unwrap().is_absolute());
+        let found = backup("encrypt_to = [\"file:keys/all\", \"ssh-ed25519 AAAA me\"]").unwrap();
+        assert_eq!(found.config.backup.encrypt_to, ["file:/srv/bot/keys/all", "ssh-ed25519 AAAA me"]);
+        assert_eq!(found.config.backup.age_program, Path::new("age"));
+        let relative = backup("age_program = \"tools/rage\"").unwrap().config.backup.age_program;
+        assert_eq!(relative, Path::new("/srv/bot/tools/rage"));
+        for wrong in [
+            "encrypt_to = [\"AGE-SECRET-KEY-1QQQ\"]",
+            "encrypt_to = \"age-secret-key-1QQQ\"",
+            "encrypt_to = { key = \"AGE-SECRET-KEY-1QQQ\" }",
+            "encrypt_to = [[\"AGE-SECRET-KEY-1QQQ\"]]",
+            "encrypt_to = [\"--identity=QQQ\"]",
+            "identity = \"AGE-SECRET-KEY-1QQQ\"",
+        ] {
+            let (message, hint) = error(&format!("[backup]\n{wrong}\n"));
+            assert!(!message.contains("QQQ") && !hint.contains("QQQ"), "{message} {hint}");
         }
     }
 

@@ -22,7 +22,7 @@ pub use template::starter;
 
 use crate::base::secret::Secret;
 use crate::base::units::{Size, Span};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -150,8 +150,30 @@ pub struct Backup {
     pub exclude: Vec<String>,
     /// What stays.
     pub keep: Keep,
+    /// Who can read archives: `age1…` or `ssh-…`, or `file:PATH` of a list of them. Empty: they are
+    /// not encrypted.
+    #[serde(deserialize_with = "one_or_more")]
+    pub encrypt_to: Vec<String>,
+    /// The file of the key that opens encrypted archives.
+    pub identity: Option<PathBuf>,
+    /// The program that encrypts and decrypts: a name, or a path.
+    pub age_program: PathBuf,
     /// `[backup.s3]`
     pub s3: Option<S3>,
+}
+
+/// A text alone is a list of one. An error quotes nothing: it may be a key in the wrong place.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "this is no text and no list of texts")]
+    enum Either {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::One(one) => vec![one],
+        Either::More(more) => more,
+    })
 }
 
 impl Default for Backup {
@@ -163,6 +185,9 @@ impl Default for Backup {
                 .map(str::to_owned)
                 .into(),
             keep: Keep::default(),
+            encrypt_to: Vec::new(),
+            identity: None,
+            age_program: PathBuf::from("age"),
             s3: None,
         }
     }
@@ -203,6 +228,13 @@ pub struct S3 {
     /// How long the storage may be silent before a request counts as failed.
     #[serde(default = "half_a_minute")]
     pub timeout: Span,
+}
+
+impl S3 {
+    /// Where archives go, as people read it: `s3://bucket/prefix`.
+    pub fn shown(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix.as_deref().unwrap_or_default())
+    }
 }
 
 fn us_east_1() -> String {

@@ -34,6 +34,7 @@ preset = "{preset}"         # services and checks that this file adds to
 # dir = "backups"
 # include = ["memory/**", "config/**"]
 # keep = {{ all = "7d", weekly = "30d", monthly = "365d" }}
+# encrypt_to = []          # age1…: archives that only the holders of these keys can read
 
 # [logs]
 # compress_after = "1d"

@@ -218,7 +218,7 @@ fn is_bad(journal: &Journal, name: &str, bytes: u64) -> bool {
 fn stamp_of(name: &str) -> Option<DateTime<Utc>> {
     let (stamp, rest) = name.split_at_checked(15)?;
     let at = NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok()?;
-    rest.ends_with(".tar.gz").then(|| at.and_utc())
+    [".tar.gz", ".tar.gz.age"].iter().any(|end| rest.ends_with(end)).then(|| at.and_utc())
 }
 
 fn incidents(journal: &Journal) -> Vec<Incident> {

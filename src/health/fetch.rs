@@ -143,6 +143,10 @@ fn explain(error: &ureq::Error, hidden: &Hidden) -> Failure {
     match error {
         ureq::Error::Timeout(_) => Failure::Late,
         ureq::Error::Io(io) if matches!(io.kind(), TimedOut | WouldBlock) => Failure::Late,
+        // The standard library has no kind of its own for this.
+        ureq::Error::Io(io) if io.to_string().starts_with("failed to lookup address") => {
+            Failure::NotAsked("its name is not known".to_owned())
+        }
         ureq::Error::Io(io) => Failure::NoAnswer(one_line(&hidden.hide(&io.to_string()), 160)),
         ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
         ureq::Error::HostNotFound => Failure::NotAsked("its name is not known".to_owned()),

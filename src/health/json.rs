@@ -128,6 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn a_torn_file_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        // On a busy machine it may be mended too late: not every time.
+        let mended_in_time = || {
+            std::fs::write(&path, "{\"a\":").unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(30));
+                    std::fs::write(&path, "{\"a\":1}").unwrap();
+                });
+                read(&path, 0).is_ok()
+            })
+        };
+        assert!((0..100).any(|_| mended_in_time()));
+        std::fs::write(&path, "{\"a\":").unwrap();
+        assert!(read(&path, 0).unwrap_err().to_string().contains("not JSON"));
+    }
+
+    #[test]
     fn a_torn_last_line_is_not_there_yet() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");

@@ -4,6 +4,7 @@ mod answer;
 mod backup_age;
 mod certificate;
 mod command;
+mod copy_age;
 mod crew;
 mod disk;
 mod drill_age;
@@ -49,6 +50,7 @@ use crate::service::Services;
 use answer::Answer;
 use chrono::{DateTime, Utc};
 use memory::{Memories, Memory};
+use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,12 +145,27 @@ fn remember(
     })
 }
 
+/// Asks the journal. One that cannot be written may well be read.
+fn ask<T>(
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    load: impl FnOnce(&Connection) -> anyhow::Result<T>,
+) -> Option<T> {
+    match journal {
+        Some(journal) => load(journal.connection()).ok(),
+        None => {
+            database::open_read_only(&loaded.home.journal()).and_then(|connection| load(&connection)).ok()
+        }
+    }
+}
+
 /// What a check looks at.
 struct View {
     loaded: Loaded,
     run: Run,
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
+    copies: Option<copy_age::Copies>,
     memories: Memories,
 }
 
@@ -156,17 +173,16 @@ impl View {
     fn new(loaded: &Loaded, run: &Run, journal: Option<&Journal>, checks: &[(&String, &Check)]) -> View {
         let any = |wanted: fn(&Kind) -> bool| checks.iter().any(|(_, check)| wanted(&check.kind));
         let scans = journal.filter(|_| any(|kind| matches!(kind, Kind::Sqlite(_))));
-        let drills = any(|kind| matches!(kind, Kind::DrillAge(_))).then(|| match journal {
-            Some(journal) => drill_age::Drills::load(journal.connection()),
-            // One that cannot be written may well be read.
-            None => database::open_read_only(&loaded.home.journal())
-                .and_then(|connection| drill_age::Drills::load(&connection)),
-        });
+        let drills = any(|kind| matches!(kind, Kind::DrillAge(_)));
+        let bucket =
+            loaded.config.backup.s3.as_ref().filter(|_| any(|kind| matches!(kind, Kind::CopyAge(_))));
+        let copies = |connection: &Connection, remote: &str| copy_age::Copies::load(connection, remote);
         View {
             loaded: loaded.clone(),
             run: run.clone(),
             scans: scans.map(sqlite::Scans::load).unwrap_or_default(),
-            drills: drills.and_then(Result::ok),
+            drills: drills.then(|| ask(loaded, journal, drill_age::Drills::load)).flatten(),
+            copies: bucket.and_then(|s3| ask(loaded, journal, |connection| copies(connection, &s3.shown()))),
             memories: journal.map(Memories::load).unwrap_or_default(),
         }
     }
@@ -213,6 +229,7 @@ impl View {
             Kind::Command(options) => command::look(self, options, timeout),
             Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
+            Kind::CopyAge(options) => Ok(copy_age::look(self.copies.as_ref(), options, self.run.now)),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };
         answer.unwrap_or_else(|error| Answer::unknown(format!("{error:#}")))

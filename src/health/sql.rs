@@ -3,7 +3,7 @@
 use super::value::{self, Growths, Seen};
 use super::{Answer, View};
 use crate::base::units::Span;
-use crate::base::{database, text};
+use crate::base::{State, database, text};
 use crate::config::check::{Sql, Zone};
 use anyhow::{Context, Result, anyhow, bail};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -44,23 +44,20 @@ pub(super) fn look(view: &View, name: &str, options: &Sql, timeout: Span) -> Res
 
 /// What to say when the query could not be answered.
 fn unanswered(error: anyhow::Error, shown: &str, options: &Sql, timeout: Span) -> Result<Answer> {
-    if let Some(rusqlite::Error::SqliteFailure(code, message)) = error.downcast_ref::<rusqlite::Error>() {
-        let message = message.as_deref().unwrap_or_default();
-        let why = match code.code {
-            ErrorCode::OperationInterrupted => format!("the query was not done within {timeout}"),
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => format!("it was locked for {timeout}"),
-            ErrorCode::NotADatabase => "it is not an SQLite database".to_owned(),
-            ErrorCode::AuthorizationForStatementDenied => "the query does more than SELECT".to_owned(),
-            _ => text::one_line(message, 160),
-        };
-        return Ok(Answer::unknown(format!("{shown}: {why}")));
-    }
-    if let Some(rusqlite::Error::SqlInputError { msg, .. }) = error.downcast_ref::<rusqlite::Error>() {
-        let missing = ["no such table", "no such column"].iter().any(|begin| msg.starts_with(begin));
-        let state = if missing { options.missing_table } else { crate::base::State::Unknown };
-        return Ok(Answer::new(state, format!("{shown}: {}", text::one_line(msg, 160))));
-    }
-    Err(error.context(format!("{shown} cannot be asked")))
+    let (code, message) = match error.downcast_ref::<rusqlite::Error>() {
+        Some(rusqlite::Error::SqliteFailure(code, message)) => (code, message.as_deref().unwrap_or_default()),
+        Some(rusqlite::Error::SqlInputError { error, msg, .. }) => (error, msg.as_str()),
+        _ => return Err(error.context(format!("{shown} cannot be asked"))),
+    };
+    let missing = ["no such table", "no such column"].iter().any(|begin| message.starts_with(begin));
+    let why = match code.code {
+        ErrorCode::OperationInterrupted => format!("the query was not done within {timeout}"),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => format!("it was locked for {timeout}"),
+        ErrorCode::NotADatabase => "it is not an SQLite database".to_owned(),
+        ErrorCode::AuthorizationForStatementDenied => "the query does more than SELECT".to_owned(),
+        _ => text::one_line(message, 160),
+    };
+    Ok(Answer::new(if missing { options.missing_table } else { State::Unknown }, format!("{shown}: {why}")))
 }
 
 /// The one value of the one row that a query gives, or the number of its rows.

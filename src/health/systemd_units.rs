@@ -71,7 +71,7 @@ fn judge(options: &SystemdUnits, shown: &str, failed: &str) -> Answer {
     let blocks: Vec<BTreeMap<&str, &str>> = shown
         .split("\n\n")
         .map(|block| block.lines().filter_map(|line| line.trim().split_once('=')).collect::<BTreeMap<_, _>>())
-        .filter(|block| !block.is_empty())
+        .filter(|block| block.contains_key("Id"))
         .collect();
     if blocks.len() != options.units.len() {
         let asked = text::count(options.units.len(), "unit");

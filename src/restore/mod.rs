@@ -18,7 +18,7 @@ pub use trial::note_drill;
 
 use crate::backup::reader::Shape;
 use crate::backup::verify::Entry;
-use crate::backup::{self, Contents, manifest::Name};
+use crate::backup::{self, Contents, Readable, manifest::Name};
 use crate::base::step::step;
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, durable, text};
@@ -34,6 +34,7 @@ use swap::Swap;
 pub struct Prepared<'a> {
     /// The archive.
     pub archive: PathBuf,
+    readable: Readable,
     /// What is in it.
     pub contents: Contents,
     /// What of it is wanted.
@@ -97,14 +98,14 @@ pub fn prepare<'a>(
     // We hold the lock, so whatever is there is of a run that is no more.
     let _ = fs::remove_dir_all(&scratch);
     durable::make_folder(&scratch, 0o700)?;
-    let contents = backup::verify(&archive, &scratch);
-    if let (Err(error), Some(journal)) = (&contents, journal)
+    let opened = backup::open(&loaded.config.backup, &archive, &scratch);
+    if let (Err(error), Some(journal)) = (&opened, journal)
         && backup::reader::is_damage(error)
     {
         // Best effort: the refusal itself matters more.
         let _ = backup::record_look(loaded, journal, run, &archive, None, false, false);
     }
-    let contents = contents?;
+    let (readable, contents) = opened?;
     let home = loaded.home.root();
     let (wanted, notes) = select::entries(loaded, &contents, only)?;
     let mut replaced = 0;
@@ -126,7 +127,19 @@ pub fn prepare<'a>(
         replaced += usize::from(entry.shape != Shape::Folder && there.is_some());
     }
     let running = exchange::running(loaded, run)?;
-    Ok(Prepared { archive, contents, wanted, replaced, running, notes, loaded, run, journal, _lock: lock })
+    Ok(Prepared {
+        archive,
+        readable,
+        contents,
+        wanted,
+        replaced,
+        running,
+        notes,
+        loaded,
+        run,
+        journal,
+        _lock: lock,
+    })
 }
 
 impl Prepared<'_> {
@@ -150,7 +163,7 @@ impl Prepared<'_> {
         let staging = self.loaded.home.staging().join(&self.run.id);
         self.need_room(home)?;
         durable::make_folder(&staging, 0o700)?;
-        let staged = stage::stage(&self.archive, &self.wanted, &staging, self.run);
+        let staged = stage::stage(self.readable.path(), &self.wanted, &staging, self.run);
         if let Err(error) = staged {
             let _ = fs::remove_dir_all(&staging);
             return Err(error.context("nothing was changed"));

@@ -46,7 +46,7 @@ impl Prepared<'_> {
             .prefix(".part-restore-")
             .tempdir_in(&folder)
             .with_context(|| format!("cannot create a folder in {}", folder.display()))?;
-        stage::stage(&self.archive, &self.wanted, staging.path(), self.run)?;
+        stage::stage(self.readable.path(), &self.wanted, staging.path(), self.run)?;
         let made = stage::make_folders(&self.wanted, &folder)?;
         for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
             let target = folder.join(&entry.path);
@@ -87,7 +87,7 @@ impl Prepared<'_> {
     }
 
     fn try_out(&self, folder: &Path) -> Result<()> {
-        stage::stage(&self.archive, &self.wanted, folder, self.run)?;
+        stage::stage(self.readable.path(), &self.wanted, folder, self.run)?;
         let damaged: BTreeSet<&Path> = self
             .contents
             .manifest

@@ -99,6 +99,10 @@ fn every_key_of_the_config_is_explained() {
     sandbox.write(
         "ops.toml",
         "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\nevery = \"1h\"\n\
+         [check.h]\nkind = \"http\"\nurl = \"http://localhost\"\njson = [{ value = \"/a\" }]\n\
+         [check.j]\nkind = \"json\"\nfile = \"a\"\n[check.s]\nkind = \"sql\"\ndatabase = \"a\"\nquery = \"b\"\n\
+         [check.m]\nkind = \"metric\"\nmetric = \"a\"\nfile = \"b\"\n[check.g]\nkind = \"command\"\ncommand = [\"a\"]\n\
+         [check.u]\nkind = \"systemd_units\"\nunits = [\"a\"]\n\
          [check.a]\nkind = \"resources\"\nservice = \"daemon\"\nrss.warn = \"1GB\"\n\
          [check.b]\nkind = \"restarts\"\nservice = \"daemon\"\n\
          [check.c]\nkind = \"jsonl\"\npaths = []\n[check.d]\nkind = \"file_age\"\npaths = []\nmin_size = \"1KB\"\n\

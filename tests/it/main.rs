@@ -7,6 +7,7 @@ mod backup;
 mod channels;
 mod checks;
 mod cron;
+mod crypt;
 mod dashboard;
 mod deadman;
 mod delivery;

@@ -73,6 +73,8 @@ impl Sandbox {
             .env("TMPDIR", self.folder.path())
             .env("TZ", "UTC")
             .env("OPS_HOME", &self.home)
+            // Pauses between tries of what fails, in milliseconds.
+            .env("OPS_PAUSE", "5")
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         command

@@ -20,10 +20,10 @@ fn the_list_says_verified_drilled_and_why() {
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["archive", "age", "size", "files", "verified", "drilled", "kept", "because"]);
     assert!(
-        list.lines().nth(1).unwrap().contains("2d ago      2d ago  the newest good one, of the last 7d"),
+        list.lines().nth(1).unwrap().contains("2d ago   2d ago  the newest good one, of the last 7d"),
         "{list}"
     );
-    assert!(list.lines().nth(2).unwrap().contains("4d ago           -  of the last 7d"), "{list}");
+    assert!(list.lines().nth(2).unwrap().contains("4d ago        -  of the last 7d"), "{list}");
     let json = sandbox.json(0, "backup", &["list"]);
     let archives = json["archives"].as_array().unwrap();
     assert!(archives[0]["drilled"].is_string() && archives[1]["drilled"].is_null(), "{json}");

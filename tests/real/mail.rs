@@ -1,7 +1,7 @@
 //! Mail to real servers: encrypted with a login, with the wrong certificate, and to servers
 //! that never answer.
 
-use crate::peers::{Running, output, peer};
+use crate::peers::{Authority, Running, authority};
 use crate::sandbox::{Said, Sandbox, said};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,71 +9,6 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// An authority, and a certificate for `localhost` that it signed.
-struct Authority {
-    authority: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-fn authority(folder: &Path) -> Authority {
-    let path = |name: &str| folder.join(name).display().to_string();
-    let openssl = |args: &[&str]| {
-        output(Command::new(peer("openssl", "openssl")).args(args).current_dir(folder));
-    };
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-        .unwrap();
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=An authority",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-    ]);
-    openssl(&[
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-        "server.key",
-        "-out",
-        "server.csr",
-    ]);
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        "server.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-extfile",
-        "names",
-        "-out",
-        "server.pem",
-    ]);
-    Authority {
-        authority: path("ca.pem").into(),
-        certificate: path("server.pem").into(),
-        key: path("server.key").into(),
-    }
-}
 
 struct Server {
     _running: Running,

@@ -1,5 +1,6 @@
 //! The peers: found or named as missing, started, and ended by pid.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -121,4 +122,69 @@ pub fn output(command: &mut Command) -> String {
 pub fn sqlite(database: &Path, sql: &str) -> String {
     let mut command = Command::new(peer("sqlite3", "sqlite3"));
     output(command.arg("-readonly").args(["-cmd", ".timeout 10000"]).arg(database).arg(sql)).trim().to_owned()
+}
+
+/// An authority, and a certificate for `localhost` that it signed.
+pub struct Authority {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+pub fn authority(folder: &Path) -> Authority {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let openssl = |args: &[&str]| {
+        output(Command::new(peer("openssl", "openssl")).args(args).current_dir(folder));
+    };
+    fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        .unwrap();
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=An authority",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    ]);
+    openssl(&[
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+    ]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "names",
+        "-out",
+        "server.pem",
+    ]);
+    Authority {
+        authority: path("ca.pem").into(),
+        certificate: path("server.pem").into(),
+        key: path("server.key").into(),
+    }
 }

@@ -32,6 +32,7 @@ pub(super) struct Client {
     pub(super) credentials: Credentials,
     /// What the key of every archive of ours begins with.
     pub(super) prefix: String,
+    shown: String,
     agent: ureq::Agent,
     /// What must not be printed.
     hidden: Vec<String>,
@@ -128,16 +129,20 @@ impl Client {
             .max_redirects_will_error(false)
             .user_agent(concat!("agent-ops/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &s3.ca_file {
-            let read = || -> Result<Vec<Certificate<'static>>> {
-                let pem = fs::read(path)?;
-                let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>()?;
-                let certificates = items.into_iter().filter_map(|item| match item {
-                    PemItem::Certificate(certificate) => Some(certificate),
-                    _ => None,
-                });
-                Ok(certificates.collect())
+            let unusable = |why: &dyn std::fmt::Display| {
+                Fault::unknown(format!("the ca_file {} of [backup.s3]: {why}", path.display()))
+                    .hint("it is a PEM file with the certificate of the authority")
             };
-            let certificates = read().with_context(|| format!("cannot read {}", path.display()))?;
+            let pem = fs::read(path).map_err(|error| unusable(&error))?;
+            let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error))?;
+            let certificates = items.into_iter().filter_map(|item| match item {
+                PemItem::Certificate(certificate) => Some(certificate),
+                _ => None,
+            });
+            let certificates: Vec<Certificate<'static>> = certificates.collect();
+            if certificates.is_empty() {
+                return Err(unusable(&"there is no certificate in it").into());
+            }
             let roots = RootCerts::new_with_certs(&certificates);
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
@@ -145,6 +150,7 @@ impl Client {
             bucket,
             credentials,
             prefix: s3.prefix.clone().unwrap_or_default(),
+            shown: s3.shown(),
             agent: config.build().into(),
             hidden,
             timeout,
@@ -153,8 +159,8 @@ impl Client {
     }
 
     /// Where archives go, as people read it.
-    pub(super) fn shown(&self) -> String {
-        format!("s3://{}/{}", self.bucket.name(), self.prefix)
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The key of an archive.
@@ -179,7 +185,10 @@ impl Client {
                 Ok(answer) => return answer.refusal().map_or(Ok(answer), |fault| Err(fault.into())),
                 Err(error) => error.to_string(),
             };
-            let pause = PAUSE * 4u32.pow(tries);
+            if why.contains("invalid peer certificate") {
+                return Err(untrusted(&why).into());
+            }
+            let pause = first_pause() * 4u32.pow(tries);
             tries += 1;
             let lost = self.lost.get() + begun.elapsed() + pause;
             self.lost.set(lost);
@@ -220,6 +229,21 @@ impl Client {
         let body = answer.body_mut().with_config().limit(most).read_to_vec()?;
         Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body })
     }
+}
+
+/// Trying again makes no certificate a better one.
+fn untrusted(why: &str) -> Fault {
+    Fault::critical(format!("the certificate of the storage is not trusted: {}", one_line(why, 200))).hint(
+        "one that no public authority signed needs ca_file in [backup.s3]; where it should be public, somebody may \
+         be in between",
+    )
+}
+
+/// [`PAUSE`]; in builds with debug assertions `OPS_PAUSE` (milliseconds) replaces it, so that tests of
+/// what fails need not wait.
+fn first_pause() -> Duration {
+    let told = || std::env::var("OPS_PAUSE").ok()?.parse().ok().map(Duration::from_millis);
+    if cfg!(debug_assertions) { told().unwrap_or(PAUSE) } else { PAUSE }
 }
 
 /// Whether trying another archive would be of no use now.

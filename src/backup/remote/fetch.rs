@@ -3,13 +3,16 @@
 
 use super::client::Client;
 use super::{Copy, copies};
-use crate::backup::shelf::{self, Bench};
-use crate::backup::{record_look, verify};
-use crate::base::text::{hex, one_line};
+use crate::backup::bench::Bench;
+use crate::backup::hashed::Hashed;
+use crate::backup::shelf;
+use crate::backup::sidecar::Sidecar;
+use crate::backup::{crypt, open, record_look};
+use crate::base::progress::Progress;
+use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, durable};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,10 +30,20 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     let client = super::client(loaded)?;
     let copy = choose(&client, loaded, run, which)?;
     let dir = &loaded.config.backup.dir;
+    let encrypted = copy.name.ends_with(shelf::ENCRYPTED);
+    if encrypted {
+        // Nobody waits for what cannot be opened then.
+        crypt::need_identity(&loaded.config.backup, Path::new(&copy.name))?;
+    }
     let here = dir.join(&copy.name);
     if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
         && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
     {
+        if let Some(note) = &copy.note
+            && Sidecar::read(&here).is_err()
+        {
+            note.write(&here)?;
+        }
         return Ok(here);
     }
     let bench = Bench::set_up(dir, run)?;
@@ -41,11 +54,20 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
             .into());
     }
     let part = bench.folder.join(&copy.name);
-    download(&client, &copy, &part)?;
-    let contents = verify(&part, &bench.folder)
+    download(&client, &copy, &part, run)?;
+    if let Some(note) = &copy.note {
+        note.write(&part)?;
+    }
+    let (_, contents) = open(&loaded.config.backup, &part, &bench.folder)
         .with_context(|| format!("{} came over whole and cannot be verified", copy.name))?;
+    // A backup would sweep a note without its archive.
+    let lock = crate::backup::lock(loaded, run)?;
     let path = free_name(dir, &copy.name)?;
+    if let Some(note) = &copy.note {
+        note.write(&path)?;
+    }
     durable::rename(&part, &path)?;
+    drop(lock);
     if let Some(journal) = journal {
         record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
     }
@@ -71,13 +93,13 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
                 .into()
         });
     }
-    let stem = |name: &str| name.strip_suffix(".tar.gz").unwrap_or(name).to_owned();
+    let stem = |name: &str| shelf::split_name(name).map_or(name, |(stem, _)| stem).to_owned();
     let Some(copy) = copies.into_iter().find(|copy| stem(&copy.name) == stem(which)) else {
         return Err(Fault::unknown(format!("there is no archive '{}' in {shown}", one_line(which, 100)))
             .hint("`backup list --remote` shows what is there")
             .into());
     };
-    if copy.sha256.is_empty() {
+    if copy.sha256.is_empty() || (copy.note.is_none() && copy.name.ends_with(shelf::ENCRYPTED)) {
         return Err(Fault::unknown(format!("{} in {shown} was not put there by this program", copy.name))
             .hint("fetch it by hand; `restore PATH` takes it then")
             .into());
@@ -85,17 +107,14 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
     Ok(copy)
 }
 
-fn download(client: &Client, copy: &Copy, part: &Path) -> Result<()> {
+fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> {
     let writing = || format!("cannot write {}", part.display());
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).with_context(writing)?;
-    let mut sha256 = Sha256::new();
-    ranges(client, &copy.name, copy.bytes, &mut |piece| {
-        sha256.update(piece);
-        file.write_all(piece).with_context(writing)
-    })?;
-    file.sync_all().with_context(writing)?;
-    if hex(&sha256.finalize()) != copy.sha256 {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
+    let progress = Progress::new("fetching", copy.bytes, run.watched);
+    let mut file = Hashed::new(file.with_context(writing)?, Some(&progress));
+    ranges(client, &copy.name, copy.bytes, &mut |piece| file.write_all(piece).with_context(writing))?;
+    file.inner.sync_all().with_context(writing)?;
+    if file.finish() != copy.sha256 {
         return Err(Fault::critical(format!(
             "{} in {} is damaged: its checksum is another",
             copy.name,
@@ -124,31 +143,17 @@ pub(super) fn ranges(
 }
 
 fn hash(path: &Path) -> io::Result<String> {
-    let mut sha256 = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut HashWriter(&mut sha256))?;
-    Ok(hex(&sha256.finalize()))
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let mut file = Hashed::new(File::open(path)?, None);
+    io::copy(&mut file, &mut io::sink())?;
+    Ok(file.finish())
 }
 
 /// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
 fn free_name(dir: &Path, name: &str) -> Result<PathBuf> {
-    let stem = name.strip_suffix(".tar.gz").unwrap_or(name);
+    let (stem, suffix) = shelf::split_name(name).context("that is no archive's name")?;
     let base = stem.get(..15).unwrap_or(stem);
-    let names = std::iter::once(name.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}.tar.gz")));
-    let mut paths = names.map(|name| dir.join(name));
-    paths
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .with_context(|| format!("there is no free name for {name} in {}", dir.display()))
+    let mut stems = std::iter::once(stem.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}")));
+    let free = stems.find(|stem| shelf::is_free(dir, stem));
+    let free = free.with_context(|| format!("there is no free name for {name} in {}", dir.display()))?;
+    Ok(dir.join(format!("{free}{suffix}")))
 }

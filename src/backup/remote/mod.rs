@@ -13,15 +13,19 @@ mod upload;
 pub use fetch::fetch;
 
 use super::retention::{self, Candidate, Verdict};
+use super::sidecar::Sidecar;
 use super::{Archive, shelf};
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, State, durable, units};
 use crate::config::{Keep, Loaded};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use client::Client;
+use rusqlite::params;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use store::Label;
 
 /// An upload that nobody went on with for so long is given up.
@@ -45,6 +49,9 @@ pub struct Copy {
     pub verified: bool,
     /// The SHA-256 of the file; empty where it has no label of ours.
     pub sha256: String,
+    /// The note that belongs beside it, if it is encrypted.
+    #[serde(skip)]
+    note: Option<Sidecar>,
 }
 
 fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -108,7 +115,7 @@ impl Remote {
 pub fn copy(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Option<Copied> {
     let s3 = loaded.config.backup.s3.as_ref()?;
     let mut copied = Copied {
-        remote: format!("s3://{}/{}", s3.bucket, s3.prefix.as_deref().unwrap_or_default()),
+        remote: s3.shown(),
         copied: Vec::new(),
         sent: 0,
         missing: Vec::new(),
@@ -147,15 +154,19 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
     let client = client(loaded)?;
     let here = local(loaded, journal)?;
     let mut there = copies(&client, loaded)?;
-    let wanted = wanted(&here, &there, &keep(loaded), run.now);
+    let mut wanted = wanted(&here, &there, &keep(loaded), run.now);
+    // Whoever wants archives encrypted wants none of those from before to leave this host.
+    wanted.retain(|archive| archive.encrypted || loaded.config.backup.encrypt_to.is_empty());
     let open = if wanted.is_empty() { None } else { client.uploads()? }.unwrap_or_default();
+    let bytes = wanted.iter().map(|archive| archive.bytes).sum();
+    let progress = Progress::new("copying", bytes, run.watched);
     let mut down = false;
     for archive in wanted {
         if down {
             copied.missing.push(archive.name.clone());
             continue;
         }
-        match upload::bring(&client, archive, &loaded.config.agent.name, &open) {
+        match upload::bring(&client, archive, &loaded.config.agent.name, &open, &progress) {
             Ok((label, sent)) => {
                 copied.copied.push(archive.name.clone());
                 copied.sent += sent;
@@ -176,10 +187,12 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
             }
         }
     }
+    progress.finish();
+    remember(loaded, run, journal, &there);
     if !copied.problems.is_empty() {
         return Ok(());
     }
-    let remote = judge(&client, loaded, run, &here, there);
+    let mut remote = judge(&client, loaded, run, &here, there);
     if remote.drastic {
         copied.problems.push(format!(
             "the rule would delete {} of {} archives in {}, which looks like a slip: `backup prune --remote` does it",
@@ -189,6 +202,10 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
         ));
     } else if let Err(error) = delete(&client, &remote, &mut copied.pruned) {
         copied.problems.push(format!("nothing more was pruned in {}: {}", copied.remote, say(&error)));
+    }
+    if !copied.pruned.is_empty() {
+        remote.archives.retain(|copy| !copied.pruned.contains(&copy.name));
+        remember(loaded, run, journal, &remote.archives);
     }
     match sweep(&client, run.now) {
         Ok(swept) => copied.swept = swept,
@@ -208,6 +225,7 @@ fn bring_all(loaded: &Loaded, run: &Run, journal: Option<&Journal>, copied: &mut
 pub fn list(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Remote> {
     let client = client(loaded)?;
     let there = copies(&client, loaded)?;
+    remember(loaded, run, journal, &there);
     Ok(judge(&client, loaded, run, &local(loaded, journal)?, there))
 }
 
@@ -217,10 +235,49 @@ pub fn list(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Rem
 /// As [`list()`]. What was deleted until then stays deleted.
 pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Vec<String>> {
     let _lock = lock(loaded, run)?;
-    let remote = list(loaded, run, journal)?;
+    let mut remote = list(loaded, run, journal)?;
     let mut deleted = Vec::new();
-    delete(&client(loaded)?, &remote, &mut deleted)?;
-    Ok(deleted)
+    let done = delete(&client(loaded)?, &remote, &mut deleted);
+    remote.archives.retain(|copy| !deleted.contains(&copy.name));
+    remember(loaded, run, journal, &remote.archives);
+    done.map(|()| deleted)
+}
+
+/// Writes down what is there, for those who ask without the network. Best effort: the next run looks
+/// again.
+fn remember(loaded: &Loaded, run: &Run, journal: Option<&Journal>, there: &[Copy]) {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return };
+    let remote = s3.shown();
+    let _ = journal.quick_transaction(|connection| {
+        connection.execute("DELETE FROM copies", [])?;
+        for copy in there.iter().filter(|copy| copy.ours && copy.verified) {
+            connection.execute(
+                "INSERT OR REPLACE INTO copies(name, remote, at, bytes, seen_at) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![
+                    copy.name,
+                    remote,
+                    copy.time.timestamp_millis(),
+                    copy.bytes.cast_signed(),
+                    run.now.timestamp_millis()
+                ],
+            )?;
+        }
+        Ok(())
+    });
+}
+
+/// The names and lengths of the copies, as they were when the bucket was last looked at. None:
+/// there is no bucket, or nobody looked yet.
+pub fn known(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<BTreeMap<String, u64>>> {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return Ok(None) };
+    let read = || -> rusqlite::Result<BTreeMap<String, u64>> {
+        let mut query = journal.connection().prepare("SELECT name, bytes FROM copies WHERE remote = ?1")?;
+        query
+            .query_map([s3.shown()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?
+            .collect()
+    };
+    let copies = read().context("cannot read the journal")?;
+    Ok(Some(copies).filter(|copies| !copies.is_empty()))
 }
 
 fn lock(loaded: &Loaded, run: &Run) -> Result<durable::Lock> {
@@ -268,8 +325,9 @@ fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> 
             time: label.time,
             sequence: label.sequence,
             ours: label.agent == loaded.config.agent.name,
-            verified: label.bytes == bytes,
+            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(shelf::ENCRYPTED)),
             sha256: label.sha256,
+            note: label.note,
             name,
         },
         None => Copy {
@@ -279,6 +337,7 @@ fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> 
             ours: false,
             verified: false,
             sha256: String::new(),
+            note: None,
             name,
         },
     }
@@ -309,7 +368,7 @@ fn judge(client: &Client, loaded: &Loaded, run: &Run, here: &[Archive], archives
         archives.iter().filter(|copy| copy.ours).map(|copy| copy.candidate(here)).collect();
     let verdicts = retention::verdicts(&ours, &keep(loaded), run.now);
     let drastic = retention::is_drastic(&verdicts);
-    Remote { remote: client.shown(), archives, verdicts, drastic }
+    Remote { remote: client.shown().to_owned(), archives, verdicts, drastic }
 }
 
 fn delete(client: &Client, remote: &Remote, deleted: &mut Vec<String>) -> Result<()> {
@@ -351,6 +410,7 @@ mod tests {
             files: None,
             content: None,
             ours: true,
+            encrypted: false,
             verified: true,
             pinned: false,
             verified_at: None,
@@ -368,6 +428,7 @@ mod tests {
             ours: true,
             verified: true,
             sha256: "aa".to_owned(),
+            note: None,
         }
     }
 

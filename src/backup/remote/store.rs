@@ -1,7 +1,8 @@
 //! The verbs of S3 that a copy needs, each one request (a list may take several).
 
 use super::client::{Answer, Client, TALK};
-use crate::backup::shelf::time_of_name;
+use crate::backup::shelf::{ENCRYPTED, time_of_name};
+use crate::backup::sidecar::Sidecar;
 use crate::base::{Fault, units};
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -30,23 +31,31 @@ pub(super) struct Label {
     pub(super) sha256: String,
     /// The ETag that an honest storage gives it, without quotes.
     pub(super) etag: String,
+    /// The note of an encrypted archive. It goes with it as one, and is deleted with it.
+    pub(super) note: Option<Sidecar>,
 }
 
 impl Label {
-    fn headers(&self) -> [(&'static str, String); 6] {
-        [
+    fn headers(&self) -> Result<Vec<(&'static str, String)>> {
+        let mut headers = vec![
             ("x-amz-meta-agent", self.agent.clone()),
             ("x-amz-meta-bytes", self.bytes.to_string()),
             ("x-amz-meta-etag", self.etag.clone()),
             ("x-amz-meta-sequence", self.sequence.to_string()),
             ("x-amz-meta-sha256", self.sha256.clone()),
             ("x-amz-meta-time", units::rfc3339(self.time)),
-        ]
+        ];
+        if let Some(note) = &self.note {
+            headers.push(("x-amz-meta-note", BASE64.encode(note.text()?)));
+        }
+        Ok(headers)
     }
 
     fn read(answer: &Answer) -> Option<Label> {
         let meta = |name: &str| answer.header(&format!("x-amz-meta-{name}"));
+        let note = meta("note").and_then(|note| BASE64.decode(note).ok());
         Some(Label {
+            note: note.and_then(|note| Sidecar::parse(&note).ok()),
             agent: meta("agent")?.to_owned(),
             bytes: meta("bytes")?.parse().ok()?,
             etag: meta("etag")?.to_owned(),
@@ -106,6 +115,10 @@ struct Listed {
     id: String,
     #[xml(rename = "Initiated")]
     begun: Option<String>,
+}
+
+fn content_type(name: &str) -> &'static str {
+    if name.ends_with(ENCRYPTED) { "application/octet-stream" } else { "application/gzip" }
 }
 
 fn unquoted(etag: &str) -> String {
@@ -169,8 +182,8 @@ impl Client {
         let key = self.key(name);
         let mut action = self.bucket.put_object(Some(&self.credentials), &key);
         action.headers_mut().insert("content-md5", BASE64.encode(md5));
-        action.headers_mut().insert("content-type", "application/gzip");
-        for (header, value) in label.headers() {
+        action.headers_mut().insert("content-type", content_type(name));
+        for (header, value) in label.headers()? {
             action.headers_mut().insert(header, value);
         }
         found(self.send(action, content, TALK)?).map(drop)
@@ -180,8 +193,8 @@ impl Client {
     pub(super) fn begin(&self, name: &str, label: &Label) -> Result<String> {
         let key = self.key(name);
         let mut action = self.bucket.create_multipart_upload(Some(&self.credentials), &key);
-        action.headers_mut().insert("content-type", "application/gzip");
-        for (header, value) in label.headers() {
+        action.headers_mut().insert("content-type", content_type(name));
+        for (header, value) in label.headers()? {
             action.headers_mut().insert(header, value);
         }
         let answer = found(self.send(action, &[], TALK)?)?;

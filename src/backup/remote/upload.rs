@@ -7,6 +7,8 @@
 use super::client::Client;
 use super::store::{Head, Label, Upload};
 use crate::backup::Archive;
+use crate::backup::sidecar::Sidecar;
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::hex;
 use anyhow::{Context, Result};
@@ -109,6 +111,7 @@ pub(super) fn bring(
     archive: &Archive,
     agent: &str,
     open: &[Upload],
+    progress: &Progress,
 ) -> Result<(Label, u64)> {
     let name = archive.name.as_str();
     let reading = || format!("cannot read {}", archive.path.display());
@@ -121,7 +124,13 @@ pub(super) fn bring(
         bytes: fingerprint.bytes,
         sha256: fingerprint.sha256.clone(),
         etag: fingerprint.etag(),
+        note: archive.encrypted.then(|| Sidecar::read(&archive.path)).transpose()?,
     };
+    if let Some(note) = &label.note
+        && note.sha256 != label.sha256
+    {
+        anyhow::bail!("it is damaged here: its hash is not the one it was made with");
+    }
     if let Some(head) = client.head(name)? {
         if matches!(judge(&head, &label), Word::Sure | Word::Likely) {
             return Ok((label, 0));
@@ -133,9 +142,11 @@ pub(super) fn bring(
         let mut content = Vec::new();
         (&file).take(PART).read_to_end(&mut content).with_context(reading)?;
         let md5 = fingerprint.md5s.first().copied().unwrap_or_else(|| Md5::digest([]).into());
-        client.put(name, &label, &content, &md5).map(|()| fingerprint.bytes)
+        let put = client.put(name, &label, &content, &md5).map(|()| fingerprint.bytes);
+        progress.add(fingerprint.bytes);
+        put
     } else {
-        in_parts(client, name, &file, &fingerprint, &label, open)
+        in_parts(client, name, &file, &fingerprint, &label, open, progress)
     };
     step("sent")?;
     // The answer may have been lost although all is done, so only this decides.
@@ -176,6 +187,7 @@ fn in_parts(
     fingerprint: &Fingerprint,
     label: &Label,
     open: &[Upload],
+    progress: &Progress,
 ) -> Result<u64> {
     let earlier = open.iter().filter(|upload| upload.name == name).max_by_key(|upload| upload.begun);
     let mut known = None;
@@ -202,6 +214,7 @@ fn in_parts(
         };
         if let Some(part) = parts.iter().find(same(bytes)) {
             etags.push(part.etag.clone());
+            progress.add(bytes);
             continue;
         }
         content.resize(bytes as usize, 0);
@@ -209,6 +222,7 @@ fn in_parts(
             .with_context(|| format!("cannot read {name}"))?;
         etags.push(client.put_part(name, &id, number, &content, md5)?);
         sent += bytes;
+        progress.add(bytes);
         step("part")?;
     }
     client.complete(name, &id, &etags)?;
@@ -228,6 +242,7 @@ mod tests {
             bytes: 3,
             sha256: "aa".to_owned(),
             etag: "bb".to_owned(),
+            note: None,
         }
     }
 

@@ -141,7 +141,7 @@ pub struct Output {
 /// # Errors
 /// When it cannot be started, or is not done within `limit`.
 pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Result<Output> {
-    const MOST: u64 = 1 << 20;
+    const MOST: usize = 1 << 20;
     let name = command.get_program().to_string_lossy().into_owned();
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = command
@@ -162,10 +162,13 @@ pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Resul
     let collect = |pipe: Option<Box<dyn Read + Send>>| {
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut pipe = pipe.map(|pipe| pipe.take(MOST));
-            let mut buffer = [0; 8192];
-            while let Some(Ok(count @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut buffer)) {
-                if send.send(buffer[..count].to_vec()).is_err() {
+            let Some(mut pipe) = pipe else { return };
+            let (mut buffer, mut taken) = ([0; 8192], 0);
+            // What is too much is read all the same: a pipe that is closed would end the program.
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let part = &buffer[..count.min(MOST - taken)];
+                taken += part.len();
+                if !part.is_empty() && send.send(part.to_vec()).is_err() {
                     break;
                 }
             }

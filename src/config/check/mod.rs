@@ -13,7 +13,7 @@ pub use agent::{Heartbeat, Process, Resources, Restarts};
 pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
 pub use limits::{Bounds, Free, Least, Limit, Most};
 pub use network::{Http, HttpUrl, Member, Tcp};
-pub use own::{BackupAge, DrillAge};
+pub use own::{BackupAge, CopyAge, DrillAge};
 pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
 pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
@@ -162,6 +162,8 @@ kinds! {
     "backup_age" => BackupAge,
     /// Was a backup restored on trial lately?
     "drill_age" => DrillAge,
+    /// Is there a recent backup in the bucket?
+    "copy_age" => CopyAge,
 }
 
 impl Kind {

@@ -163,13 +163,20 @@ impl HttpUrl {
         format!("{scheme}://{host}{path}")
     }
 
-    /// What people may not see.
+    /// What people may not see: user and password, the query, and the longer values in it.
     pub fn hidden(&self) -> Vec<String> {
-        let query = self.0.split_once('?').map(|(_, query)| query.to_owned());
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let user = host.rsplit_once('@').map(|(user, _)| user.to_owned());
-        query.into_iter().chain(user).collect()
+        let (user, password) =
+            host.rsplit_once('@').map_or(("", None), |(user, _)| (user, user.split_once(':')));
+        let query = self.0.split_once('?').map_or("", |(_, query)| query);
+        let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+        let parts = [user, query].into_iter().chain(password.map(|(_, password)| password));
+        parts
+            .chain(values.filter(|value| value.len() >= 8))
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -317,9 +324,9 @@ mod tests {
             url: HttpUrl,
         }
         let read = |url: &str| toml::from_str::<Table>(&format!("url = \"{url}\""));
-        let table = read("https://me:hunter2@host:8443/a/b?token=s3cr3t").unwrap();
+        let table = read("https://me:hunter2@host:8443/a/b?token=s3cr3tt0k3n").unwrap();
         assert_eq!(table.url.shown(), "https://host:8443/a/b");
-        assert_eq!(table.url.hidden(), ["token=s3cr3t", "me:hunter2"]);
+        assert_eq!(table.url.hidden(), ["me:hunter2", "token=s3cr3tt0k3n", "hunter2", "s3cr3tt0k3n"]);
         let told = format!("{:?} {}", table.url, toml::to_string(&table).unwrap());
         assert!(
             !told.contains("hunter2") && !told.contains("s3cr3t") && told.contains("[redacted]"),

@@ -26,3 +26,16 @@ pub struct DrillAge {
     #[serde(default = "Most::month")]
     pub crit: Most<{ SECONDS }>,
 }
+
+/// `kind = "copy_age"`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyAge {
+    /// Age of the newest archive in the bucket, or of the first backup where there was none yet, above
+    /// which to warn.
+    #[serde(default = "Most::day_and_a_bit")]
+    pub warn: Most<{ SECONDS }>,
+    /// The same, for critical.
+    #[serde(default = "Most::three_days")]
+    pub crit: Most<{ SECONDS }>,
+}

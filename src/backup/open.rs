@@ -1,0 +1,139 @@
+//! An archive as something to read: as it is, or decrypted beside its reader for as long as it is
+//! read.
+
+use super::age::is_encrypted;
+use super::crypt;
+use super::reader::refuse;
+use super::sidecar::Sidecar;
+use super::verify::{Contents, verify};
+use crate::base::units::Size;
+use crate::base::{Fault, State};
+use crate::config::Backup;
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// An archive that can be read. Where it is encrypted, what was decrypted goes away with this.
+#[derive(Debug)]
+pub struct Readable {
+    path: PathBuf,
+    _decrypted: Option<Held>,
+}
+
+impl Readable {
+    /// A plain archive.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A folder that is removed when it is dropped, and that no run sweeps before.
+#[derive(Debug)]
+struct Held {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Held {
+    fn new(within: &Path) -> Result<Held> {
+        let making = || format!("cannot create a folder in {}", within.display());
+        let folder =
+            tempfile::Builder::new().prefix(".part-open-").tempdir_in(within).with_context(making)?;
+        let lock = File::open(folder.path())
+            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
+            .with_context(making)?;
+        Ok(Held { folder, _lock: lock })
+    }
+}
+
+/// Verifies all of an archive and gives it to be read. One that is encrypted is decrypted into a
+/// new folder in `scratch`, readable by its owner alone; databases are unpacked there too.
+///
+/// # Errors
+/// As [`verify`]; for an encrypted one also when there is no identity, or not the right one, or it
+/// is not what its note says.
+pub fn open(backup: &Backup, archive: &Path, scratch: &Path) -> Result<(Readable, Contents)> {
+    if !is_encrypted(archive) {
+        let contents = verify(archive, scratch)?;
+        return Ok((Readable { path: archive.to_owned(), _decrypted: None }, contents));
+    }
+    let note = Sidecar::read(archive).ok();
+    let readable = decrypt(backup, archive, note.as_ref(), scratch)?;
+    let contents = verify(readable.path(), scratch).with_context(|| archive.display().to_string())?;
+    if let (Some(note), Some(manifest)) = (&note, &contents.manifest)
+        && !note.fits(manifest)
+    {
+        return Err(refuse(archive, "the note beside it is of another archive"));
+    }
+    Ok((readable, contents))
+}
+
+/// Decrypts an archive into a new folder in `scratch`. What comes out is not verified yet.
+pub(super) fn decrypt(
+    backup: &Backup,
+    archive: &Path,
+    note: Option<&Sidecar>,
+    scratch: &Path,
+) -> Result<Readable> {
+    crypt::need_identity(backup, archive)?;
+    let bytes = fs::metadata(archive).with_context(|| format!("cannot read {}", archive.display()))?.len();
+    let free = super::free_space(scratch)?;
+    if bytes > free {
+        return Err(Fault::critical(format!(
+            "no room in {} to decrypt {}: {} are needed and {} are free",
+            scratch.display(),
+            archive.display(),
+            Size(bytes),
+            Size(free)
+        ))
+        .hint("nothing was changed; free some space and run this again")
+        .into());
+    }
+    let held = Held::new(scratch)?;
+    let name = archive.file_stem().unwrap_or_default();
+    let path = held.folder.path().join(name);
+    crypt::decrypt(backup, archive, note, &path)?;
+    Ok(Readable { path, _decrypted: Some(held) })
+}
+
+/// What a look at an archive could tell.
+#[derive(Debug)]
+pub enum Look {
+    /// It was read, all of it.
+    Opened(Contents),
+    /// It is encrypted and could not be opened here: it is, to the bit, what was made. Its content was
+    /// verified before it was encrypted.
+    Closed {
+        /// What is known of it.
+        note: Sidecar,
+        /// Why it could not be opened although an identity is set.
+        why: Option<String>,
+    },
+}
+
+/// Verifies an archive as far as that can be done here.
+///
+/// # Errors
+/// When it is damaged. Also when it can neither be opened nor compared with its note.
+pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
+    if !is_encrypted(archive) {
+        return Ok(Look::Opened(verify(archive, scratch)?));
+    }
+    let mut why = None;
+    if backup.identity.is_some() {
+        match open(backup, archive, scratch) {
+            Ok((_, contents)) => return Ok(Look::Opened(contents)),
+            Err(error) if Fault::of(&error).0 == State::Unknown => why = Some(format!("{error:#}")),
+            Err(error) => return Err(error),
+        }
+    }
+    let note = Sidecar::read(archive).map_err(|error| {
+        let why = why.iter().cloned().chain([format!("{error:#}")]).collect::<Vec<_>>().join("; ");
+        Fault::unknown(format!("{} cannot be verified: {why}", archive.display()))
+            .hint("identity in [backup] names the file of the key that opens it")
+    })?;
+    crypt::verify_closed(archive, &note)?;
+    Ok(Look::Closed { note, why })
+}
