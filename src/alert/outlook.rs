@@ -17,6 +17,9 @@ pub fn outlook(incident: &Incident, alerts: &Alerts, now: DateTime<Utc>) -> Vec<
         incident.severity == State::Critical || told.is_some_and(|told| told.worst == State::Critical);
     let (route, rule) = by_rule(alerts, &incident.alert, critical);
     lines.push(format!("messages about it go to {} ({rule})", names(alerts, route)));
+    if alerts.alertmanager.is_some() {
+        lines.push("alertmanager hears of it in every run".to_owned());
+    }
     if let Some(since) = incident.good_since {
         lines.push(format!("it is well since {}; that is to be told yet", local(since)));
     }
@@ -61,6 +64,9 @@ pub fn routes(alerts: &Alerts) -> Vec<String> {
             lines.push(format!("{name} goes to {}", names(alerts, channels)));
         }
     }
+    if alerts.alertmanager.is_some() {
+        lines.push("alertmanager hears in every run of all that is open".to_owned());
+    }
     if !alerts.escalate.is_empty() {
         let who = names(alerts, &alerts.escalate);
         lines.push(format!(
@@ -77,10 +83,7 @@ pub fn routes(alerts: &Alerts) -> Vec<String> {
 /// The channels of a route that are set up, as people read them.
 fn names(alerts: &Alerts, route: &[ChannelName]) -> String {
     let known: Vec<ChannelName> = Channel::all(alerts).iter().map(Channel::name).collect();
-    let mut words: Vec<&str> =
+    let words: Vec<&str> =
         known.into_iter().filter(|name| route.contains(name)).map(ChannelName::word).collect();
-    if alerts.alertmanager.is_some() {
-        words.push("alertmanager");
-    }
     if words.is_empty() { "nobody".to_owned() } else { words.join(", ") }
 }

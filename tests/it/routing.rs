@@ -119,6 +119,15 @@ fn what_nobody_answers_goes_to_the_next_and_an_answer_ends_that() {
     assert_eq!((hook.kinds(), next.take().len()), (vec!["reminder".to_owned(); 1], 0));
     let list = command(&sandbox, &["list"], "13:26");
     assert!(list.contains("escalated"), "{list}");
+    let why = command(&sandbox, &["why", "size0"], "13:26");
+    for part in [
+        "told: nobody acknowledged it within 20m",
+        "next: messages about it go to webhook ([alerts] critical)",
+        "next: a reminder is due at 2026-11-20 14:25:00",
+        "next: escalated to gotify at 2026-11-20 12:20:00",
+    ] {
+        assert!(why.contains(part), "{part} is missing in\n{why}");
+    }
     good(&sandbox);
     at(0, &sandbox, "13:30");
     assert_eq!((hook.take().len(), next.take().len()), (1, 1), "both hear of the end");
