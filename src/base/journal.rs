@@ -109,6 +109,14 @@ impl Journal {
         }
     }
 
+    /// Opens the journal of a home only to look into it: nothing is written but the marks of
+    /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
+    pub fn open_to_read(home: &Home) -> Option<Journal> {
+        let connection = super::database::open_read_only(&home.journal()).ok()?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()?;
+        (1..=VERSIONS.len() as i64).contains(&version).then_some(Journal { connection, set_aside: None })
+    }
+
     /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
     /// not meet, but a query did ([`is_damaged`]).
     pub fn begin_anew(home: &Home) -> Result<Journal> {

@@ -4,7 +4,6 @@ use super::prune::{self, How};
 use super::restore::finish_earlier;
 use super::watched::watched;
 use super::{Context, archives, remote};
-use crate::backup::verify::describe;
 use crate::backup::{self, Look, Made, Plan, Pruning, Reading, manifest::Name};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
@@ -218,7 +217,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
         archive: &'a Path,
         /// False: it is encrypted, and only its hash was compared.
         opened: bool,
-        origin: backup::verify::Origin,
+        origin: backup::Origin,
         files: usize,
         bytes: u64,
         databases: usize,
@@ -235,7 +234,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             Ok(Look::Opened(contents)) => contents.manifest.as_ref(),
             _ => None,
         };
-        let damaged = look.as_ref().err().is_some_and(backup::reader::is_damage);
+        let damaged = look.as_ref().err().is_some_and(Fault::is_of_damage);
         if damaged || look.is_ok() {
             backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
         }
@@ -256,7 +255,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
                 databases: contents.sound_databases,
                 notes: &contents.notes,
             };
-            (whole, format!("{shown} is whole: {}", describe(contents)))
+            (whole, format!("{shown} is whole: {}", contents.describe()))
         }
         Look::Closed { note, why } => {
             if let Some(why) = why {
@@ -265,7 +264,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             let whole = Whole {
                 archive: &archive,
                 opened: false,
-                origin: backup::verify::Origin::Ours,
+                origin: backup::Origin::Ours,
                 files: note.files,
                 bytes: note.content,
                 databases: note.databases,

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A document larger than this is not read.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 4 << 20;
 
 pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
     let shown = view.loaded.home.show(&options.file);
@@ -22,8 +22,8 @@ pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
         Ok(None) => return Ok(Answer::new(options.missing, format!("{shown} is missing"))),
         Err(error) => return Err(error.context(format!("{shown} cannot be read"))),
     };
-    let place = &options.value.0;
-    let found = document.pointer(place);
+    let place = options.value.shown();
+    let found = document.pointer(&options.value.pointer());
     let value = match options.count {
         true => found.and_then(|value| count(value, &options.only)),
         false => found.cloned(),

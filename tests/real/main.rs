@@ -25,4 +25,5 @@ mod read_only;
 mod room;
 mod s3;
 mod scripts;
+mod shared_extents;
 mod torture;

@@ -8,15 +8,17 @@ mod own;
 mod rules;
 mod streak;
 mod values;
+mod written;
 
 pub use agent::{Heartbeat, Process, Resources, Restarts};
 pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
 pub use limits::{Bounds, Free, Least, Limit, Most};
-pub use network::{Http, HttpUrl, Member, Tcp};
+pub use network::{Http, Member, Tcp};
 pub use own::{BackupAge, CopyAge, DrillAge};
 pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
 pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
+pub use written::HttpUrl;
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;
