@@ -10,7 +10,8 @@
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// The most content of a member.
 pub(super) const BLOCK: usize = 1 << 20;
@@ -138,13 +139,14 @@ pub(super) fn inflate(
 /// its end, or lead to no index: it was cut or damaged.
 pub(super) fn table(file: &File) -> io::Result<Option<Vec<Block>>> {
     let size = file.metadata()?.len();
-    let mut reader = BufReader::with_capacity(128, file);
-    let mut at = reader.seek(SeekFrom::Start(0))?;
-    let mut position = 0;
+    let (mut at, mut position) = (0, 0);
     let mut blocks = Vec::new();
     while at < size {
         let mut head = [0; PREFIX];
-        let read = reader.read_exact(&mut head);
+        let read = match file.read_exact_at(&mut head, at) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+            read => read,
+        };
         let ours = read.is_ok() && head.starts_with(&HEAD) && head[HEAD.len() + 2..].starts_with(&NAMES);
         if !ours && at == 0 {
             return Ok(None);
@@ -167,7 +169,6 @@ pub(super) fn table(file: &File) -> io::Result<Option<Vec<Block>>> {
         blocks.push(Block { at, length, position, content, index: head[24] == 1, hash });
         at += length;
         position += content;
-        reader.seek_relative(length as i64 - head.len() as i64)?;
     }
     match blocks.iter().any(|block| block.index) {
         true => Ok(Some(blocks)),

@@ -34,8 +34,8 @@ pub struct Rules {
 impl Rules {
     /// Why they contradict each other, if they do.
     pub(super) fn wrong(&self) -> Option<&'static str> {
-        if self.per.is_some_and(|per| per.0.as_secs() == 0) {
-            return Some("per is shorter than a second");
+        if self.per.is_some_and(|per| per < Span::seconds(1) || per > Span::days(366)) {
+            return Some("per is shorter than a second or longer than a year");
         }
         let ways = [self.age, self.per.is_some(), !self.equals.is_empty()];
         let mixed = ways.into_iter().filter(|given| *given).count() > 1;
