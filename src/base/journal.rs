@@ -80,8 +80,16 @@ CREATE TABLE memories(
   PRIMARY KEY(check_name, what)) WITHOUT ROWID;
 ";
 
+/// What version 4 adds: by what a message is found on a channel, when that channel may be asked again.
+const REFERENCES: &str = "
+ALTER TABLE deliveries ADD COLUMN reference TEXT;
+ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
+CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_before IS NOT NULL;
+CREATE INDEX messages_incident ON messages(incident, id);
+";
+
 /// What each version adds to the one before it.
-const VERSIONS: [&str; 3] = [TABLES, COPIES, MEMORIES];
+const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;

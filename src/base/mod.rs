@@ -8,6 +8,7 @@ pub mod fault;
 pub mod home;
 pub mod journal;
 pub mod lines;
+pub mod maintenance;
 pub mod mark;
 pub mod process;
 pub mod progress;

@@ -4,11 +4,14 @@
 
 mod alert;
 mod backup;
+mod channels;
 mod checks;
 mod crash;
 mod cron;
 mod crypt;
 mod dashboard;
+mod deadman;
+mod delivery;
 mod docs;
 mod doors;
 mod health;
@@ -20,9 +23,12 @@ mod logs;
 mod mutants;
 mod plugins;
 mod probes;
+mod receiver;
+mod recovery;
 mod remote;
 mod restore;
 mod rotate;
+mod routing;
 mod sandbox;
 mod service;
 mod shelf;

@@ -7,6 +7,7 @@
 #[path = "../it/sandbox.rs"]
 mod sandbox;
 
+mod alertmanager;
 mod archives;
 mod cron;
 mod crypt;

@@ -52,6 +52,9 @@ pub struct Common {
     /// Not looked again within this: the last answer stands. For what is rate-limited, or costs
     /// the agent something.
     pub every: Option<Span>,
+    /// Checks from which this one follows: while one of them is CRITICAL, or its service was stopped
+    /// by its operator, nobody is alerted to this one.
+    pub after: Vec<String>,
     /// The alert type while it warns; by its kind unless said otherwise.
     pub alert_warning: Option<String>,
     /// The alert type while it is critical or cannot be told.
@@ -60,8 +63,8 @@ pub struct Common {
 
 impl Common {
     /// Their names in the file.
-    pub(super) const KEYS: [&str; 7] =
-        ["enabled", "critical", "timeout", "for", "every", "alert_warning", "alert_critical"];
+    pub(super) const KEYS: [&str; 8] =
+        ["enabled", "critical", "timeout", "for", "every", "after", "alert_warning", "alert_critical"];
 }
 
 impl Default for Common {
@@ -72,6 +75,7 @@ impl Default for Common {
             timeout: Span::seconds(8),
             streak: Streak::default(),
             every: None,
+            after: Vec::new(),
             alert_warning: None,
             alert_critical: None,
         }
