@@ -2,7 +2,8 @@
 """Times whole processes of agent-ops beside the monitoring plugins, turn by turn.
 
 Makes a home with a live agent, measures every command once a round, and prints a Markdown
-table. Wants `cargo build --release`, a C compiler and the package monitoring-plugins-basic.
+table. Wants `cargo build --release --bins --examples`, a C compiler and the packages
+monitoring-plugins-basic and monitoring-plugins-standard.
 """
 
 import argparse
@@ -21,7 +22,23 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ["health-check", "alert", "backup", "restore", "rotate-logs", "dashboard", "ops"]
 PLUGIN_FOLDERS = ["/usr/lib/nagios/plugins", "/usr/lib/monitoring-plugins", "/usr/libexec/monitoring-plugins"]
-PLUGINS = ["check_disk", "check_procs", "check_tcp"]
+# A plugin for each of our seven checks; none looks into a database, so the one that does nothing
+# stands for it.
+PLUGINS = {
+    "check_disk": lambda home, port: ["-w", "10%", "-c", "5%", "-p", home],
+    "check_procs": lambda home, port: ["-c", "1:", "-C", "ops"],
+    "check_tcp": lambda home, port: ["-H", "127.0.0.1", "-p", str(port)],
+    "check_file_age": lambda home, port: ["-w", "7200", "-c", "14400", "-f", f"{home}/logs/daemon_status.json"],
+    "check_file_age ": lambda home, port: ["-w", "999999999", "-c", "999999999", "-W", "0", "-C", "0", "-f", f"{home}/logs/worker_0.log"],
+    "check_log": lambda home, port: ["-F", f"{home}/logs/worker_0.log", "-O", f"{home}/../seen", "-q", "ERROR"],
+    "check_dummy": lambda home, port: ["0"],
+}
+TWO = ["check_procs", "check_tcp"]
+RUST_NOTHING, BARE_SCAN = "Rust program that does nothing", "bare `quick_check` of both databases"
+UNCHANGED = "`health-check`, 7 checks, databases unchanged"
+SCANNED = "`health-check`, 7 checks, both databases scanned"
+ALERT = "`alert`, nothing wrong"
+MANY = {20: "`health-check`, 20 checks", 200: "`health-check`, 200 checks"}
 
 NOTHING = "int main(void) { return 0; }\n"
 
@@ -99,10 +116,10 @@ def plugins():
     """The paths of the plugins, or the end."""
     found = {}
     for name in PLUGINS:
-        paths = [pathlib.Path(folder, name) for folder in PLUGIN_FOLDERS]
-        found[name] = next((str(path) for path in paths if path.is_file()), shutil.which(name))
+        paths = [pathlib.Path(folder, name.strip()) for folder in PLUGIN_FOLDERS]
+        found[name] = next((str(path) for path in paths if path.is_file()), shutil.which(name.strip()))
         if not found[name]:
-            give_up(f"there is no {name}: install the package monitoring-plugins-basic")
+            give_up(f"there is no {name}: install monitoring-plugins-basic and monitoring-plugins-standard")
     return found
 
 
@@ -111,7 +128,13 @@ def programs():
     missing = [name for name in PROGRAMS if not (folder / name).is_file()]
     if missing:
         give_up(f"there is no {folder / missing[0]}: run `cargo build --release` first")
-    return {name: str(folder / name) for name in PROGRAMS}
+    found = {name: str(folder / name) for name in PROGRAMS}
+    for example in ["nothing", "quick_check"]:
+        path = folder / "examples" / example
+        if not path.is_file():
+            give_up(f"there is no {path}: run `cargo build --release --examples` first")
+        found[f"example {example}"] = str(path)
+    return found
 
 
 def compile_c(folder, name, source):
@@ -146,6 +169,21 @@ def home(folder, port):
     for number in range(5):
         (folder / "logs" / f"worker_{number}.log").write_text(line * (2_000_000 // len(line)))
     return databases
+
+
+def many(folder, number, port):
+    """A home of so many checks, of five kinds in turn."""
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "worker.log").write_text("all was well\n" * 10_000)
+    kinds = [
+        'kind = "file_age"\npaths = ["logs/worker.log"]\nwarn = "900d"\ncrit = "999d"',
+        'kind = "disk"\nwarn = "1B"\ncrit = "1B"',
+        f'kind = "tcp"\naddress = "127.0.0.1:{port}"',
+        'kind = "log_errors"\npaths = ["logs/worker.log"]',
+        'kind = "permissions"\npaths = ["logs/*.log"]\nmode = "0777"',
+    ]
+    checks = [f"[check.c{i:03}]\n{kinds[i % len(kinds)]}\n" for i in range(number)]
+    (folder / "ops.toml").write_text('[service.bot]\ncommand = ["bot"]\n' + "".join(checks))
 
 
 def listen():
@@ -183,8 +221,8 @@ def measure(bench, command):
 def table(samples, ours):
     middle = {name: [statistics.median(run[i] for run in runs) for i in (0, 1)] for name, runs in samples.items()}
     peaks = {name: max(run[2] for run in runs) for name, runs in samples.items()}
-    plugin_sum = lambda names: [sum(middle[name][i] for name in names) for i in (0, 1)] if all(n in middle for n in names) else None
-    two, three = plugin_sum(PLUGINS[1:]), plugin_sum(PLUGINS)
+    both = lambda names: [sum(middle[name][i] for name in names) for i in (0, 1)] if all(n in middle for n in names) else None
+    two, seven = both(TWO), both(PLUGINS)
     nothing = middle.get("C program that does nothing")
 
     print("| command | wall ms | CPU ms | peak MB | beside two plugins: wall, CPU | beside the C program |")
@@ -195,9 +233,32 @@ def table(samples, ours):
         over = f"{wall - nothing[0]:+.2f} ms" if nothing and name.endswith("--version`") else ""
         print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peaks[name]:.1f} | {beside} | {over} |")
     if two:
-        print(f"| **check_procs + check_tcp** | **{two[0]:.2f}** | **{two[1]:.2f}** | | | |")
-    if three:
-        print(f"| check_disk + check_procs + check_tcp | {three[0]:.2f} | {three[1]:.2f} | | | |")
+        print(f"| **{' + '.join(TWO)}** | **{two[0]:.2f}** | **{two[1]:.2f}** | | | |")
+    if seven:
+        print(f"| **all seven plugins** | **{seven[0]:.2f}** | **{seven[1]:.2f}** | | | |")
+    targets(middle, peaks, seven)
+
+
+def targets(middle, peaks, seven):
+    """The ratios that are to be kept, by processor time."""
+    cpu = lambda name: middle[name][1]
+    rows = []
+
+    def row(what, names, ratio, most):
+        if all(name in middle for name in names):
+            got = ratio()
+            rows.append(f"| {what} | {got:.3f} | {most:.3f} | {'met' if got <= most else f'missed by {got - most:.3f}'} |")
+
+    if seven:
+        row("health-check, unchanged, of seven plugins", [UNCHANGED], lambda: cpu(UNCHANGED) / seven[1], 1 / 15)
+    row("health-check, unchanged, of a Rust no-op", [UNCHANGED, RUST_NOTHING], lambda: cpu(UNCHANGED) / cpu(RUST_NOTHING), 4)
+    row("health-check, unchanged, peak in MB", [UNCHANGED], lambda: peaks[UNCHANGED], 4)
+    row("health-check, scanned, of a bare quick_check", [SCANNED, BARE_SCAN], lambda: cpu(SCANNED) / cpu(BARE_SCAN), 1.1)
+    row("alert, nothing wrong, of a Rust no-op", [ALERT, RUST_NOTHING], lambda: cpu(ALERT) / cpu(RUST_NOTHING), 6)
+    row("200 checks, of 20", list(MANY.values()), lambda: cpu(MANY[200]) / cpu(MANY[20]), 10)
+    if rows:
+        print("\n| processor time | ratio | at most | |\n| --- | ---: | ---: | --- |")
+        print("\n".join(rows))
 
 
 def main():
@@ -223,13 +284,17 @@ def main():
 
         rows = {
             "C program that does nothing": (nothing, [], None),
-            "`health-check`, 7 checks, databases unchanged": (bench["health-check"], [], None),
-            "`health-check`, 7 checks, both databases scanned": (bench["health-check"], [], touch),
+            RUST_NOTHING: (bench["example nothing"], [], None),
+            UNCHANGED: (bench["health-check"], [], None),
+            SCANNED: (bench["health-check"], [], touch),
+            BARE_SCAN: (bench["example quick_check"], [str(path) for path in databases], None),
+            ALERT: (bench["alert"], [], None),
             "`dashboard web`": (bench["dashboard"], ["web"], None),
-            "check_disk": (peers["check_disk"], ["-w", "10%", "-c", "5%", "-p", str(agent)], None),
-            "check_procs": (peers["check_procs"], ["-c", "1:", "-C", "ops"], None),
-            "check_tcp": (peers["check_tcp"], ["-H", "127.0.0.1", "-p", str(port)], None),
         }
+        for number, row in MANY.items():
+            many(folder / str(number), number, port)
+            rows[row] = (bench["health-check"], ["--home", str(folder / str(number))], None)
+        rows |= {name: (peers[name], options(str(agent), port), None) for name, options in PLUGINS.items()}
         ours = [name for name in rows if name.startswith("`")]
         rows |= {f"`{name} --version`": (bench[name], ["--version"], None) for name in PROGRAMS}
         rows = {name: row for name, row in rows.items() if args.only in name}

@@ -69,8 +69,27 @@ CREATE TABLE copies(
   seen_at INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// What version 3 adds: `seen` is what a look found, before `for` was asked (none, if it was an
+/// earlier look), what checks remember from one run to the next, and when each job ran last.
+const MEMORIES: &str = "
+CREATE TABLE jobs(name TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
+ALTER TABLE samples ADD COLUMN seen INTEGER;
+ALTER TABLE samples ADD COLUMN summary TEXT;
+CREATE TABLE memories(
+  check_name TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL, content TEXT NOT NULL,
+  PRIMARY KEY(check_name, what)) WITHOUT ROWID;
+";
+
+/// What version 4 adds: by what a message is found on a channel, when that channel may be asked again.
+const REFERENCES: &str = "
+ALTER TABLE deliveries ADD COLUMN reference TEXT;
+ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
+CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_before IS NOT NULL;
+CREATE INDEX messages_incident ON messages(incident, id);
+";
+
 /// What each version adds to the one before it.
-const VERSIONS: [&str; 2] = [TABLES, COPIES];
+const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
@@ -159,11 +178,25 @@ impl Journal {
         Ok(())
     }
 
+    /// Notes that a job ran, and how it ended. It waits for no disk.
+    pub fn ran(&self, run: &Run, job: &str, state: State) -> Result<()> {
+        self.quick_transaction(|connection| {
+            connection.execute(
+                "INSERT OR REPLACE INTO jobs(name, run, at, state) VALUES(?1, ?2, ?3, ?4)",
+                params![job, run.id, run.now.timestamp_millis(), state.code()],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Forgets what is older than anything shows. Cheap: an index tells there is nothing to do.
     pub fn forget_old(&self, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
         let before = |days| (now - chrono::TimeDelta::days(days)).timestamp_millis();
         self.connection
             .execute("DELETE FROM runs WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
+            .and_then(|_| {
+                self.connection.execute("DELETE FROM memories WHERE at < ?1", [before(SAMPLES_KEPT_DAYS)])
+            })
             .and_then(|_| self.connection.execute("DELETE FROM messages WHERE at < ?1", [before(KEPT_DAYS)]))
             .and_then(|_| {
                 self.connection.execute(
@@ -270,7 +303,7 @@ mod tests {
         drop(old);
         for _ in 0..2 {
             let journal = Journal::open(&home).unwrap();
-            let query = "SELECT count(*) FROM actions WHERE (SELECT count(*) FROM copies) = 0";
+            let query = "SELECT count(*) FROM actions WHERE (SELECT count(*) FROM copies) + (SELECT count(*) FROM memories) = 0";
             let kept: i64 = journal.connection().query_row(query, [], |row| row.get(0)).unwrap();
             assert_eq!(kept, 1);
         }

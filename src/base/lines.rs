@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// How much is read at a time.
-const BLOCK: u64 = 64 << 10;
+pub(super) const BLOCK: u64 = 64 << 10;
 
 /// Opens a regular file for reading. Anything else is refused, and a FIFO never holds us up.
 pub fn open(path: &Path) -> io::Result<File> {

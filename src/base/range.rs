@@ -1,7 +1,7 @@
 //! Thresholds: the range syntax of Nagios plugins, and the shorter way people write them.
 
 use super::units::{Size, Span};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// What a number counts; decides how a threshold may be written and printed.
@@ -26,6 +26,11 @@ impl Unit {
             Unit::Percent => "%",
             Unit::Count => "",
         }
+    }
+
+    /// The unit of a unit of measurement.
+    pub fn of(uom: &str) -> Option<Unit> {
+        [Unit::Seconds, Unit::Bytes, Unit::Percent, Unit::Count].into_iter().find(|unit| unit.uom() == uom)
     }
 
     fn parse(self, text: &str) -> Result<f64, String> {
@@ -144,6 +149,13 @@ impl fmt::Display for Range {
 impl Serialize for Range {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Range {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Range::parse(&text, Unit::Count, Bad::Above).map_err(de::Error::custom)
     }
 }
 

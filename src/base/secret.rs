@@ -25,6 +25,11 @@ impl Secret {
 
     /// The value. Reads the file or runs the command (10 s at most).
     pub fn reveal(&self) -> Result<String> {
+        self.reveal_within(Duration::from_secs(10))
+    }
+
+    /// [`Secret::reveal`], whose command has no longer than this.
+    pub fn reveal_within(&self, limit: Duration) -> Result<String> {
         if let Some(path) = self.0.strip_prefix("file:") {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read the secret in {path}"))?;
@@ -33,8 +38,8 @@ impl Secret {
         if let Some(command) = self.0.strip_prefix("command:") {
             let mut shell = Command::new("sh");
             shell.args(["-c", command]);
-            let Output { status, stdout, .. } = process::run(shell, None, Duration::from_secs(10))
-                .context("cannot run the command of a secret")?;
+            let Output { status, stdout, .. } =
+                process::run(shell, None, limit).context("cannot run the command of a secret")?;
             if !status.success() {
                 return Err(Fault::critical(format!("the command of a secret failed ({status})")).into());
             }

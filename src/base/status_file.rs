@@ -25,6 +25,8 @@ pub struct StatusFile {
     pub last_heartbeat: Option<DateTime<Utc>>,
     /// How many of its own checks passed, and of how many.
     pub checks: Option<(u64, u64)>,
+    /// All of it.
+    pub document: Value,
 }
 
 /// Why there is nothing to read.
@@ -37,6 +39,12 @@ pub enum Unreadable {
 }
 
 impl StatusFile {
+    /// The number at a path such as `details.tasks_done`.
+    pub fn number(&self, path: &str) -> Option<f64> {
+        let value = path.split('.').try_fold(&self.document, |value, key| value.get(key))?;
+        value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
+    }
+
     /// The newest sign of life in it: the later of heartbeat and writing.
     pub fn sign_of_life(&self) -> Option<DateTime<Utc>> {
         self.last_heartbeat.max(self.timestamp)
@@ -103,6 +111,7 @@ impl StatusFile {
                 .filter(|interval| interval.is_finite() && *interval > 0.0),
             last_heartbeat: time(detail("last_heartbeat")),
             checks: count("checks_passed").zip(count("total_checks")),
+            document: value.clone(),
         })
     }
 }

@@ -2,12 +2,14 @@
 
 use super::prune::{self, How};
 use super::restore::finish_earlier;
+use super::watched::watched;
 use super::{Context, archives, remote};
 use crate::backup::{self, Look, Made, Plan, Pruning, Reading, manifest::Name};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::restore;
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -71,23 +73,30 @@ pub enum Verb {
 /// Makes an archive, or does what the verb says.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    if args.verb.is_some() || args.dry_run {
+        return act(context, &loaded, args);
+    }
+    watched(context, &loaded, Job::Backup, || act(context, &loaded, args))
+}
+
+fn act(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
     backup::need_home(&loaded.config)?;
-    let journal = context.journal(&loaded);
+    let journal = context.journal(loaded);
     let journal = journal.as_ref();
     match args.verb {
-        None if args.dry_run => dry_run(context, &loaded, journal),
-        None => make(context, &loaded, journal, args.paranoid),
-        Some(Verb::List { remote: true }) => archives::list_remote(context, &loaded, journal),
-        Some(Verb::List { remote: false }) => archives::list(context, &loaded, journal),
-        Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
+        None if args.dry_run => dry_run(context, loaded, journal),
+        None => make(context, loaded, journal, args.paranoid),
+        Some(Verb::List { remote: true }) => archives::list_remote(context, loaded, journal),
+        Some(Verb::List { remote: false }) => archives::list(context, loaded, journal),
+        Some(Verb::Verify { archive }) => verify(context, loaded, journal, &archive),
         Some(Verb::Prune { dry_run, yes, remote: false }) => {
-            prune::here(context, &loaded, journal, How { dry_run, yes })
+            prune::here(context, loaded, journal, How { dry_run, yes })
         }
         Some(Verb::Prune { dry_run, yes, remote: true }) => {
-            prune::there(context, &loaded, journal, How { dry_run, yes })
+            prune::there(context, loaded, journal, How { dry_run, yes })
         }
-        Some(Verb::Copy) => remote::copy(context, &loaded, journal),
-        Some(Verb::Pin { archive, off }) => pin(context, &loaded, journal, &archive, !off),
+        Some(Verb::Copy) => remote::copy(context, loaded, journal),
+        Some(Verb::Pin { archive, off }) => pin(context, loaded, journal, &archive, !off),
     }
 }
 

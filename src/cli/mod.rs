@@ -12,6 +12,7 @@ mod context;
 pub mod cron;
 pub mod dashboard;
 mod door;
+mod explain;
 pub mod health;
 mod init;
 pub mod logs;
@@ -23,6 +24,7 @@ pub mod rotate_logs;
 mod service;
 mod table;
 mod up;
+mod watched;
 
 pub use context::{Common, Context};
 pub use door::door;

@@ -1,18 +1,23 @@
 //! `restore`, `ops restore`: bring a backup back, or leave everything as it was.
 
+use super::watched::watched;
 use super::{Context, remote};
 use crate::backup::manifest::Name;
 use crate::backup::reader::Shape;
 use crate::backup::{Entry, Origin};
-use crate::base::units::{self, Size};
+use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::restore::{self, Aside, Prepared, Restored, Verified};
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// No restore takes longer: then people hear again of what is wrong.
+const LONGEST: Span = Span::minutes(4 * 60);
 
 /// What to restore, and where.
 #[derive(ClapArgs, Clone, Debug)]
@@ -51,42 +56,49 @@ pub struct Args {
 /// Restores, and says where the replaced files are.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    if !args.drill || args.dry_run {
+        return restore_from(context, &loaded, args);
+    }
+    watched(context, &loaded, Job::Drill, || restore_from(context, &loaded, args))
+}
+
+fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
     crate::backup::need_home(&loaded.config)?;
     let which = args.archive.as_deref();
     let elsewhere = |which: &str| which.starts_with("remote:") || which.starts_with("pre-restore:");
     if args.list && !which.is_some_and(elsewhere) {
-        return list(context, &loaded, which, &args.only);
+        return list(context, loaded, which, &args.only);
     }
-    let journal = context.journal(&loaded);
+    let journal = context.journal(loaded);
     let begun = Instant::now();
     if !args.dry_run && !args.aside && !args.list {
-        finish_earlier(context, &loaded, journal.as_ref())?;
+        finish_earlier(context, loaded, journal.as_ref())?;
     }
     if args.aside {
-        return list_asides(context, &loaded);
+        return list_asides(context, loaded);
     }
     if let Some(aside) = restore::find_aside(&loaded.home, which.unwrap_or_default())? {
-        return put_back(context, &loaded, journal.as_ref(), aside, &args);
+        return put_back(context, loaded, journal.as_ref(), aside, &args);
     }
-    let archive = match remote::fetch(context, &loaded, journal.as_ref(), which) {
+    let archive = match remote::fetch(context, loaded, journal.as_ref(), which) {
         Ok(fetched) => fetched.or_else(|| args.archive.clone()),
-        Err(error) => return log_failure(context, &loaded, error),
+        Err(error) => return log_failure(context, loaded, error),
     };
     if args.list {
-        return list(context, &loaded, archive.as_deref(), &args.only);
+        return list(context, loaded, archive.as_deref(), &args.only);
     }
-    let prepared = restore::prepare(&loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
+    let prepared = restore::prepare(loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             if let (true, Some(journal)) = (args.drill, &journal) {
                 restore::note_drill(journal, &context.run, archive.as_deref(), &error)?;
             }
-            return log_failure(context, &loaded, error);
+            return log_failure(context, loaded, error);
         }
     };
     say_notes(context, &prepared.notes);
-    let question = question(&loaded, &prepared, &args);
+    let question = question(loaded, &prepared, &args);
     if args.dry_run {
         return dry_run(context, &prepared, &question);
     }
@@ -95,14 +107,15 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     } else if let Some(folder) = &args.to {
         prepared.carry_out_to(folder)
     } else if context.confirm(&question, args.yes)? {
+        let _maintenance = context.maintenance(loaded, LONGEST);
         prepared.carry_out(args.force)
     } else {
         context.note("nothing was changed");
         return Ok(State::Unknown);
     };
     match restored {
-        Ok(restored) => tell(context, &loaded, &restored, &args, begun),
-        Err(error) => log_failure(context, &loaded, error),
+        Ok(restored) => tell(context, loaded, &restored, &args, begun),
+        Err(error) => log_failure(context, loaded, error),
     }
 }
 
@@ -139,6 +152,7 @@ fn put_back(
         context.note("nothing was changed");
         return Ok(State::Unknown);
     }
+    let _maintenance = context.maintenance(loaded, LONGEST);
     match restore::put_back(loaded, &context.run, journal, aside, &args.only, args.force) {
         Ok(restored) => tell(context, loaded, &restored, args, begun),
         Err(error) => log_failure(context, loaded, error),

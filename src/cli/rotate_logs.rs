@@ -1,10 +1,13 @@
 //! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
 
 use super::Context;
+use super::watched::watched;
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
 use crate::base::{Journal, State, events, text};
+use crate::config::Loaded;
 use crate::logs::{self, Action, Done, Outcome};
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
 
@@ -19,11 +22,18 @@ pub struct Args {
 /// Rotates; warns if a file could not be dealt with.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    if args.dry_run {
+        return rotate(context, &loaded, &args);
+    }
+    watched(context, &loaded, Job::RotateLogs, || rotate(context, &loaded, &args))
+}
+
+fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     let _lock = match args.dry_run {
         true => None,
         false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
     };
-    let rotation = logs::rotate(&loaded, &context.run, args.dry_run);
+    let rotation = logs::rotate(loaded, &context.run, args.dry_run);
 
     if !args.dry_run {
         let level = if rotation.state == State::Ok { "INFO" } else { "WARNING" };

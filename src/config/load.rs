@@ -3,7 +3,8 @@
 use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
 use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, place, preset,
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, alerts, place,
+    preset,
 };
 use crate::base::secret::Secret;
 use crate::base::{Fault, Home, text};
@@ -258,7 +259,7 @@ fn read_checks(root: &mut DeTable<'_>, wrong: &WrongAt<'_>) -> Result<BTreeMap<S
             return Err(wrong(Some(kind_span), "kind is not a string").into());
         };
         let mut common = DeTable::new();
-        for key in ["enabled", "critical", "timeout", "alert_warning", "alert_critical"] {
+        for key in Common::KEYS {
             if let Some((key, value)) = table.remove_entry(key) {
                 common.insert(key, value);
             }
@@ -299,6 +300,12 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let message = format!("ready = \"{}\" is none of status, alive, tcp:HOST:PORT", service.ready);
             return Err((table, message));
         }
+        if service.recover_hung && service.status_file.is_none() {
+            return Err((
+                table,
+                "recover_hung needs a status_file: without one nothing tells a hang".to_owned(),
+            ));
+        }
         if service.ready == "status" && service.status_file.is_none() {
             return Err((table, "ready = \"status\" needs a status_file".to_owned()));
         }
@@ -308,15 +315,17 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
+        if let Err(message) = follows(config, name, &mut Vec::new()) {
+            return Err((format!("check.{name}"), message));
+        }
+        if let Some(why) = check.kind.wrong() {
+            return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
+        }
         let table = format!("check.{name}");
-        let service = match &check.kind {
-            Kind::Process(process) => &process.service,
-            Kind::Heartbeat(heartbeat) => &heartbeat.service,
-            Kind::CopyAge(_) if config.backup.s3.is_none() => {
-                return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
-            }
-            _ => continue,
-        };
+        if matches!(check.kind, Kind::CopyAge(_)) && config.backup.s3.is_none() {
+            return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
+        }
+        let Some(service) = check.kind.service() else { continue };
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
             let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -347,13 +356,36 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             return wrong("prefix may not begin with / nor have an empty part, . or ..");
         }
     }
-    for channel in config.alerts.critical.iter().chain(&config.alerts.warning) {
-        if !["desktop", "email", "webhook"].contains(&channel.as_str()) {
-            let message = format!("there is no channel '{channel}': desktop, email, webhook");
-            return Err(("alerts".to_owned(), message));
-        }
-    }
+    config.alerts.validate(&alert_types(config))?;
     Ok(())
+}
+
+/// Follows the checks that a check comes `after`: all must be there, and none may come after itself.
+fn follows<'a>(config: &'a Config, name: &'a str, path: &mut Vec<&'a str>) -> Result<(), String> {
+    path.push(name);
+    for parent in config.check.get(name).map_or(&[][..], |check| check.common.after.as_slice()) {
+        if path.contains(&parent.as_str()) {
+            return Err(format!("the checks {} come after each other", path.join(", ")));
+        }
+        if !config.check.contains_key(parent) {
+            let near = text::nearest(parent, config.check.keys().map(String::as_str));
+            let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+            return Err(format!("the check '{name}' comes after '{parent}', which there is not{near}"));
+        }
+        follows(config, parent, path)?;
+    }
+    path.pop();
+    Ok(())
+}
+
+/// Every alert type that can come up: those of the house, a check's own name, and what it is told to
+/// raise.
+fn alert_types(config: &Config) -> Vec<&str> {
+    let own = config.check.iter().flat_map(|(name, check)| {
+        let common = &check.common;
+        [Some(name), common.alert_warning.as_ref(), common.alert_critical.as_ref()].into_iter().flatten()
+    });
+    alerts::TYPES.into_iter().chain(own.map(String::as_str)).collect()
 }
 
 /// Whether the keys of encryption are where they belong. No message quotes one.
@@ -416,18 +448,10 @@ fn resolve(config: &mut Config, home: &Home) {
         }
     }
     for check in config.check.values_mut() {
-        if let Kind::Disk(disk) = &mut check.kind {
-            fix(&mut disk.path);
-        }
+        check.kind.paths().into_iter().for_each(fix);
+        check.kind.secrets().into_iter().for_each(|secret| secret.anchor(home));
     }
-    if let Some(email) = &mut config.alerts.email {
-        email.ca_file.iter_mut().for_each(fix);
-        email.password.iter_mut().for_each(|secret| secret.anchor(home));
-    }
-    if let Some(webhook) = &mut config.alerts.webhook {
-        webhook.url.anchor(home);
-        webhook.headers.values_mut().for_each(|secret| secret.anchor(home));
-    }
+    config.alerts.resolve(home, fix);
 }
 
 fn user_home() -> Option<PathBuf> {

@@ -1,33 +1,16 @@
-//! The snapshot in the text format of Prometheus.
-//!
-//! Rule: prometheus.io, "Exposition formats" and "Metric and label naming": base units, HELP
-//! and TYPE once a family, no timestamps (the textfile collector refuses a file with any).
+//! The snapshot as metrics of Prometheus.
 
 use super::Snapshot;
-use crate::base::State;
-use crate::base::range::Unit;
-use std::fmt::Write;
-
-/// One family of metrics.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: &'static str,
-    samples: Vec<(String, f64)>,
-}
+use crate::base::exposition::{self, Family};
+use crate::health::prometheus;
 
 /// All families that have a sample.
 pub(super) fn render(snapshot: &Snapshot) -> String {
-    let agent = format!("agent=\"{}\"", escape(&snapshot.agent));
     let with = |labels: &[(&str, &str)]| {
-        labels.iter().fold(agent.clone(), |mut text, (name, value)| {
-            let _ = write!(text, ",{name}=\"{}\"", escape(value));
-            text
-        })
+        exposition::labels(&[&[("agent", snapshot.agent.as_str())], labels].concat())
     };
-    let gauge = |name, help, samples| Family { name, help, kind: "gauge", samples };
     let one = |name, help, value: Option<f64>| {
-        gauge(name, help, value.map(|value| (agent.clone(), value)).into_iter().collect())
+        Family::gauge(name, help, value.map(|value| (with(&[]), value)).into_iter().collect())
     };
     let services = |value: &dyn Fn(&super::Service) -> Option<f64>| -> Vec<(String, f64)> {
         snapshot
@@ -36,87 +19,46 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             .filter_map(|service| Some((with(&[("service", &service.name)]), value(service)?)))
             .collect()
     };
-    let checks = |unit: Unit, factor: f64| -> Vec<(String, f64)> {
-        snapshot
-            .health
-            .findings
-            .iter()
-            .flat_map(|finding| finding.metrics.iter().map(move |metric| (finding, metric)))
-            .filter(|(_, metric)| metric.unit == unit)
-            .filter_map(|(finding, metric)| {
-                Some((with(&[("check", &finding.check), ("metric", &metric.label)]), metric.value? * factor))
-            })
-            .collect()
-    };
     let process =
         |value: &dyn Fn(&super::Process) -> f64| services(&|service| service.process.as_ref().map(value));
-    let states = snapshot
-        .health
-        .findings
-        .iter()
-        .map(|finding| {
-            (with(&[("check", &finding.check), ("kind", &finding.kind)]), f64::from(finding.state.code()))
-        })
-        .collect();
     let info = with(&[("version", snapshot.version), ("host", &snapshot.host)]);
     let newest = snapshot.backups.newest.as_ref();
     let disk = snapshot.disk.as_ref();
     let bytes: u64 = snapshot.databases.iter().map(|file| file.bytes).sum();
 
     let families = [
-        gauge("agent_ops_info", "The program that made this, and where.", vec![(info, 1.0)]),
+        Family::gauge("agent_ops_info", "The program that made this, and where.", vec![(info, 1.0)]),
         one(
             "agent_ops_snapshot_timestamp_seconds",
             "When this was made, in seconds since 1970.",
             Some(snapshot.time.timestamp_millis() as f64 / 1000.0),
         ),
-        one(
-            "agent_ops_state",
-            "The worst state of all checks: 0 ok, 1 warning, 2 critical, 3 unknown.",
-            Some(f64::from(snapshot.state.code())),
-        ),
-        gauge(
-            "agent_ops_check_state",
-            "The state of a check: 0 ok, 1 warning, 2 critical, 3 unknown.",
-            states,
-        ),
-        gauge("agent_ops_check_seconds", "What a check measured, in seconds.", checks(Unit::Seconds, 1.0)),
-        gauge("agent_ops_check_bytes", "What a check measured, in bytes.", checks(Unit::Bytes, 1.0)),
-        gauge(
-            "agent_ops_check_ratio",
-            "What a check measured, as a ratio of 1.",
-            checks(Unit::Percent, 0.01),
-        ),
-        gauge("agent_ops_check_value", "What a check counted.", checks(Unit::Count, 1.0)),
-        gauge(
+        Family::gauge(
             "agent_ops_service_up",
             "Whether a service runs.",
             services(&|service| Some(f64::from(u8::from(service.process.is_some())))),
         ),
-        gauge(
+        Family::gauge(
             "agent_ops_service_start_time_seconds",
             "When a service was started, in seconds since 1970.",
             process(&|process| process.started.timestamp() as f64),
         ),
-        gauge(
+        Family::gauge(
             "agent_ops_service_resident_memory_bytes",
             "Resident memory of a service.",
             process(&|process| process.rss as f64),
         ),
-        Family {
-            kind: "counter",
-            ..gauge(
-                "agent_ops_service_cpu_seconds_total",
-                "Processor time that a service used.",
-                process(&|process| process.cpu),
-            )
-        },
-        gauge(
+        Family::counter(
+            "agent_ops_service_cpu_seconds_total",
+            "Processor time that a service used.",
+            process(&|process| process.cpu),
+        ),
+        Family::gauge(
             "agent_ops_service_threads",
             "Threads of a service.",
             process(&|process| f64::from(process.threads)),
         ),
-        gauge(
+        Family::gauge(
             "agent_ops_service_heartbeat_timestamp_seconds",
             "The last sign of life of a service, in seconds since 1970.",
             services(&|service| Some(service.heartbeat.as_ref()?.at?.timestamp_millis() as f64 / 1000.0)),
@@ -155,7 +97,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             "Restarts in the last 7 days.",
             snapshot.history.restarts.map(|number| number as f64),
         ),
-        gauge(
+        Family::gauge(
             "agent_ops_objective_met",
             "Whether an objective is met.",
             snapshot
@@ -167,21 +109,6 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
                 .collect(),
         ),
     ];
-    let mut text = String::new();
-    for family in families.iter().filter(|family| !family.samples.is_empty()) {
-        let _ =
-            writeln!(text, "# HELP {} {}\n# TYPE {} {}", family.name, family.help, family.name, family.kind);
-        for (labels, value) in &family.samples {
-            let _ = writeln!(text, "{}{{{labels}}} {value}", family.name);
-        }
-    }
-    text
+    let (info, rest) = families.split_at(2);
+    exposition::render(&[info, &prometheus::families(&snapshot.health), rest].concat())
 }
-
-/// The value of a label: backslash, quote and newline are escaped.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// The state as a number is part of the format; it must not change.
-const _: () = assert!(State::Unknown as u8 == 3);

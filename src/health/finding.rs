@@ -3,34 +3,39 @@
 use crate::base::range::{Range, Unit};
 use crate::base::{Run, State};
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// One measured number, with the thresholds it was held against.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Metric {
     /// Its name: lower case, digits and `_`.
     pub label: String,
     /// The number; none if it could not be measured.
     pub value: Option<f64>,
     /// What it counts.
-    #[serde(serialize_with = "uom")]
+    #[serde(serialize_with = "uom", deserialize_with = "unit")]
     pub unit: Unit,
     /// Warns outside this.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn: Option<Range>,
     /// Is critical outside this.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crit: Option<Range>,
     /// The least it can be.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
     /// The most it can be.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
 }
 
 fn uom<S: Serializer>(unit: &Unit, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(unit.uom())
+}
+
+fn unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Unit, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Unit::of(&text).ok_or_else(|| de::Error::custom(format!("'{text}' is no unit")))
 }
 
 impl Metric {
@@ -83,6 +88,11 @@ pub struct Finding {
     pub service: Option<String>,
     /// How it is.
     pub state: State,
+    /// What this look found, before `for` was asked whether it counts yet.
+    pub seen: State,
+    /// When it was looked at, if not in this run: `every` said that it was not due.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_time")]
+    pub looked_at: Option<DateTime<Utc>>,
     /// One line, safe to print.
     pub summary: String,
     /// What was measured.
@@ -117,6 +127,10 @@ pub struct Report {
 /// Writes a time as RFC 3339 with the local offset.
 pub(crate) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&crate::base::units::rfc3339(*at))
+}
+
+fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(crate::base::units::rfc3339).serialize(serializer)
 }
 
 impl Report {

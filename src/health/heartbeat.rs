@@ -9,16 +9,32 @@ use crate::base::{Fault, State};
 use crate::config::check::Heartbeat;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 /// A heartbeat this far in the future is not taken for one. Less is a clock that was set.
 const SKEW: TimeDelta = TimeDelta::seconds(60);
 
-pub(super) fn look(view: &View, options: &Heartbeat) -> Result<Answer> {
+/// What is remembered as.
+const PROGRESS: &str = "progress";
+
+/// A counter of the agent's work, and since when it stands where it stands.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+struct Progress {
+    value: f64,
+    since: DateTime<Utc>,
+}
+
+pub(super) fn look(view: &View, name: &str, options: &Heartbeat) -> Result<Answer> {
     let service = &options.service;
     let path = view.loaded.config.service.get(service).and_then(|service| service.status_file.as_ref());
     let path = path.ok_or_else(|| Fault::unknown(format!("{service} has no status file")))?;
     let process = view.services().status(service)?.process().cloned();
-    let answer = judge(&StatusFile::read(path), process.as_ref(), options, view.run.now);
+    let read = StatusFile::read(path);
+    let mut answer = judge(&read, process.as_ref(), options, view.run.now);
+    if let (Some(key), Ok(file), Some(_)) = (&options.progress, &read, process) {
+        let before = view.recall::<Progress>(name, PROGRESS).map(|(_, progress)| progress);
+        answer = progressed(answer, file, key, before, options, view.run.now);
+    }
     Ok(answer.remedy("ops logs shows what it was doing; ops restart --force ends a hang"))
 }
 
@@ -83,6 +99,35 @@ fn judge(
     Answer::new(state, summary).metric(metric)
 }
 
+/// The answer, with what a counter of work says: a heart may beat in a thread of its own while the
+/// work has stopped.
+fn progressed(
+    mut answer: Answer,
+    file: &StatusFile,
+    key: &str,
+    before: Option<Progress>,
+    options: &Heartbeat,
+    now: DateTime<Utc>,
+) -> Answer {
+    let Some(value) = file.number(key) else {
+        let summary = format!("{}, but there is no number {key} in the status file", answer.summary);
+        let state = answer.state.worse(State::Unknown);
+        return Answer { state, summary, ..answer };
+    };
+    let stands = |before: &Progress| before.value == value && before.since <= now;
+    let progress = before.filter(stands).unwrap_or(Progress { value, since: now });
+    let (warn, crit) = (options.warn.seconds(file.interval), options.crit.seconds(file.interval));
+    let still = age(now, progress.since);
+    let metric = Metric::new("standstill", still.as_secs().floor(), Unit::Seconds)
+        .limits(Some(Range::above(warn)), Some(Range::above(crit)));
+    let state = metric.judge();
+    if state != State::Ok {
+        answer.state = answer.state.worse(state);
+        answer.summary.push_str(&format!(", but {key} has stood at {value} for {still}"));
+    }
+    answer.metric(metric).remember(PROGRESS, &progress)
+}
+
 /// Written by another process than the one that runs, or before that one began.
 fn is_predecessors(file: &StatusFile, process: &Process, beat: DateTime<Utc>) -> bool {
     let other = file.pid.is_some_and(|pid| pid != process.identity.pid);
@@ -145,12 +190,21 @@ mod tests {
             interval: Some(60.0),
             last_heartbeat: Some(at),
             checks: Some((4, 4)),
+            document: serde_json::json!({"details": {"done": 7}}),
         })
     }
 
+    fn options() -> Heartbeat {
+        Heartbeat {
+            service: "d".to_owned(),
+            warn: Limit::Times(2.0),
+            crit: Limit::Times(4.0),
+            progress: None,
+        }
+    }
+
     fn state(read: &Result<StatusFile, Unreadable>, process: Option<&Process>) -> (State, String) {
-        let options = Heartbeat { service: "d".to_owned(), warn: Limit::Times(2.0), crit: Limit::Times(4.0) };
-        let answer = judge(read, process, &options, now());
+        let answer = judge(read, process, &options(), now());
         (answer.state, answer.summary)
     }
 
@@ -195,5 +249,24 @@ mod tests {
         let (state, summary) = state(&read, Some(&process(100)));
         assert_eq!(state, State::Warning);
         assert!(summary.contains("3 of 4"), "{summary}");
+    }
+
+    #[test]
+    fn a_fresh_heartbeat_is_not_enough_where_work_can_be_counted() {
+        let Ok(read) = file(5, Some(42), "running") else { unreachable!() };
+        let see = |key: &str, value: f64, since: i64| {
+            let before = Progress { value, since: now() - TimeDelta::seconds(since) };
+            let answer = Answer::new(State::Ok, "5s old");
+            let answer = progressed(answer, &read, key, Some(before), &options(), now());
+            (answer.state, answer.summary)
+        };
+        assert_eq!(see("details.done", 7.0, 60), (State::Ok, "5s old".to_owned()));
+        assert_eq!(see("details.done", 6.0, 600).0, State::Ok, "it went on");
+        assert_eq!(see("details.done", 7.0, 130).0, State::Warning);
+        let (state, summary) = see("details.done", 7.0, 250);
+        assert_eq!(state, State::Critical);
+        assert!(summary.contains("stood at 7 for 4m 10s"), "{summary}");
+        assert_eq!(see("details.done", 7.0, -900).0, State::Ok, "a clock that went back");
+        assert_eq!(see("details.gone", 7.0, 60).0, State::Unknown);
     }
 }

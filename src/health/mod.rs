@@ -1,95 +1,149 @@
 //! Looks at the agent: checks, findings, the report; and spells it for Nagios and for people.
 
+mod answer;
 mod backup_age;
+mod certificate;
+mod command;
 mod copy_age;
+mod crew;
 mod disk;
 mod drill_age;
+mod explain;
+mod exposition;
+mod fetch;
+mod file_age;
 mod finding;
 mod heartbeat;
+mod http;
+mod json;
+mod jsonl;
 mod log_errors;
 mod log_size;
+mod memory;
+mod metric;
 pub mod nagios;
+mod named;
+mod perfdata;
+mod permissions;
+mod pin;
 mod process;
+pub mod prometheus;
 mod record;
+mod resources;
+mod restarts;
+mod schedule;
+mod sql;
 mod sqlite;
+mod streak;
+mod systemd_units;
 pub mod table;
 mod tcp;
+mod value;
+mod velocity;
 
+pub use explain::{Earlier, earlier};
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
 
-use crate::base::{Journal, Run, State, database, text};
+use crate::base::{Journal, Run, database};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::Services;
+use answer::Answer;
+use chrono::{DateTime, Utc};
+use memory::{Memories, Memory};
 use rusqlite::Connection;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an answer is remembered as, for `every`.
+const ANSWER: &str = "answer";
 
 /// Runs every enabled check side by side, each under its own deadline. One that cannot be done
 /// is `Unknown` and hides no other.
 ///
-/// The journal, where there is one, remembers the scans of databases: one that did not change
-/// is not scanned again within a day.
+/// The journal, where there is one, remembers what checks ask of it: scans of databases, places in
+/// logs, the last looks. Without one nothing is damped by `for`, and everything is looked at.
 pub fn check(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Report {
     check_some(loaded, run, journal, &[])
 }
 
-/// [`check`], only the checks of these names; all, if there are none.
+/// [`check`], only the checks of these names, whether `every` has passed or not; all, if there are none.
 pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &[String]) -> Report {
     let asked = |name: &String| only.is_empty() || only.contains(name);
     let enabled: Vec<(&String, &Check)> =
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
-    let scans = enabled.iter().any(|(_, check)| matches!(check.kind, Kind::Sqlite(_)));
-    let known = journal.filter(|_| scans).map(sqlite::Scans::load).unwrap_or_default();
-    let asks = |kind: fn(&Kind) -> bool| enabled.iter().any(|(_, check)| kind(&check.kind));
-    let drills = asks(|kind| matches!(kind, Kind::DrillAge(_)))
-        .then(|| ask(loaded, journal, drill_age::Drills::load))
-        .flatten();
-    let bucket = loaded.config.backup.s3.as_ref().filter(|_| asks(|kind| matches!(kind, Kind::CopyAge(_))));
-    let copies = bucket
-        .and_then(|s3| ask(loaded, journal, |connection| copy_age::Copies::load(connection, &s3.shown())));
-    let view = Arc::new(View { loaded: loaded.clone(), run: run.clone(), scans: known, drills, copies });
-
-    let (send, receive) = mpsc::channel();
-    for (index, (_, check)) in enabled.iter().enumerate() {
-        let (check, view, send) = ((*check).clone(), Arc::clone(&view), send.clone());
-        // Not joined: a thread that hangs on a dead file system must not take us along.
-        std::thread::spawn(move || {
-            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| view.answer(&check)))
-                .unwrap_or_else(|_| Answer::unknown("the check itself broke down".to_owned()));
-            let _ = send.send((index, answer));
-        });
-    }
-    drop(send);
-
-    let begun = Instant::now();
-    let mut answers: Vec<Option<Answer>> = enabled.iter().map(|_| None).collect();
-    loop {
-        let waiting = enabled.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
-        let Some(longest) = waiting.map(|((_, check), _)| check.common.timeout.0).max() else { break };
-        match receive.recv_timeout(longest.saturating_sub(begun.elapsed())) {
-            Ok((index, answer)) => answers[index] = Some(answer),
-            Err(_) => break,
-        }
-    }
-
-    let mut scanned = sqlite::Scans::default();
-    let findings = enabled
-        .iter()
-        .zip(answers)
-        .map(|((name, check), answer)| {
-            let late = || Answer::unknown(format!("not done within {}", check.common.timeout));
-            let mut answer = answer.unwrap_or_else(late);
-            scanned.extend(std::mem::take(&mut answer.scans));
-            answer.into_finding(name, check)
-        })
-        .collect();
+    let looks = journal.map(|journal| streak::load(journal, &enabled));
+    let view = Arc::new(View::new(loaded, run, journal, &enabled));
+    let answers = answers(&view, &enabled, only.is_empty());
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
-        let _ = scanned.save(journal, run.now);
+        let _ = remember(journal, run.now, &view.memories, &enabled, &answers);
     }
-    Report::new(&loaded.config.agent.name, run, findings)
+    let findings = enabled.iter().zip(answers).map(|((name, check), answer)| {
+        let common = &check.common;
+        let before = looks.as_ref().map(|looks| looks.get(*name).map_or(&[][..], Vec::as_slice));
+        let state = before.map_or(answer.state, |before| {
+            streak::judge(common.streak, answer.state, before, common.critical)
+        });
+        answer.into_finding(name, check, state)
+    });
+    Report::new(&loaded.config.agent.name, run, findings.collect())
+}
+
+/// Asks all of them that are due; those that are not keep their last answer.
+fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Answer> {
+    let standing = checks.iter().map(|(name, check)| view.not_due(name, check).filter(|_| all));
+    let mut answers: Vec<Option<Answer>> = standing.collect();
+    let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
+    let jobs = open.iter().map(|&index| {
+        let (name, check, view) = (checks[index].0.clone(), checks[index].1.clone(), Arc::clone(view));
+        let limit = patience(&check);
+        crew::Job { ask: Box::new(move || view.answer(&name, &check)), limit }
+    });
+    for (&index, answer) in open.iter().zip(crew::answers(jobs.collect())) {
+        let late = || Answer::unknown(format!("not done within {}", checks[index].1.common.timeout));
+        answers[index] = Some(answer.unwrap_or_else(late));
+    }
+    answers.into_iter().flatten().collect()
+}
+
+/// How long an answer is waited for. Some checks keep to their time by themselves: they have a moment
+/// more, to end what they started and to say what they know.
+fn patience(check: &Check) -> Duration {
+    let by_itself = matches!(
+        check.kind,
+        Kind::Http(_) | Kind::Sql(_) | Kind::Metric(_) | Kind::Command(_) | Kind::SystemdUnits(_)
+    );
+    check.common.timeout.0 + if by_itself { Duration::from_millis(500) } else { Duration::ZERO }
+}
+
+/// Writes down what checks want to know next time.
+fn remember(
+    journal: &Journal,
+    now: DateTime<Utc>,
+    memories: &Memories,
+    checks: &[(&String, &Check)],
+    answers: &[Answer],
+) -> anyhow::Result<()> {
+    let fresh = || checks.iter().zip(answers).filter(|(_, answer)| answer.looked_at.is_none());
+    let own = fresh().filter_map(|((name, _), answer)| Some((*name, answer.memory.clone()?)));
+    // What has not changed is written again once a day, so that it is not forgotten.
+    let own = own.filter(|(name, memory)| !memories.holds(name, memory, now));
+    let whole = fresh().filter(|((_, check), _)| check.common.every.is_some());
+    let whole = whole.filter_map(|((name, _), answer)| Some((*name, Memory::of(ANSWER, answer)?)));
+    let new: Vec<(&String, Memory)> = own.chain(whole).collect();
+    let scans: Vec<&sqlite::Scans> =
+        answers.iter().map(|answer| &answer.scans).filter(|scans| !scans.is_empty()).collect();
+    if new.is_empty() && scans.is_empty() {
+        return Ok(());
+    }
+    journal.quick_transaction(|connection| {
+        for (name, memory) in &new {
+            memory::save(connection, name, memory, now)?;
+        }
+        scans.iter().try_for_each(|scans| scans.save(connection, now))
+    })
 }
 
 /// Asks the journal. One that cannot be written may well be read.
@@ -113,97 +167,77 @@ struct View {
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
     copies: Option<copy_age::Copies>,
+    ran: Option<schedule::Ran>,
+    memories: Memories,
 }
 
 impl View {
+    fn new(loaded: &Loaded, run: &Run, journal: Option<&Journal>, checks: &[(&String, &Check)]) -> View {
+        let any = |wanted: fn(&Kind) -> bool| checks.iter().any(|(_, check)| wanted(&check.kind));
+        let scans = journal.filter(|_| any(|kind| matches!(kind, Kind::Sqlite(_))));
+        let drills = any(|kind| matches!(kind, Kind::DrillAge(_)));
+        let bucket =
+            loaded.config.backup.s3.as_ref().filter(|_| any(|kind| matches!(kind, Kind::CopyAge(_))));
+        let copies = |connection: &Connection, remote: &str| copy_age::Copies::load(connection, remote);
+        View {
+            loaded: loaded.clone(),
+            run: run.clone(),
+            scans: scans.map(sqlite::Scans::load).unwrap_or_default(),
+            ran: any(|kind| matches!(kind, Kind::Schedule(_)))
+                .then(|| ask(loaded, journal, schedule::load))
+                .flatten(),
+            drills: drills.then(|| ask(loaded, journal, drill_age::Drills::load)).flatten(),
+            copies: bucket.and_then(|s3| ask(loaded, journal, |connection| copies(connection, &s3.shown()))),
+            memories: journal.map(Memories::load).unwrap_or_default(),
+        }
+    }
+
     fn services(&self) -> Services<'_> {
         Services { home: &self.loaded.home, config: &self.loaded.config, run: &self.run }
     }
 
-    fn answer(&self, check: &Check) -> Answer {
+    /// What a check remembers under a name, and since when.
+    fn recall<T: DeserializeOwned>(&self, check: &str, what: &str) -> Option<(DateTime<Utc>, T)> {
+        self.memories.recall(check, what, self.run.now)
+    }
+
+    /// The last answer of a check that is not due.
+    fn not_due(&self, name: &str, check: &Check) -> Option<Answer> {
+        let every = check.common.every?;
+        let (at, answer) = self.memories.recall::<Answer>(name, ANSWER, self.run.now)?;
+        // Runs are never exactly as far apart as they should be.
+        let slack = (every.0 / 20).min(Duration::from_secs(30));
+        ((self.run.now - at).to_std().ok()? + slack < every.0)
+            .then_some(Answer { looked_at: Some(at), ..answer })
+    }
+
+    fn answer(&self, name: &str, check: &Check) -> Answer {
+        let timeout = check.common.timeout;
         let answer = match &check.kind {
             Kind::Process(options) => process::look(self, options),
-            Kind::Heartbeat(options) => heartbeat::look(self, options),
-            Kind::Sqlite(options) => sqlite::look(self, options),
-            Kind::Disk(options) => disk::look(options),
+            Kind::Heartbeat(options) => heartbeat::look(self, name, options),
+            Kind::Resources(options) => resources::look(self, name, options),
+            Kind::Restarts(options) => restarts::look(self, name, options),
+            Kind::Sqlite(options) => sqlite::look(self, name, options),
+            Kind::Jsonl(options) => jsonl::look(self, name, options),
+            Kind::FileAge(options) => file_age::look(self, options),
+            Kind::Permissions(options) => permissions::look(self, options),
+            Kind::Pin(options) => pin::look(self, name, options),
+            Kind::Disk(options) => disk::look(self, name, options),
             Kind::LogSize(options) => log_size::look(self, options),
-            Kind::LogErrors(options) => log_errors::look(self, options),
+            Kind::LogErrors(options) => log_errors::look(self, name, options),
             Kind::Tcp(options) => tcp::look(options),
+            Kind::Http(options) => http::look(self, name, options, timeout),
+            Kind::Json(options) => json::look(self, name, options),
+            Kind::Sql(options) => sql::look(self, name, options, timeout),
+            Kind::Metric(options) => metric::look(self, name, options, timeout),
+            Kind::Command(options) => command::look(self, options, timeout),
+            Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
-            Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
+            Kind::Schedule(options) => schedule::look(self, options),
             Kind::CopyAge(options) => Ok(copy_age::look(self.copies.as_ref(), options, self.run.now)),
+            Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };
         answer.unwrap_or_else(|error| Answer::unknown(format!("{error:#}")))
     }
-}
-
-/// What a check found, before it has a name.
-#[derive(Debug)]
-struct Answer {
-    state: State,
-    summary: String,
-    metrics: Vec<Metric>,
-    remedy: Option<String>,
-    scans: sqlite::Scans,
-}
-
-impl Answer {
-    fn new(state: State, summary: impl Into<String>) -> Answer {
-        let summary = summary.into();
-        Answer { state, summary, metrics: Vec::new(), remedy: None, scans: sqlite::Scans::default() }
-    }
-
-    fn unknown(summary: String) -> Answer {
-        Answer::new(State::Unknown, summary)
-    }
-
-    fn metric(mut self, metric: Metric) -> Answer {
-        self.metrics.push(metric);
-        self
-    }
-
-    /// What to do, where something is to be done.
-    fn remedy(mut self, remedy: &str) -> Answer {
-        if self.state != State::Ok {
-            self.remedy = Some(remedy.to_owned());
-        }
-        self
-    }
-
-    fn into_finding(self, name: &str, check: &Check) -> Finding {
-        let service = match &check.kind {
-            Kind::Process(options) => Some(options.service.clone()),
-            Kind::Heartbeat(options) => Some(options.service.clone()),
-            _ => None,
-        };
-        Finding {
-            check: name.to_owned(),
-            kind: check.kind.name().to_owned(),
-            service,
-            state: self.state,
-            summary: text::one_line(&self.summary, 300),
-            metrics: self.metrics,
-            remedy: self.remedy,
-            critical: check.common.critical,
-            alert: alert_type(name, check, self.state),
-        }
-    }
-}
-
-/// The alert type of a check in a state: as configured, else by its kind, else its own name.
-fn alert_type(name: &str, check: &Check, state: State) -> String {
-    let warns = state == State::Warning;
-    let configured = if warns { &check.common.alert_warning } else { &check.common.alert_critical };
-    if let Some(configured) = configured {
-        return configured.clone();
-    }
-    match (&check.kind, warns) {
-        (Kind::Process(_), _) => "daemon_critical",
-        (Kind::Heartbeat(_), _) => "daemon_degraded",
-        (Kind::Sqlite(_), _) => "memory_corrupt",
-        (Kind::Disk(_), true) => "disk_low",
-        (Kind::Disk(_), false) => "disk_critical",
-        _ => name,
-    }
-    .to_owned()
 }

@@ -7,8 +7,8 @@
 use super::{Finding, Metric, Report};
 use crate::base::State;
 
-/// First line with performance data, then one line a finding.
-pub fn render(report: &Report) -> String {
+/// The first line with performance data.
+pub fn first_line(report: &Report) -> String {
     let mut text = headline(report);
     let metrics: Vec<String> = report
         .findings
@@ -19,10 +19,31 @@ pub fn render(report: &Report) -> String {
         text.push_str(" | ");
         text.push_str(&metrics.join(" "));
     }
+    text
+}
+
+/// [`first_line`], then one line a finding.
+pub fn render(report: &Report) -> String {
+    report.findings.iter().fold(first_line(report), |text, finding| format!("{text}\n{}", line(finding)))
+}
+
+/// [`render`], with what to do and what was measured.
+pub fn render_more(report: &Report) -> String {
+    let mut text = first_line(report);
     for finding in &report.findings {
-        text.push_str(&format!("\n[{}] {}: {}", finding.state, finding.check, clean(&finding.summary)));
+        text.push_str(&format!("\n{}", line(finding)));
+        if let Some(remedy) = &finding.remedy {
+            text.push_str(&format!("\n  -> {}", clean(remedy)));
+        }
+        for metric in &finding.metrics {
+            text.push_str(&format!("\n  {}", perfdata(finding, metric)));
+        }
     }
     text
+}
+
+fn line(finding: &Finding) -> String {
+    format!("[{}] {}: {}", finding.state, finding.check, clean(&finding.summary))
 }
 
 /// `AGENT CRITICAL - heartbeat: 2h 3m old (limit 2h) (1 critical, 0 warning, 8 ok)`.
@@ -68,7 +89,7 @@ fn perfdata(finding: &Finding, metric: &Metric) -> String {
 }
 
 /// A number as the guidelines want it: `[-0-9.]`, no exponent.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 {
         format!("{value:.0}")
     } else {
@@ -92,6 +113,8 @@ mod tests {
             kind: "test".to_owned(),
             service: None,
             state,
+            seen: state,
+            looked_at: None,
             summary: summary.to_owned(),
             metrics: Vec::new(),
             remedy: None,

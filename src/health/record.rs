@@ -2,7 +2,7 @@
 //! `logs/health_check.log` for people.
 
 use super::{Report, nagios};
-use crate::base::{Home, Journal, Run, events};
+use crate::base::{Home, Journal, Run, State, events};
 use anyhow::Result;
 use rusqlite::params;
 
@@ -22,10 +22,13 @@ fn write_rows(journal: &Journal, run: &Run, report: &Report) -> Result<()> {
         )?;
         let id = connection.last_insert_rowid();
         let mut insert = connection
-            .prepare("INSERT INTO samples(run, check_name, state, value) VALUES(?1, ?2, ?3, ?4)")?;
+            .prepare("INSERT INTO samples(run, check_name, state, value, seen, summary) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
         for finding in &report.findings {
             let value = finding.metrics.first().and_then(|metric| metric.value);
-            insert.execute(params![id, finding.check, finding.state.code(), value])?;
+            let seen = finding.looked_at.is_none().then(|| finding.seen.code());
+            // All is well most of the time, in words of which the number is all that matters.
+            let summary = (finding.seen != State::Ok).then_some(&finding.summary);
+            insert.execute(params![id, finding.check, finding.state.code(), value, seen, summary])?;
         }
         Ok(())
     })

@@ -98,7 +98,23 @@ fn every_key_of_the_config_is_explained() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "ops.toml",
-        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\n[alerts.webhook]\nurl = \"http://localhost\"\n\
+        "[check.port]\nkind = \"tcp\"\naddress = \"localhost:1\"\nevery = \"1h\"\n\
+         [check.h]\nkind = \"http\"\nurl = \"http://localhost\"\njson = [{ value = \"/a\" }]\n\
+         [check.j]\nkind = \"json\"\nfile = \"a\"\n[check.s]\nkind = \"sql\"\ndatabase = \"a\"\nquery = \"b\"\n\
+         [check.m]\nkind = \"metric\"\nmetric = \"a\"\nfile = \"b\"\n[check.g]\nkind = \"command\"\ncommand = [\"a\"]\n\
+         [check.u]\nkind = \"systemd_units\"\nunits = [\"a\"]\n\
+         [check.a]\nkind = \"resources\"\nservice = \"daemon\"\nrss.warn = \"1GB\"\n\
+         [check.b]\nkind = \"restarts\"\nservice = \"daemon\"\n\
+         [check.c]\nkind = \"jsonl\"\npaths = []\n[check.d]\nkind = \"file_age\"\npaths = []\nmin_size = \"1KB\"\n\
+         [check.e]\nkind = \"permissions\"\npaths = []\n[check.f]\nkind = \"pin\"\nfiles = {}\n\
+         [alerts]\nquiet_hours = \"22:00-07:00\"\nrunbooks = \"http://localhost\"\n\
+         [alerts.types.port]\nchannels = []\ncooldown = \"1h\"\n\
+         [alerts.deadman]\nalert = \"a\"\nbackup = \"b\"\nrotate_logs = \"c\"\ndrill = \"d\"\n\
+         [alerts.webhook]\nurl = \"http://localhost\"\ntemplate = \"{}\"\nsecret = \"s\"\n\
+         [alerts.telegram]\ntoken = \"t\"\nchat = \"1\"\ntopic = 1\n\
+         [alerts.ntfy]\nurl = \"http://localhost/t\"\nuser = \"u\"\npassword = \"p\"\n\
+         [alerts.gotify]\nurl = \"http://localhost\"\ntoken = \"t\"\n\
+         [alerts.command]\nrun = [\"true\"]\n[alerts.alertmanager]\nurl = \"http://localhost\"\n\
          [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
          [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );

@@ -34,9 +34,9 @@ fn the_plugin_contract() {
     let said = sandbox.expect(0, "health-check", &[]);
     let mut lines = said.stdout.lines();
     let first = lines.next().unwrap();
-    assert!(first.starts_with("AGENT OK - all is well (0 critical, 0 warning, 8 ok) | "), "{first}");
+    assert!(first.starts_with("AGENT OK - all is well (0 critical, 0 warning, 9 ok) | "), "{first}");
     assert_eq!(said.stdout.matches('|').count(), 1);
-    assert_eq!(lines.count(), 8, "one line a finding");
+    assert_eq!(lines.count(), 9, "one line a finding");
     let perfdata = first.split_once(" | ").unwrap().1;
     for item in perfdata.split(' ') {
         let (label, rest) = item.split_once('=').unwrap();
@@ -83,6 +83,35 @@ fn status_files_of_every_shape() {
         ("\u{0}\u{0}\u{0}".to_owned(), "unknown", "empty"),
         ("<html>\u{1b}[31m".to_owned(), "unknown", "not JSON"),
         (format!("{{\"status\": \"running\", \"pid\": {}}}", "9".repeat(400)), "unknown", ""),
+        ("null".to_owned(), "unknown", "no object"),
+        ("\"running\"".to_owned(), "unknown", "no object"),
+        ("{}".to_owned(), "unknown", "no object"),
+        ("{\"status\": 7}".to_owned(), "unknown", "no object"),
+        ("{\"status\": \"running\"}{\"status\": \"running\"}".to_owned(), "unknown", "not JSON"),
+        ("[".repeat(100_000), "unknown", "not JSON"),
+        (format!("{{\"status\": \"running\", \"x\": \"{}\"}}", "x".repeat(2 << 20)), "unknown", "2.1 MB"),
+        (format!("\u{feff}{}", status(offset(0), own.clone(), json!({}))), "ok", "old"),
+        (format!("{}\n\n", status(offset(0), own.clone(), json!({}))), "ok", "old"),
+        (format!("{}\0\0\0", status(offset(0), own.clone(), json!({}))), "ok", "old"),
+        (status(offset(0), own.clone(), json!(null)), "ok", "old"),
+        (status(offset(0), own.clone(), json!([])), "ok", "old"),
+        (status(offset(0), own.clone(), json!({"checks_passed": "x", "total_checks": -1})), "ok", "old"),
+        (status(offset(0), own.clone(), json!({"checks_passed": 3, "total_checks": 4})), "warning", "3 of 4"),
+        (status(offset(0), json!("not a pid"), json!({})), "ok", "old"),
+        (status(offset(0), json!({"pid": 1}), json!({})), "ok", "old"),
+        (status(offset(0), json!(-1), json!({})), "ok", "old"),
+        (status("9999-99-99T99:99:99".to_owned(), own.clone(), json!({})), "unknown", "not when"),
+        (status("0".to_owned(), own.clone(), json!({})), "unknown", "not when"),
+        (
+            json!({"status": "stopping", "timestamp": offset(0), "pid": pid}).to_string(),
+            "warning",
+            "stopping",
+        ),
+        (
+            json!({"status": "\u{1b}[31mfine", "timestamp": offset(0), "pid": pid}).to_string(),
+            "warning",
+            "says",
+        ),
         (status(offset(0), own.clone(), json!({})), "ok", "old"),
         (status(naive(0), own.clone(), json!({})), "ok", "old"),
         (status(naive(0), json!(null), json!({})), "ok", "old"),
@@ -99,7 +128,7 @@ fn status_files_of_every_shape() {
         fs::write(sandbox.path("logs/daemon_status.json"), &content).unwrap();
         let (state, summary) = state_of(&sandbox, "heartbeat");
         assert_eq!(state, expected, "{content}: {summary}");
-        assert!(summary.contains(words), "{content}: {summary}");
+        assert!(summary.contains(words) && !summary.contains('\x1b'), "{content}: {summary}");
     }
     fs::remove_file(sandbox.path("logs/daemon_status.json")).unwrap();
     let (state, summary) = state_of(&sandbox, "heartbeat");
@@ -163,6 +192,70 @@ fn databases_are_judged_by_the_text_of_the_check() {
     assert!(!sandbox.path("memory/agent.db-shm").exists(), "a look leaves nothing behind");
 }
 
+/// What is in a folder: names, lengths, times.
+fn listing(folder: &std::path::Path) -> Vec<(std::ffi::OsString, u64, std::time::SystemTime)> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut listing: Vec<_> = entries
+        .map(|entry| {
+            let meta = entry.metadata().unwrap();
+            (entry.file_name(), meta.len(), meta.modified().unwrap())
+        })
+        .collect();
+    listing.sort();
+    listing
+}
+
+#[test]
+fn nothing_is_written_beside_a_database() {
+    let sandbox = crate::checks::with_checks("[check.x]\nkind = \"sqlite\"\npaths = [\"memory/a.db\"]\n");
+    fs::create_dir(sandbox.path("memory")).unwrap();
+    let path = sandbox.path("memory/a.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x); INSERT INTO t VALUES(1);")
+        .unwrap();
+    // As kill -9 leaves it: a WAL that holds everything, and no -shm.
+    let copy = sandbox.outside("copy");
+    for name in ["a.db", "a.db-wal"] {
+        fs::copy(sandbox.path(&format!("memory/{name}")), copy.join(name)).unwrap();
+    }
+    drop(database);
+    for name in ["a.db", "a.db-wal"] {
+        fs::copy(copy.join(name), sandbox.path(&format!("memory/{name}"))).unwrap();
+    }
+    let _ = fs::remove_file(sandbox.path("memory/a.db-shm"));
+    let (state, summary) = state_of(&sandbox, "x");
+    assert_eq!(state, "ok", "{summary}");
+    let wal = |name: &str| fs::read(sandbox.path(&format!("memory/{name}"))).unwrap();
+    assert_eq!(wal("a.db-wal"), fs::read(copy.join("a.db-wal")).unwrap(), "the WAL is as it was");
+    assert_eq!(wal("a.db"), fs::read(copy.join("a.db")).unwrap());
+
+    // At rest, nothing at all is touched: not even for an instant.
+    for name in ["a.db-wal", "a.db-shm"] {
+        let _ = fs::remove_file(sandbox.path(&format!("memory/{name}")));
+    }
+    let before = listing(&sandbox.path("memory"));
+    assert_eq!(state_of(&sandbox, "x").0, "ok");
+    assert_eq!(listing(&sandbox.path("memory")), before);
+}
+
+#[test]
+fn a_database_that_is_locked_for_long_is_no_verdict() {
+    let sandbox = crate::checks::with_checks(
+        "[check.x]\nkind = \"sqlite\"\npaths = [\"a.db\"]\ntimeout = \"1s\"\n\
+         [check.disk]\nkind = \"disk\"\nwarn = \"1B\"\ncrit = \"1B\"\n",
+    );
+    let database = rusqlite::Connection::open(sandbox.path("a.db")).unwrap();
+    database.execute_batch("CREATE TABLE t(x); BEGIN EXCLUSIVE; INSERT INTO t VALUES(1);").unwrap();
+    let begun = std::time::Instant::now();
+    let (state, summary) = state_of(&sandbox, "x");
+    assert_eq!(state, "unknown", "{summary}");
+    assert_eq!(state_of(&sandbox, "disk").0, "ok", "the others stand");
+    assert!(begun.elapsed().as_secs() < 30);
+    database.execute_batch("COMMIT").unwrap();
+    assert_eq!(state_of(&sandbox, "x").0, "ok");
+}
+
 #[test]
 fn errors_in_the_log_are_counted_and_made_harmless() {
     let sandbox = with_agent(&[]);
@@ -174,6 +267,13 @@ fn errors_in_the_log_are_counted_and_made_harmless() {
     let (state, summary) = state_of(&sandbox, "log_errors");
     assert_eq!(state, "warning");
     assert!(!summary.contains('\x1b'), "{summary:?}");
+    // One line of a gigabyte, most of it a hole; then one that is all there.
+    let giant = fs::File::create(sandbox.path(&log)).unwrap();
+    giant.set_len(1 << 30).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&giant, b"an ERROR at its end", 1 << 30).unwrap();
+    let (state, summary) = state_of(&sandbox, "log_errors");
+    assert_eq!(state, "ok", "{summary}");
+    assert!(summary.starts_with("1 error in the last 1 line"), "{summary}");
     // A giant line without an end, and a log that is a folder.
     sandbox.write(&log, vec![b'x'; 20_000_000]);
     assert_eq!(state_of(&sandbox, "log_errors").0, "ok");

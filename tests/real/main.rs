@@ -7,15 +7,19 @@
 #[path = "../it/sandbox.rs"]
 mod sandbox;
 
+mod alertmanager;
 mod archives;
 mod cron;
 mod crypt;
 mod desktop;
 mod full_disk;
 mod mail;
+mod nagios;
 mod page;
 mod peers;
 mod plugins;
+mod probes;
+mod prometheus;
 mod random_homes;
 mod read_only;
 mod room;

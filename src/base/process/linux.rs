@@ -1,6 +1,6 @@
 //! Processes on Linux, read from `/proc` directly (proc(5)).
 
-use super::{Identity, Process, Signal};
+use super::{Identity, Process, Signal, Usage};
 use chrono::DateTime;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
@@ -51,6 +51,23 @@ fn parse(pid: u32, uid: u32, stat: &str) -> Result<Process> {
         cpu: Duration::from_millis((number(14)? + number(15)?) * 1000 / ticks),
         threads: number(20)? as u32,
     })
+}
+
+pub(super) fn usage(pid: u32) -> Usage {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    let number = |text: &str| text.trim().parse().ok();
+    Usage {
+        fds: fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|fds| fds.count() as u64),
+        fds_limit: read("limits").as_deref().and_then(open_files),
+        maps: read("maps").map(|maps| maps.lines().count() as u64),
+        maps_limit: fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref().and_then(number),
+    }
+}
+
+/// The soft limit in `/proc/PID/limits`: `Max open files  1024  4096  files`. None: unlimited.
+fn open_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// A process without rights to look at is passed over, and so is one that just ended.
@@ -140,5 +157,15 @@ mod tests {
         assert_eq!(process.cpu.as_millis(), 2000);
         assert!(super::parse(42, 0, "42 (a").is_err());
         assert!(super::parse(42, 0, "42 (a) Z 1").is_err());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_soft_one() {
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
+        assert_eq!(super::open_files(limits), Some(1024));
+        assert_eq!(
+            super::open_files("Max open files            unlimited            unlimited            files"),
+            None
+        );
     }
 }

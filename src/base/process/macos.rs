@@ -3,7 +3,7 @@
 //! There is no pidfd: a signal is sent after the identity was looked at again, so the window in
 //! which the number could change hands is that of two system calls.
 
-use super::{Identity, Process, Signal};
+use super::{Identity, Process, Signal, Usage};
 use chrono::DateTime;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeSet;
@@ -77,6 +77,20 @@ pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::SRCH) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn usage(pid: u32) -> Usage {
+    let id = sysinfo::Pid::from_u32(pid);
+    let Ok(system) = look(ProcessesToUpdate::Some(&[id]), ProcessRefreshKind::nothing()) else {
+        return Usage::default();
+    };
+    let process = system.process(id);
+    Usage {
+        fds: process.and_then(|process| process.open_files()).map(|open| open as u64),
+        fds_limit: process.and_then(|process| process.open_files_limit()).map(|limit| limit as u64),
+        maps: None,
+        maps_limit: None,
     }
 }
 

@@ -77,10 +77,28 @@ impl Process {
         platform::has_environment(self.identity.pid, name, value)
     }
 
+    /// What else it takes of the machine; none is what this platform, or its owner, does not tell.
+    pub fn usage(&self) -> Usage {
+        platform::usage(self.identity.pid)
+    }
+
     /// Whether it runs: a zombie does not.
     pub fn alive(&self) -> bool {
         !self.zombie
     }
+}
+
+/// What a process takes, beyond memory and time, and how much of it it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open files, sockets and pipes.
+    pub fds: Option<u64>,
+    /// The most it may have open.
+    pub fds_limit: Option<u64>,
+    /// Memory mappings.
+    pub maps: Option<u64>,
+    /// The most that a process may have.
+    pub maps_limit: Option<u64>,
 }
 
 impl Identity {
@@ -117,12 +135,13 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// Runs a program in a process group of its own and ends the whole group at the deadline.
+/// Runs a program in a process group of its own and ends the whole group at the deadline; what of it
+/// still runs when the program itself is done, then.
 ///
 /// # Errors
 /// When it cannot be started, or is not done within `limit`.
 pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Result<Output> {
-    const MOST: u64 = 1 << 20;
+    const MOST: usize = 1 << 20;
     let name = command.get_program().to_string_lossy().into_owned();
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = command
@@ -143,34 +162,56 @@ pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Resul
     let collect = |pipe: Option<Box<dyn Read + Send>>| {
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(pipe) = pipe {
-                let _ = pipe.take(MOST).read_to_end(&mut bytes);
+            let Some(mut pipe) = pipe else { return };
+            let (mut buffer, mut taken) = ([0; 8192], 0);
+            // What is too much is read all the same: a pipe that is closed would end the program.
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let part = &buffer[..count.min(MOST - taken)];
+                taken += part.len();
+                if !part.is_empty() && send.send(part.to_vec()).is_err() {
+                    break;
+                }
             }
-            let _ = send.send(bytes);
         });
         receive
     };
     let stdout = collect(child.stdout.take().map(|pipe| Box::new(pipe) as _));
     let stderr = collect(child.stderr.take().map(|pipe| Box::new(pipe) as _));
 
-    let status = loop {
-        if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for {name}"))? {
-            break status;
+    let done = loop {
+        if has_ended(group).with_context(|| format!("cannot wait for {name}"))? {
+            break true;
         }
         if Instant::now() >= deadline {
-            // The child has not been waited for, so its group number is still its own.
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
-            let _ = child.wait();
-            anyhow::bail!("{name} was not done within {}", super::units::Span(limit));
+            break false;
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    // A grandchild may hold the pipes open for longer.
-    let rest = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(50));
-    let stdout = stdout.recv_timeout(rest()).unwrap_or_default();
-    let stderr = stderr.recv_timeout(rest()).unwrap_or_default();
+    // The child has not been waited for, so its group number is still its own.
+    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+    if !done {
+        anyhow::bail!("{name} was not done within {}", super::units::Span(limit));
+    }
+    // One that left the group may hold the pipes open for longer: what was said is in them by now.
+    let now = Instant::now();
+    let rest = deadline.clamp(now + Duration::from_millis(200), now + Duration::from_secs(1));
+    let all = |pipe: mpsc::Receiver<Vec<u8>>| {
+        let mut bytes = Vec::new();
+        while let Ok(part) = pipe.recv_timeout(rest.saturating_duration_since(Instant::now())) {
+            bytes.extend(part);
+        }
+        bytes
+    };
+    let (stdout, stderr) = (all(stdout), all(stderr));
     Ok(Output { status, stdout, stderr })
+}
+
+/// Whether a child has ended; it stays to be waited for.
+fn has_ended(child: rustix::process::Pid) -> Result<bool> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(child), options)?.is_some())
 }
 
 #[cfg(test)]
@@ -187,6 +228,9 @@ mod tests {
         assert!(earlier.find().unwrap().is_none(), "the same number at another time is another process");
         assert!(!earlier.signal(Signal::KILL).unwrap());
         assert!(!me.arguments().is_empty());
+        let usage = me.usage();
+        assert!(usage.fds.is_none_or(|fds| fds > 2) && usage.maps.is_none_or(|maps| maps > 2), "{usage:?}");
+        assert!(usage.fds <= usage.fds_limit, "{usage:?}");
     }
 
     #[test]
@@ -214,6 +258,21 @@ mod tests {
         let error = run(shell, None, Duration::from_millis(200)).unwrap_err();
         assert!(error.to_string().contains("not done within 200ms"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_neither_outlives_it_nor_holds_us_up() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 60 & echo $!"]);
+        let begun = Instant::now();
+        let output = run(shell, None, Duration::from_secs(30)).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Process::find(pid).unwrap().is_some_and(|process| process.alive()) {
+            assert!(Instant::now() < deadline, "{pid} still runs");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

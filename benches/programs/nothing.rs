@@ -1,0 +1,3 @@
+//! A Rust program that does nothing: what a process costs at least.
+
+fn main() {}

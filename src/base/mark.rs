@@ -1,0 +1,218 @@
+//! What a log got since an earlier run, although it may have been rotated, cut or replaced meanwhile.
+
+use super::lines;
+use super::text::hex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How many bytes before a place tell whether it is still the same place.
+const BEFORE: u64 = 64;
+
+/// A place in a file, at the end of a whole line, that can be written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    inode: (u64, u64),
+    offset: u64,
+    before: String,
+}
+
+/// What came after a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The whole lines, oldest first; not safe to print.
+    pub lines: Vec<String>,
+    /// Bytes before them that were too many to read.
+    pub skipped: u64,
+}
+
+impl Mark {
+    /// The end of the last whole line of a file: nothing before it is news.
+    pub fn end(path: &Path) -> io::Result<Mark> {
+        let file = lines::open(path)?;
+        let size = file.metadata()?.len();
+        let unfinished = lines::read(&file, size.saturating_sub(lines::BLOCK), size)?;
+        let unfinished = unfinished.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
+        Mark::at(&file, size - unfinished)
+    }
+
+    fn at(file: &File, offset: u64) -> io::Result<Mark> {
+        let meta = file.metadata()?;
+        Ok(Mark { inode: (meta.dev(), meta.ino()), offset, before: before(file, offset)? })
+    }
+
+    /// The lines of a file since this place, none read twice, and the place after them. At most the
+    /// last `most` bytes are read.
+    pub fn news(&self, path: &Path, most: u64) -> io::Result<(News, Mark)> {
+        let file = lines::open(path)?;
+        let from = self.find(&file, most)?;
+        let (mut news, mark) = since(&file, from, most)?;
+        if (file.metadata()?.dev(), file.metadata()?.ino()) != self.inode
+            && let Some(old) = renamed(path, self.inode)
+        {
+            // Moved away since: its last lines came before those of the new one.
+            let old = lines::open(&old)?;
+            let (rest, _) = since(&old, self.find(&old, most)?, most)?;
+            news.skipped += rest.skipped;
+            news.lines.splice(0..0, rest.lines);
+        }
+        Ok((news, mark))
+    }
+
+    /// Where this place is in a file now; its beginning, if it is not in it.
+    fn find(&self, file: &File, most: u64) -> io::Result<u64> {
+        let meta = file.metadata()?;
+        if (meta.dev(), meta.ino()) != self.inode {
+            return Ok(0);
+        }
+        if self.offset <= meta.len() && before(file, self.offset)? == self.before {
+            return Ok(self.offset);
+        }
+        // Cut in place: what stayed lies nearer to the beginning now.
+        let floor = meta.len().saturating_sub(most);
+        let tail = lines::read(file, floor, meta.len())?;
+        let ends = tail.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+        for (at, _) in ends {
+            let begin = (at + 1).saturating_sub(BEFORE as usize);
+            if digest(&tail[begin..=at]) == self.before {
+                return Ok(floor + at as u64 + 1);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The lines of a file that is new: all of it is news.
+pub fn whole(path: &Path, most: u64) -> io::Result<(News, Mark)> {
+    since(&lines::open(path)?, 0, most)
+}
+
+fn since(file: &File, from: u64, most: u64) -> io::Result<(News, Mark)> {
+    let size = file.metadata()?.len();
+    let begin = from.max(size.saturating_sub(most));
+    let mut bytes = lines::read(file, begin, size)?;
+    let mut skipped = begin - from;
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    // A line without an end that is longer than all we read will not be waited for.
+    let end = if end == 0 && bytes.len() as u64 >= most { bytes.len() } else { end };
+    bytes.truncate(end);
+    let mark = Mark::at(file, begin + end as u64)?;
+    if skipped > 0 {
+        let first = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        skipped += first as u64;
+        bytes.drain(..first);
+    }
+    Ok((News { lines: lines::split(&bytes), skipped }, mark))
+}
+
+fn before(file: &File, offset: u64) -> io::Result<String> {
+    Ok(digest(&lines::read(file, offset.saturating_sub(BEFORE), offset)?))
+}
+
+/// A log may hold secrets; a short hash of its end does not.
+fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes)[..8])
+}
+
+/// A file beside another that is the one it was: `x.log.1` after a rotation by name.
+fn renamed(path: &Path, inode: (u64, u64)) -> Option<PathBuf> {
+    use std::os::unix::fs::DirEntryExt;
+    let entries = fs::read_dir(super::durable::parent(path)).ok()?;
+    let found = entries.flatten().find(|entry| entry.ino() == inode.1)?.path();
+    let meta = fs::symlink_metadata(&found).ok()?;
+    (meta.is_file() && meta.dev() == inode.0).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    const MOST: u64 = 1 << 20;
+
+    fn append(path: &Path, text: &str) {
+        OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn news(mark: &mut Mark, path: &Path) -> Vec<String> {
+        let (news, next) = mark.news(path, MOST).unwrap();
+        *mark = next;
+        news.lines
+    }
+
+    #[test]
+    fn every_line_once_whatever_happens_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        append(&path, "old\nunfin");
+        let mut mark = Mark::end(&path).unwrap();
+        assert_eq!(news(&mut mark, &path), [""; 0]);
+        append(&path, "ished\none\n");
+        assert_eq!(news(&mut mark, &path), ["unfinished", "one"]);
+        // Rotated by name, with a last line that was not seen.
+        append(&path, "two\n");
+        fs::rename(&path, dir.path().join("x.log.1")).unwrap();
+        append(&path, "three\n");
+        assert_eq!(news(&mut mark, &path), ["two", "three"]);
+        // Copied and truncated, and longer again than it was.
+        fs::write(&path, "four is a longer line\nfive\n").unwrap();
+        assert_eq!(news(&mut mark, &path), ["four is a longer line", "five"]);
+        // Cut in place: the first half goes, the rest stays, more comes.
+        append(&path, "six\nseven\n");
+        assert_eq!(news(&mut mark, &path), ["six", "seven"]);
+        fs::write(&path, "five\nsix\nseven\neight\n").unwrap();
+        assert_eq!(news(&mut mark, &path), ["five", "six", "seven", "eight"], "less than 64 bytes stayed");
+        let long = "a line that is long enough to be known again although all before it is gone";
+        append(&path, &format!("{long}\n"));
+        assert_eq!(news(&mut mark, &path), [long]);
+        fs::write(&path, format!("{long}\nnine\n")).unwrap();
+        assert_eq!(news(&mut mark, &path), ["nine"]);
+        // Replaced by another.
+        fs::write(dir.path().join("new"), "ten\n").unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(news(&mut mark, &path), ["ten"]);
+    }
+
+    #[test]
+    fn what_is_too_much_is_skipped_and_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        append(&path, "begin\n");
+        let mark = Mark::end(&path).unwrap();
+        append(&path, &"0123456789\n".repeat(100));
+        let (news, after) = mark.news(&path, 100).unwrap();
+        assert_eq!((news.lines.len(), news.skipped), (9, 1001));
+        assert_eq!(after.news(&path, 100).unwrap().0, News::default());
+        // One line without end is not waited for, nor read again.
+        let path = dir.path().join("giant.log");
+        append(&path, &"x".repeat(500));
+        let (news, after) = whole(&path, 100).unwrap();
+        assert_eq!((news.lines.len(), news.skipped), (1, 400));
+        assert_eq!(after.news(&path, 100).unwrap().0, News::default());
+    }
+
+    proptest! {
+        /// However the writes fall between the looks, each whole line is seen once.
+        #[test]
+        fn each_whole_line_is_seen_once(pieces in prop::collection::vec("[ab\n]{0,12}", 1..12)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.log");
+            append(&path, "");
+            let mut mark = Mark::end(&path).unwrap();
+            let mut seen = Vec::new();
+            for piece in &pieces {
+                append(&path, piece);
+                seen.extend(news(&mut mark, &path));
+            }
+            let all = pieces.concat();
+            let whole = all.rfind('\n').map_or("", |at| &all[..at]);
+            let expected: Vec<&str> = if all.contains('\n') { whole.split('\n').collect() } else { Vec::new() };
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}
