@@ -3,7 +3,8 @@
 use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
 use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, place, preset,
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, place,
+    preset::{self, Preset},
 };
 use crate::base::secret::Secret;
 use crate::base::{Fault, Home, text};
@@ -132,11 +133,12 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     expand::table(root.get_mut(), &lookup as &Lookup<'_>)
         .map_err(|(span, message)| wrong(Some(span), &message))?;
 
-    let base = choose_preset(&root, &wrong)?;
-    if let Some(base) = base {
-        let table = DeTable::parse(base.source)
-            .map_err(|error| Fault::unknown(format!("preset {}: {error}", base.name)))?;
-        merge(root.get_mut(), table.into_inner());
+    let base = choose_preset(&root, folder, &wrong)?;
+    if let Some(base) = &base {
+        if base.file.is_some() {
+            stands_alone(base, &lookup)?;
+        }
+        merge(root.get_mut(), base.tables(&lookup)?);
         // Whoever wants copies wants to know when they stop.
         let has_bucket =
             root.get_ref().get("backup").is_some_and(|backup| backup.get_ref().get("s3").is_some());
@@ -153,6 +155,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         file: file.to_owned(),
         agent: read.agent,
         service: read.service,
+        disabled: Vec::new(),
         check,
         backup: read.backup,
         logs: read.logs,
@@ -161,8 +164,9 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         schedule: read.schedule,
         builtin_agent: read.builtin_agent,
     };
-    config.agent.preset = base.map_or("none", |preset| preset.name).to_owned();
+    config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();
     validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
+    drop_disabled(&mut config);
     resolve(&mut config, &home);
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
@@ -186,28 +190,46 @@ pub fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>> {
 
 type WrongAt<'a> = dyn Fn(Option<Range<usize>>, &str) -> Fault + 'a;
 
-fn choose_preset(
-    root: &Spanned<DeTable<'_>>,
-    wrong: &WrongAt<'_>,
-) -> Result<Option<&'static preset::Preset>> {
+fn choose_preset(root: &Spanned<DeTable<'_>>, folder: &Path, wrong: &WrongAt<'_>) -> Result<Option<Preset>> {
     let table = root.get_ref();
     let named = table.get("agent").and_then(|agent| agent.get_ref().get("preset"));
     match named.map(|value| (value.span(), value.get_ref().as_str())) {
         None if table.contains_key("service") => Ok(None),
-        None => Ok(preset::find("builtin")),
+        None => Preset::find("builtin", folder),
         Some((_, Some("none"))) => Ok(None),
-        Some((span, Some(name))) => match preset::find(name) {
-            Some(found) => Ok(Some(found)),
-            None => {
-                let known: Vec<_> = preset::ALL.iter().map(|preset| preset.name).chain(["none"]).collect();
+        Some((span, Some(name))) => match Preset::find(name, folder) {
+            Ok(None) => {
+                let known: Vec<_> = preset::NAMES.into_iter().chain(["none"]).collect();
                 Err(wrong(Some(span), &format!("there is no preset '{name}'"))
-                    .hint(format!("presets: {}", known.join(", ")))
+                    .hint(format!("presets: {}, or a path to one that ends in .toml", known.join(", ")))
                     .into())
             }
+            found => found.map_err(|error| wrong(Some(span), &format!("{error:#}")).into()),
         },
         // A value of the wrong type is reported when the table is read.
         Some((_, None)) => Ok(None),
     }
+}
+
+/// Reads a preset of the user's own by itself: in the merged tables an error of it would point into
+/// another file.
+fn stands_alone(preset: &Preset, lookup: &Lookup<'_>) -> Result<()> {
+    let mut root = Spanned::new(0..0, preset.tables(lookup)?);
+    let wrong = |span: Option<Range<usize>>, message: &str| preset.wrong(span, message);
+    read_checks(root.get_mut(), &wrong)?;
+    File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
+    Ok(())
+}
+
+/// What is not enabled is as if it were not there.
+fn drop_disabled(config: &mut Config) {
+    config.disabled =
+        config.service.extract_if(.., |_, service| !service.enabled).map(|(name, _)| name).collect();
+    let disabled = &config.disabled;
+    let gone = |name: &str| disabled.iter().any(|disabled| disabled == name);
+    config.check.retain(|_, check| {
+        !check.kind.service().is_some_and(gone) && !check.common.needs.as_deref().is_some_and(gone)
+    });
 }
 
 /// Adds to a table what only the preset has, key by key.
@@ -315,7 +337,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         if matches!(check.kind, Kind::CopyAge(_)) && config.backup.s3.is_none() {
             return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
         }
-        let Some(service) = check.kind.service() else { continue };
+        let Some(service) = check.kind.service().or(check.common.needs.as_deref()) else { continue };
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
             let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -474,8 +496,8 @@ mod tests {
 
     #[test]
     fn every_preset_stands_alone() {
-        for preset in &preset::ALL {
-            read(&format!("[agent]\npreset = \"{}\"\n", preset.name)).unwrap();
+        for name in preset::NAMES {
+            read(&format!("[agent]\npreset = \"{name}\"\n")).unwrap();
         }
     }
 

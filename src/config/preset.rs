@@ -1,23 +1,106 @@
-//! The presets: what is known of an agent, as plain data in `presets/`, compiled in.
+//! The presets: what is known of an agent, as plain data. Those in `presets/` are compiled in; a path
+//! that ends in `.toml` names one of the user's own.
+
+use super::expand::{self, Lookup};
+use super::place;
+use crate::base::Fault;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, Deserializer};
 
 /// One preset.
+#[derive(Clone, Debug)]
 pub struct Preset {
     /// As written in `preset = "…"`.
-    pub name: &'static str,
-    /// One line about it.
-    pub about: &'static str,
+    pub name: String,
     /// Its TOML.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
+    /// The file it was read from, if it is not compiled in.
+    pub file: Option<PathBuf>,
 }
 
-/// All presets.
-pub const ALL: [Preset; 1] = [Preset {
-    name: "builtin",
-    about: "the agent that comes along, `ops agent`",
-    source: include_str!("../../presets/builtin.toml"),
-}];
+/// `[preset]`: what a preset says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct About {
+    /// One line about it.
+    pub about: String,
+    /// What lies in the home of such an agent: it is one where all files of any of these lists are.
+    pub recognise: Vec<Vec<String>>,
+    /// What a person may want to change: lines for a new `ops.toml`, commented out.
+    pub starter: String,
+}
 
-/// The preset of a name.
-pub fn find(name: &str) -> Option<&'static Preset> {
-    ALL.iter().find(|preset| preset.name == name)
+/// The names of those that are compiled in.
+pub const NAMES: [&str; 6] = ["builtin", "dharmic", "mama", "machina", "gomikrobot", "macha"];
+
+fn compiled_in(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "builtin" => include_str!("../../presets/builtin.toml"),
+        "dharmic" => include_str!("../../presets/dharmic.toml"),
+        "mama" => include_str!("../../presets/mama.toml"),
+        "machina" => include_str!("../../presets/machina.toml"),
+        "gomikrobot" => include_str!("../../presets/gomikrobot.toml"),
+        "macha" => include_str!("../../presets/macha.toml"),
+        _ => return None,
+    })
+}
+
+impl Preset {
+    /// All that are compiled in.
+    pub fn all() -> impl Iterator<Item = Preset> {
+        NAMES.into_iter().filter_map(|name| {
+            Some(Preset { name: name.to_owned(), source: Cow::Borrowed(compiled_in(name)?), file: None })
+        })
+    }
+
+    /// The preset of a name, or the one in a file. A relative path is one in this folder.
+    ///
+    /// # Errors
+    /// When there is a path, and the file cannot be read.
+    pub fn find(name: &str, folder: &Path) -> Result<Option<Preset>> {
+        let (source, file) = match compiled_in(name) {
+            Some(source) => (Cow::Borrowed(source), None),
+            None if name.ends_with(".toml") => {
+                let path = folder.join(super::load::tilde(Path::new(name)));
+                let read = std::fs::read_to_string(&path);
+                (Cow::Owned(read.with_context(|| format!("cannot read {}", path.display()))?), Some(path))
+            }
+            None => return Ok(None),
+        };
+        Ok(Some(Preset { name: name.to_owned(), source, file }))
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// When it is no TOML, or its `[preset]` has other keys.
+    pub fn about(&self) -> Result<About> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            preset: About,
+        }
+        let wrong = |error: toml::de::Error| self.wrong(error.span(), error.message());
+        Ok(Deserializer::parse(&self.source).and_then(Head::deserialize).map_err(wrong)?.preset)
+    }
+
+    /// The tables that it adds to a config, with the variables in them filled in.
+    pub(super) fn tables(&self, lookup: &Lookup<'_>) -> Result<DeTable<'_>> {
+        let mut tables = DeTable::parse(&self.source)
+            .map_err(|error| self.wrong(error.span(), error.message()))?
+            .into_inner();
+        tables.remove("preset");
+        expand::table(&mut tables, lookup).map_err(|(span, message)| self.wrong(Some(span), &message))?;
+        Ok(tables)
+    }
+
+    /// What is wrong in it, and where.
+    pub(super) fn wrong(&self, span: Option<Range<usize>>, message: &str) -> Fault {
+        let builtin = || PathBuf::from(format!("presets/{}.toml", self.name));
+        place::fault(&self.file.clone().unwrap_or_else(builtin), &self.source, span, message)
+    }
 }

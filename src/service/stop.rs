@@ -2,12 +2,11 @@
 
 use super::identify::{Claim, leftovers, read_pid_file};
 use super::record::Record;
-use super::{Liveness, Services};
+use super::{Liveness, Services, taken_port};
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// How long children may take to follow their parent.
@@ -138,11 +137,8 @@ fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
 }
 
 fn check_ports(name: &str, service: &Service) -> Result<()> {
-    for &port in &service.ports {
-        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
-            Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
-                .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
-        })?;
-    }
-    Ok(())
+    let Some((port, error)) = taken_port(service) else { return Ok(()) };
+    Err(Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
+        .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
+        .into())
 }

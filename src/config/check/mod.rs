@@ -50,6 +50,9 @@ pub struct Common {
     /// Not looked again within this: the last answer stands. For what is rate-limited, or costs
     /// the agent something.
     pub every: Option<Span>,
+    /// The service that it is about, where its kind does not say: it goes with that service when that
+    /// is not enabled.
+    pub needs: Option<String>,
     /// The alert type while it warns; by its kind unless said otherwise.
     pub alert_warning: Option<String>,
     /// The alert type while it is critical or cannot be told.
@@ -58,8 +61,8 @@ pub struct Common {
 
 impl Common {
     /// Their names in the file.
-    pub(super) const KEYS: [&str; 7] =
-        ["enabled", "critical", "timeout", "for", "every", "alert_warning", "alert_critical"];
+    pub(super) const KEYS: [&str; 8] =
+        ["enabled", "critical", "timeout", "for", "every", "needs", "alert_warning", "alert_critical"];
 }
 
 impl Default for Common {
@@ -70,6 +73,7 @@ impl Default for Common {
             timeout: Span::seconds(8),
             streak: Streak::default(),
             every: None,
+            needs: None,
             alert_warning: None,
             alert_critical: None,
         }
