@@ -17,6 +17,7 @@ mod kills;
 mod local_checks;
 mod logs;
 mod mutants;
+mod presets;
 mod probes;
 mod remote;
 mod restore;
