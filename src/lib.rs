@@ -9,9 +9,9 @@
 //! | --- | --- |
 //! | doors | `cli`: arguments, output, exit codes; the verbs |
 //! | views | `dashboard`: one snapshot, many views |
-//! | people | `alert`: incidents and channels · `restore`: bring a backup back · `schedule`: cron |
-//! | work | `health`: checks and reports · `backup`: archives and retention · `logs`: rotation, tails · `service`: processes of the agent |
-//! | agent | `agent`: the built-in reference agent |
+//! | people | `alert`: incidents and channels · `restore`: bring a backup back |
+//! | work | `health`: checks and reports · `backup`: archives and retention · `logs`: rotation, tails |
+//! | agent | `service`: processes of the agent · `agent`: the built-in reference agent · `schedule`: cron |
 //! | config | `config`: ops.toml to [`config::Config`] |
 //! | base | `base`: states, units, home, durable files, journal, processes |
 

@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use agent_ops::backup::{reader, verify};
+use agent_ops::backup::{peek, reader, verify};
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use std::io::{Read, sink};
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(dir) = empty_folder(&within) else { return };
     let archive = dir.join("20260101_000000.tar.gz");
     fs::write(&archive, bytes).unwrap();
-    let _ = reader::peek(&archive);
+    let _ = peek(&archive);
     let mut inflated = 0;
     let _ = reader::walk(&archive, &mut |member, content: &mut dyn Read| {
         assert!(member.name.is_relative());

@@ -1,6 +1,10 @@
 //! An incident: one problem of one check, from first sight to recovery. What a new look at the
 //! check does to it, and whether people should hear of it, is a pure function of values.
 
+use super::look::{Excuse, Look};
+use super::message::Kind;
+use super::rules::{Rules, reminder_interval};
+use super::throttle::Held;
 use crate::base::State;
 use crate::base::units::Span;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,63 +16,18 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 /// So many changes within an hour are flapping.
 const FLAPPING_CHANGES: usize = 4;
 
-/// Reminders are never further apart (unless the cooldown is).
-const DAY: TimeDelta = TimeDelta::hours(24);
-
 /// How many decisions of an incident are remembered.
 const TRAIL: usize = 60;
 
-/// One check of one run, as the alerts see it.
-#[derive(Clone, Debug)]
-pub(super) struct Look {
-    /// The check's name: the key of its incident.
-    pub check: String,
-    /// The alert type of the present state.
+/// What an incident went by before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Former {
+    /// Its alert type then.
     pub alert: String,
-    /// How it is. Unknown counts as a warning, when seen twice in a row.
-    pub state: State,
-    /// One line.
-    pub summary: String,
-    /// What to do about it.
-    pub remedy: Option<String>,
-    /// Why nobody is to be told of it, if so.
-    pub excuse: Option<Excuse>,
-    /// Recovery has given up: worth a louder word than the state alone.
-    pub gave_up: bool,
-}
-
-/// Why a bad look is no news.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Excuse {
-    /// Its operator stopped the service.
-    Stopped,
-    /// It follows from what this other check found.
-    Follows(String),
-}
-
-/// What a message says about its incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// It began.
-    New,
-    /// It got worse, failed again after a restart, or recovery gave up.
-    Worse,
-    /// It still is.
-    Reminder,
-    /// It is over.
-    Recovered,
-    /// It comes and goes.
-    Flapping,
-    /// Somebody tries the channels.
-    Test,
-}
-
-/// The rules of the house, from `[alerts]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// The least time between two messages about the same thing.
-    pub cooldown: Span,
+    /// Its severity then.
+    pub severity: State,
+    /// Until when.
+    pub until: DateTime<Utc>,
 }
 
 /// What people were told of an incident.
@@ -86,6 +45,9 @@ pub struct Told {
     pub flapping: bool,
     /// Whether it was said that recovery gave up.
     pub gave_up: bool,
+    /// When a CRITICAL was told for the first time.
+    #[serde(default)]
+    pub critical: Option<DateTime<Utc>>,
 }
 
 /// One decision, with how often it was taken in a row.
@@ -149,6 +111,15 @@ pub struct Incident {
     pub changes: Vec<DateTime<Utc>>,
     /// The uid of its first message: what the others are answers to.
     pub thread: Option<String>,
+    /// When it was told to those who are next.
+    #[serde(default)]
+    pub escalated: Option<DateTime<Utc>>,
+    /// Something of it waits for the end of the quiet hours.
+    #[serde(default)]
+    pub quieted: bool,
+    /// What it went by within the last hour.
+    #[serde(default)]
+    pub former: Vec<Former>,
     /// What was decided and why, oldest first.
     pub trail: Vec<Decision>,
 }
@@ -170,7 +141,7 @@ pub(super) fn step(
     previous: Option<&Incident>,
     look: &Look,
     now: DateTime<Utc>,
-    rules: Rules,
+    rules: Rules<'_>,
     run: &str,
 ) -> Step {
     let open = previous.filter(|incident| incident.closed.is_none());
@@ -188,7 +159,7 @@ pub(super) fn step(
         (None, _, None) => Incident::begin(previous, look, now, run),
     };
     let (wish, why) = match (look.state, &look.excuse) {
-        (State::Ok, _) => incident.good_look(now),
+        (State::Ok, _) => incident.good_look(look, now),
         (_, Some(Excuse::Follows(check))) => {
             incident.held += 1;
             (None, format!("silent: it follows from {check}"))
@@ -230,6 +201,9 @@ impl Incident {
             gave_up: false,
             changes: Vec::new(),
             thread: None,
+            escalated: None,
+            quieted: false,
+            former: Vec::new(),
             trail: Vec::new(),
         }
     }
@@ -249,7 +223,7 @@ impl Incident {
     }
 
     /// A bad look: what to say, and why or why not.
-    fn bad_look(&mut self, look: &Look, now: DateTime<Utc>, rules: Rules) -> (Option<Kind>, String) {
+    fn bad_look(&mut self, look: &Look, now: DateTime<Utc>, rules: Rules<'_>) -> (Option<Kind>, String) {
         if self.suspected {
             if look.state == State::Unknown && self.held == 0 {
                 self.held = 1;
@@ -269,6 +243,10 @@ impl Incident {
         if severity != self.severity {
             self.change(now);
         }
+        self.former.retain(|former| elapsed(now, former.until).is_some_and(|age| age < HOUR));
+        if severity != self.severity || look.alert != self.alert {
+            self.former.push(Former { alert: self.alert.clone(), severity: self.severity, until: now });
+        }
         self.severity = severity;
         self.alert.clone_from(&look.alert);
         self.summary.clone_from(&look.summary);
@@ -287,6 +265,18 @@ impl Incident {
         if badness(self.severity) > badness(known) {
             return (Some(Kind::Worse), format!("worse: {} was told, now {}", known, self.severity));
         }
+        if let Some(after) = rules.escalate_after()
+            && let Some(critical) = told.critical
+            && self.severity == State::Critical
+            && self.acknowledged.is_none()
+            && self.escalated.is_none()
+            && elapsed(now, critical).is_none_or(|age| age >= after)
+        {
+            return (
+                Some(Kind::Escalated),
+                format!("nobody acknowledged it within {}", rules.alerts.escalate_after),
+            );
+        }
         if self.flapping {
             if !told.flapping {
                 return (Some(Kind::Flapping), flaps());
@@ -301,7 +291,7 @@ impl Incident {
             self.held += 1;
             return (None, "silent: acknowledged".to_owned());
         }
-        let interval = reminder_interval(rules.cooldown, told.reminders);
+        let interval = reminder_interval(rules.cooldown(&self.alert), told.reminders);
         if elapsed(now, told.last).is_none_or(|age| age >= interval) {
             return (Some(Kind::Reminder), "the cooldown is over".to_owned());
         }
@@ -311,7 +301,7 @@ impl Incident {
     }
 
     /// A good look: what to say, and why or why not.
-    fn good_look(&mut self, now: DateTime<Utc>) -> (Option<Kind>, String) {
+    fn good_look(&mut self, look: &Look, now: DateTime<Utc>) -> (Option<Kind>, String) {
         if self.suspected {
             self.close(now);
             return (None, "closed silently: it could be told again".to_owned());
@@ -332,6 +322,12 @@ impl Incident {
         if self.provisional && self.good < 2 {
             return (None, "good for the first time since our restart: not believed yet".to_owned());
         }
+        if self.provisional && look.unproven {
+            return (
+                None,
+                "it runs since our restart, but gave no sign of life yet: not believed".to_owned(),
+            );
+        }
         if self.told.is_none() {
             self.close(now);
             return (None, "closed silently: nobody was told that it began".to_owned());
@@ -341,9 +337,18 @@ impl Incident {
 
     /// Notes that people hear of it in this run.
     pub fn tell(&mut self, kind: Kind, uid: &str, now: DateTime<Utc>) {
+        if kind == Kind::Escalated {
+            // Those who were told before hear nothing of it: what they wait for is as it was.
+            self.escalated = Some(now);
+            return;
+        }
         self.held = 0;
         self.capped = None;
+        self.quieted = false;
         self.relapsed = false;
+        if self.gave_up {
+            self.escalated.get_or_insert(now);
+        }
         if self.thread.is_none() {
             self.thread = Some(uid.to_owned());
         }
@@ -365,15 +370,27 @@ impl Incident {
             },
             flapping: self.flapping,
             gave_up: self.gave_up,
+            critical: before
+                .and_then(|told| told.critical)
+                .or((self.severity == State::Critical).then_some(now)),
         });
     }
 
     /// Notes that what should have been said was held back in this run.
-    pub fn hold(&mut self, kind: Kind, by_cap: bool) {
+    pub(super) fn hold(&mut self, kind: Kind, why: Held) {
         self.held += 1;
-        if by_cap && kind != Kind::Reminder {
-            self.capped = Some(kind);
+        match why {
+            Held::Capped if kind == Kind::Reminder => {}
+            Held::Capped | Held::Summed => self.capped = Some(kind),
+            Held::Quiet => self.quieted = true,
+            Held::Silenced => {}
         }
+    }
+
+    /// Since when it is good, as far as machines are concerned: they need not wait until people may
+    /// be told.
+    pub(super) fn ended(&self) -> Option<DateTime<Utc>> {
+        self.closed.or(self.good_since.filter(|_| !self.provisional && !self.flapping))
     }
 
     /// Ends it.
@@ -424,19 +441,6 @@ impl Incident {
 pub(super) fn elapsed(now: DateTime<Utc>, then: DateTime<Utc>) -> Option<TimeDelta> {
     let age = now - then;
     (age >= TimeDelta::zero()).then_some(age)
-}
-
-/// How long after the last message the next reminder is due: doubling, at most daily.
-fn reminder_interval(cooldown: Span, reminders: u32) -> TimeDelta {
-    let cooldown = cooldown.delta();
-    let mut interval = cooldown;
-    for _ in 0..reminders.min(32) {
-        if interval >= DAY {
-            break;
-        }
-        interval = (interval + interval).min(DAY);
-    }
-    interval.max(cooldown)
 }
 
 fn severity(state: State, present: State) -> State {

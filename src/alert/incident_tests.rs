@@ -4,6 +4,7 @@ use super::*;
 use crate::alert::plan::{Situation, plan};
 use crate::alert::store::Change;
 use crate::base::Run;
+use crate::config::alerts::Alerts;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -12,14 +13,16 @@ struct World {
     now: DateTime<Utc>,
     incidents: BTreeMap<String, Incident>,
     sent: Vec<(DateTime<Utc>, Kind, String)>,
-    cap: usize,
+    alerts: Alerts,
     silenced: bool,
+    quiet: bool,
 }
 
 impl World {
     fn new() -> World {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        World { now, incidents: BTreeMap::new(), sent: Vec::new(), cap: 1000, silenced: false }
+        let alerts = Alerts { max_per_hour: 1000, ..Alerts::default() };
+        World { now, incidents: BTreeMap::new(), sent: Vec::new(), alerts, silenced: false, quiet: false }
     }
 
     fn run(&mut self, looks: &[Look]) -> Vec<Change> {
@@ -32,10 +35,10 @@ impl World {
             Situation {
                 agent: "agent",
                 run: &run,
-                rules: Rules { cooldown: Span::minutes(30) },
-                max_per_hour: self.cap,
+                alerts: &self.alerts,
                 sent: crate::alert::throttle::within_an_hour(self.now, &times),
-                silenced: self.silenced,
+                silenced: self.silenced.then_some("alerts are silenced"),
+                quiet: self.quiet,
             },
         );
         for change in &changes {
@@ -72,6 +75,7 @@ fn look(check: &str, state: State) -> Look {
         remedy: None,
         excuse: None,
         gave_up: false,
+        unproven: false,
     }
 }
 
@@ -156,6 +160,14 @@ fn after_our_restart_one_good_look_is_no_proof() {
     assert_eq!(world.after(5, &[look("process", Good)]), [Kind::Recovered]);
     assert_eq!(world.after(5, &[look("process", Good)]), []);
 
+    // Alive is not well: without a sign of life it is not believed either.
+    assert_eq!(world.after(90, &[look("process", Critical)]), [Kind::New]);
+    world.incidents.get_mut("process").unwrap().provisional = true;
+    let unproven = Look { unproven: true, ..look("process", Good) };
+    assert_eq!(world.after(5, std::slice::from_ref(&unproven)), []);
+    assert_eq!(world.after(5, &[unproven]), []);
+    assert_eq!(world.after(5, &[look("process", Good)]), [Kind::Recovered]);
+
     // The second crash is not silent.
     assert_eq!(world.after(90, &[look("process", Critical)]), [Kind::New]);
     world.incidents.get_mut("process").unwrap().provisional = true;
@@ -192,7 +204,7 @@ fn giving_up_is_said_once() {
     world.after(0, &[look("process", Critical)]);
     let gave_up = Look { gave_up: true, alert: "restart_loop".to_owned(), ..look("process", Critical) };
     world.now += TimeDelta::minutes(5);
-    world.cap = 0;
+    world.alerts.max_per_hour = 0;
     let changes = world.run(std::slice::from_ref(&gave_up));
     let message = changes[0].message.as_ref().unwrap();
     assert_eq!((message.title().as_str(), message.severity), ("Restart Loop", Critical));
@@ -252,7 +264,7 @@ fn a_silence_puts_off_and_loses_nothing() {
 #[test]
 fn the_cap_holds_warnings_back_and_the_next_message_sums_them_up() {
     let mut world = World::new();
-    world.cap = 2;
+    world.alerts.max_per_hour = 2;
     let names = ["a", "b", "c", "d"];
     let warn = || names.map(|name| look(name, Warning)).to_vec();
     let changes = world.run(&warn());
@@ -274,6 +286,111 @@ fn the_cap_holds_warnings_back_and_the_next_message_sums_them_up() {
     // And what was told in a sum has a recovery notice like all else.
     more[4] = look("e", Good);
     assert_eq!(world.after(5, &more), [Kind::Recovered]);
+}
+
+#[test]
+fn in_quiet_hours_warnings_wait_and_become_one_message() {
+    let mut world = World::new();
+    assert_eq!(world.after(0, &[look("told", Warning)]), [Kind::New]);
+    world.quiet = true;
+    let all = |states: [State; 6]| -> Vec<Look> {
+        ["told", "a", "b", "c", "d", "e"].iter().zip(states).map(|(name, state)| look(name, state)).collect()
+    };
+    assert_eq!(world.after(5, &all([Warning, Warning, Warning, Warning, Warning, Good])), []);
+    let critical = all([Warning, Warning, Warning, Warning, Warning, Critical]);
+    assert_eq!(world.after(5, &critical), [Kind::New], "what is critical wakes people");
+    assert_eq!(world.after(5, &all([Warning, Warning, Warning, Warning, Warning, Good])), [Kind::Recovered]);
+    // One of them is over before anybody heard of it; another gets worse.
+    assert_eq!(world.after(5, &all([Warning, Good, Critical, Warning, Warning, Good])), [Kind::New]);
+    assert!(!world.is_open("a"));
+    let morning = all([Good, Good, Critical, Warning, Warning, Good]);
+    assert_eq!(world.after(5, &morning), [], "nor are people woken to hear that a warning is over");
+    assert!(world.is_open("told"));
+    world.quiet = false;
+    world.now += TimeDelta::minutes(5);
+    let changes = world.run(&morning);
+    let messages: Vec<_> = changes.iter().filter_map(|change| change.message.as_ref()).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert_eq!((messages[0].kind, messages[0].digest.len()), (Kind::Recovered, 2), "c and d are in it");
+    assert_eq!(world.after(5, &morning), []);
+    assert!(!world.is_open("told"));
+    // And each has its own end.
+    assert_eq!(world.after(5, &all([Good; 6])), [Kind::Recovered; 3]);
+}
+
+#[test]
+fn a_digest_without_room_waits_and_stays_one() {
+    let mut world = World::new();
+    world.alerts.max_per_hour = 0;
+    world.quiet = true;
+    let night = ["a", "b", "c"].map(|name| look(name, Warning));
+    world.after(5, &night);
+    world.quiet = false;
+    assert_eq!(world.after(5, &night), []);
+    world.alerts.max_per_hour = 5;
+    world.now += TimeDelta::minutes(5);
+    let changes = world.run(&night);
+    let digests: Vec<_> =
+        changes.iter().filter_map(|change| Some(change.message.as_ref()?.digest.len())).collect();
+    assert_eq!(digests, [2]);
+}
+
+#[test]
+fn what_nobody_answers_is_escalated_once() {
+    use crate::config::ChannelName;
+    let mut world = World::new();
+    world.alerts.escalate = vec![ChannelName::Telegram];
+    assert_eq!(world.after(0, &[look("disk", Critical)]), [Kind::New]);
+    assert_eq!(world.after(29, &[look("disk", Critical)]), []);
+    world.alerts.max_per_hour = 0;
+    world.now += TimeDelta::minutes(1);
+    let changes = world.run(&[look("disk", Critical)]);
+    let message = changes[0].message.as_ref().unwrap();
+    assert_eq!((message.kind, message.escalated), (Kind::Escalated, true));
+    assert_eq!(message.title(), "Unanswered: Disk Critical");
+    world.alerts.max_per_hour = 5;
+    assert_eq!(world.after(5, &[look("disk", Critical)]), [Kind::Reminder], "its own time is as it was");
+    for _ in 0..100 {
+        assert!(!world.after(5, &[look("disk", Critical)]).contains(&Kind::Escalated));
+    }
+    world.now += TimeDelta::minutes(5);
+    let changes = world.run(&[look("disk", Good)]);
+    let message = changes[0].message.as_ref().unwrap();
+    assert!(message.kind == Kind::Recovered && message.escalated, "they hear of the end too");
+
+    // Not what somebody is at, and not a warning.
+    world.after(300, &[look("disk", Critical)]);
+    world.incidents.get_mut("disk").unwrap().acknowledged = Some(world.now);
+    assert_eq!(world.after(40, &[look("disk", Critical)]), []);
+    world.after(5, &[look("disk", Good)]);
+    world.after(300, &[look("disk", Warning)]);
+    assert_eq!(world.after(40, &[look("disk", Warning)]), [Kind::Reminder]);
+}
+
+#[test]
+fn giving_up_goes_to_the_next_contacts_in_one_message() {
+    use crate::config::ChannelName;
+    let mut world = World::new();
+    world.alerts.escalate = vec![ChannelName::Telegram];
+    world.after(0, &[look("process", Critical)]);
+    world.now += TimeDelta::minutes(5);
+    let gave_up = Look { gave_up: true, alert: "restart_loop".to_owned(), ..look("process", Critical) };
+    let changes = world.run(std::slice::from_ref(&gave_up));
+    let message = changes[0].message.as_ref().unwrap();
+    assert!(message.kind == Kind::Worse && message.escalated);
+    for _ in 0..20 {
+        assert!(!world.after(5, std::slice::from_ref(&gave_up)).contains(&Kind::Escalated));
+    }
+}
+
+#[test]
+fn a_type_has_its_own_cooldown() {
+    let mut world = World::new();
+    let own = crate::config::alerts::AlertType { cooldown: Some(Span::minutes(360)), channels: None };
+    world.alerts.types.insert("disk_low".to_owned(), own);
+    world.after(0, &[look("disk", Warning)]);
+    assert_eq!(world.after(359, &[look("disk", Warning)]), []);
+    assert_eq!(world.after(1, &[look("disk", Warning)]), [Kind::Reminder]);
 }
 
 #[test]
@@ -358,7 +475,7 @@ proptest! {
         cap in 0usize..6,
     ) {
         let mut world = World::new();
-        world.cap = cap;
+        world.alerts.max_per_hour = cap;
         for (states, silenced) in rounds {
             world.silenced = silenced;
             world.now += TimeDelta::minutes(5);

@@ -1,7 +1,7 @@
 //! From a report to what the alerts look at: which findings follow from another, which service
 //! has no check of its own process, which service is to be restarted. Pure.
 
-use super::incident::{Excuse, Incident, Look};
+use super::incident::Incident;
 use super::message::RESTART_LOOP;
 use super::recovery::{self, Attempt};
 use crate::base::State;
@@ -10,6 +10,36 @@ use crate::health::{Finding, Report};
 use crate::service::{Liveness, Status};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
+
+/// One check of one run, as the alerts see it.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// The check's name: the key of its incident.
+    pub check: String,
+    /// The alert type of the present state.
+    pub alert: String,
+    /// How it is. Unknown counts as a warning, when seen twice in a row.
+    pub state: State,
+    /// One line.
+    pub summary: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// Why nobody is to be told of it, if so.
+    pub excuse: Option<Excuse>,
+    /// Recovery has given up: worth a louder word than the state alone.
+    pub gave_up: bool,
+    /// Good, but since our restart the service gave no sign of life yet.
+    pub unproven: bool,
+}
+
+/// Why a bad look is no news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Excuse {
+    /// Its operator stopped the service.
+    Stopped,
+    /// It follows from what this other check found.
+    Follows(String),
+}
 
 /// What is known of one service in this run.
 #[derive(Clone, Debug)]
@@ -20,6 +50,10 @@ pub(super) struct Known {
     pub attempts: Vec<DateTime<Utc>>,
     /// A start or a stop of ours is at it now.
     pub busy: bool,
+    /// It gave a sign of life since it was started, as far as it gives any.
+    pub proven: bool,
+    /// It is to be restarted although it is there: why.
+    pub hung: Option<String>,
 }
 
 /// A service that is to be restarted in this run.
@@ -31,6 +65,8 @@ pub(super) struct Restart {
     pub check: String,
     /// Why it is down.
     pub cause: String,
+    /// It is there, but hangs: it is stopped first.
+    pub hung: bool,
 }
 
 /// Every check to look at, and every service to restart.
@@ -62,26 +98,12 @@ pub(super) fn looks(
             if let Some(cause) = dead(&known.status)
                 && recovers(config, name)
             {
-                let open = incidents.get(&look.check).filter(|incident| incident.closed.is_none());
-                let gave_up = open.is_some_and(|incident| incident.gave_up);
-                let most = config.alerts.max_restarts_per_hour;
-                match recovery::decide(&known.attempts, gave_up, most, now) {
-                    Attempt::Now => {
-                        restarts.push(Restart { service: name.clone(), check: look.check.clone(), cause })
-                    }
-                    Attempt::Later => {}
-                    Attempt::Never => {
-                        look.gave_up = true;
-                        look.alert = RESTART_LOOP.to_owned();
-                        look.summary = format!(
-                            "{}; it died more than {most} times within an hour and is not restarted again",
-                            look.summary
-                        );
-                        look.remedy = Some(format!("mend the cause, then: ops start {name}"));
-                    }
-                }
+                let restart =
+                    Restart { service: name.clone(), check: look.check.clone(), cause, hung: false };
+                restarts.extend(recover(&mut look, restart, known, config, incidents, now));
             }
         }
+        look.unproven = !known.proven;
         looks.push(look);
     }
 
@@ -97,10 +119,76 @@ pub(super) fn looks(
             } else {
                 down.get(service.as_str()).cloned().map(Excuse::Follows)
             };
+            let hangs = finding.kind == "heartbeat" && look.excuse.is_none();
+            if let Some((known, cause)) = services
+                .get(service)
+                .filter(|known| {
+                    hangs && !known.busy && recovers(config, service) && known.status.process().is_some()
+                })
+                .and_then(|known| Some((known, known.hung.clone()?)))
+            {
+                let restart =
+                    Restart { service: service.clone(), check: look.check.clone(), cause, hung: true };
+                restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+            }
         }
         looks.push(look);
     }
+    let inherited: Vec<Option<Excuse>> =
+        looks.iter().map(|look| inherited(&look.check, &looks, config)).collect();
+    for (look, inherited) in looks.iter_mut().zip(inherited) {
+        look.excuse = look.excuse.take().or(inherited);
+    }
     (looks, restarts)
+}
+
+/// Decides whether a service is restarted now; where that has gone too far, the look says so.
+fn recover(
+    look: &mut Look,
+    restart: Restart,
+    known: &Known,
+    config: &Config,
+    incidents: &BTreeMap<String, Incident>,
+    now: DateTime<Utc>,
+) -> Option<Restart> {
+    let open = incidents.get(&look.check).filter(|incident| incident.closed.is_none());
+    let gave_up = open.is_some_and(|incident| incident.gave_up);
+    let most = config.alerts.max_restarts_per_hour;
+    match recovery::decide(&known.attempts, gave_up, most, now) {
+        Attempt::Now => Some(restart),
+        Attempt::Later => None,
+        Attempt::Never => {
+            let (name, died) = (&restart.service, if restart.hung { "hung" } else { "died" });
+            look.gave_up = true;
+            look.alert = RESTART_LOOP.to_owned();
+            look.summary = format!(
+                "{}; it {died} more than {most} times within an hour and is not restarted again",
+                look.summary
+            );
+            let verb = if restart.hung { "restart --force" } else { "start" };
+            look.remedy = Some(format!("mend the cause, then: ops {verb} {name}"));
+            None
+        }
+    }
+}
+
+/// The excuse that a check has from those it comes `after`: what follows from a CRITICAL, or from
+/// its operator's stop. The config has no circles.
+fn inherited(check: &str, looks: &[Look], config: &Config) -> Option<Excuse> {
+    let after = config.check.get(check).map_or(&[][..], |check| check.common.after.as_slice());
+    let parents = after.iter().filter_map(|name| looks.iter().find(|look| look.check == *name));
+    let mut follows = None;
+    for parent in parents {
+        match parent.excuse.clone().or_else(|| inherited(&parent.check, looks, config)) {
+            Some(Excuse::Stopped) => return Some(Excuse::Stopped),
+            Some(excuse) => follows = follows.or(Some(excuse)),
+            None if parent.state == State::Critical => {
+                follows = follows.or_else(|| Some(Excuse::Follows(parent.check.clone())));
+            }
+            None => {}
+        }
+    }
+    follows
 }
 
 fn look(finding: &Finding) -> Look {
@@ -112,6 +200,7 @@ fn look(finding: &Finding) -> Look {
         remedy: finding.remedy.clone(),
         excuse: None,
         gave_up: false,
+        unproven: false,
     }
 }
 
@@ -130,6 +219,7 @@ fn unchecked(name: &str, status: &Status) -> Look {
         remedy: Some(format!("ops start {name}")),
         excuse: None,
         gave_up: false,
+        unproven: false,
     }
 }
 
@@ -187,7 +277,7 @@ mod tests {
             stopped_by_operator: stopped.then(Utc::now),
         };
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
-        [("daemon".to_owned(), Known { status, attempts, busy: false })].into()
+        [("daemon".to_owned(), Known { status, attempts, busy: false, proven: true, hung: None })].into()
     }
 
     fn down() -> Report {

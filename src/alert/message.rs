@@ -1,6 +1,6 @@
 //! What people are told: one message, and its spellings.
 
-use super::incident::{Incident, Kind};
+use super::incident::Incident;
 use crate::base::units::{Span, age, local};
 use crate::base::{Run, State, text};
 use chrono::{DateTime, Utc};
@@ -19,6 +19,41 @@ const RUNBOOKS: [(&str, &str); 7] = [
 
 /// The alert type of a service that recovery has given up on.
 pub(super) const RESTART_LOOP: &str = "restart_loop";
+
+/// What a message says about its incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It began.
+    New,
+    /// It got worse, failed again after a restart, or recovery gave up.
+    Worse,
+    /// It still is.
+    Reminder,
+    /// It is over.
+    Recovered,
+    /// It comes and goes.
+    Flapping,
+    /// Nobody acknowledged it: others are told.
+    Escalated,
+    /// Somebody tries the channels.
+    Test,
+}
+
+impl Kind {
+    /// The word in the journal and in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::New => "new",
+            Kind::Worse => "worse",
+            Kind::Reminder => "reminder",
+            Kind::Recovered => "recovered",
+            Kind::Flapping => "flapping",
+            Kind::Escalated => "escalated",
+            Kind::Test => "test",
+        }
+    }
+}
 
 /// One message, as it waits in the journal until it is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,11 +96,17 @@ pub struct Message {
     pub at: DateTime<Utc>,
     /// The uid of the first message of its incident, if that is another.
     pub thread: Option<String>,
+    /// It goes to those who are told when nobody answers, too.
+    #[serde(default)]
+    pub escalated: bool,
+    /// Where the runbooks can be read.
+    #[serde(default)]
+    pub runbooks: Option<String>,
 }
 
 impl Message {
     /// The message that says `kind` of an incident, before [`Incident::tell`].
-    pub fn about(incident: &Incident, kind: Kind, uid: String, agent: &str, run: &Run) -> Message {
+    pub(super) fn about(incident: &Incident, kind: Kind, uid: String, agent: &str, run: &Run) -> Message {
         let worst = incident.told.as_ref().map_or(incident.severity, |told| told.worst);
         let worse = |a: State, b: State| if a.badness(false) > b.badness(false) { a } else { b };
         let recovered = kind == Kind::Recovered;
@@ -89,6 +130,12 @@ impl Message {
             run: run.id.clone(),
             at: run.now,
             thread: incident.thread.clone(),
+            escalated: match kind {
+                Kind::Escalated => true,
+                Kind::Recovered => incident.escalated.is_some(),
+                _ => incident.gave_up && incident.escalated.is_none(),
+            },
+            runbooks: None,
         }
     }
 
@@ -114,6 +161,8 @@ impl Message {
             run: run.id.clone(),
             at: run.now,
             thread: None,
+            escalated: false,
+            runbooks: None,
         }
     }
 
@@ -127,6 +176,7 @@ impl Message {
             Kind::Reminder => format!("Still: {name}"),
             Kind::Recovered => format!("Recovered: {name}"),
             Kind::Flapping => format!("Flapping: {name}"),
+            Kind::Escalated => format!("Unanswered: {name}"),
         }
     }
 
@@ -134,7 +184,9 @@ impl Message {
     pub fn line(&self) -> String {
         let mut line = match self.kind {
             Kind::New | Kind::Worse | Kind::Test => self.summary.clone(),
-            Kind::Reminder => format!("{}; for {} now", self.summary, age(self.at, self.since)),
+            Kind::Reminder | Kind::Escalated => {
+                format!("{}; for {} now", self.summary, age(self.at, self.since))
+            }
             Kind::Recovered => {
                 let lasted = age(self.until.unwrap_or(self.at), self.since);
                 format!("well again after {lasted}; it was: {}", self.summary)
@@ -148,12 +200,29 @@ impl Message {
         text::one_line(&line, 1000)
     }
 
+    /// Who speaks, how bad it is and what it is about: `[mama] CRITICAL Daemon Critical`.
+    pub fn headline(&self) -> String {
+        text::one_line(&format!("[{}] {} {}", self.agent, self.level(), self.title()), 200)
+    }
+
     /// The whole of it, for a mail.
     pub fn body(&self) -> String {
-        let mut body = format!("{}\n\n{}\n\n", self.title(), self.line());
-        let mut row = |name: &str, value: &str| {
-            body.push_str(&format!("{:<10} {}\n", format!("{name}:"), text::one_line(value, 1000)));
-        };
+        format!("{}\n\n{}", self.title(), self.details())
+    }
+
+    /// All but the title.
+    pub fn details(&self) -> String {
+        let mut details = format!("{}\n\n", self.line());
+        for (name, value) in self.rows() {
+            details.push_str(&format!("{:<10} {value}\n", format!("{name}:")));
+        }
+        details
+    }
+
+    /// The facts, a name and a value each.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        let mut row = |name, value: &str| rows.push((name, text::one_line(value, 1000)));
         row("agent", &format!("{} on {}", self.agent, self.host));
         row("check", &self.check);
         if self.kind != Kind::Test {
@@ -171,19 +240,21 @@ impl Message {
         if let Some(remedy) = &self.remedy {
             row("do next", remedy);
         }
-        if let Some(runbook) = self.runbook() {
-            row("runbook", &format!("{runbook} (or: ops alert why {})", self.alert));
+        match self.runbook() {
+            Some(page) if self.runbooks.is_some() => row("runbook", &page),
+            Some(page) => row("runbook", &format!("{page} (or: ops alert why {})", self.alert)),
+            None => {}
         }
         for other in &self.digest {
             row("also", other);
         }
         row("run", &format!("{} at {}", self.run, local(self.at)));
-        body
+        rows
     }
 
-    /// The page that helps, as a path in the project.
+    /// The page that helps: an address, or a path in the project.
     pub fn runbook(&self) -> Option<String> {
-        runbook(&self.alert).map(|_| format!("runbooks/{}.md", self.alert))
+        page(&self.alert, self.runbooks.as_deref())
     }
 
     /// The word in `alerts.log`.
@@ -194,6 +265,13 @@ impl Message {
     fn lasted(&self) -> Span {
         age(self.until.unwrap_or(self.at), self.since)
     }
+}
+
+/// Where the page for an alert type is: under the address that is configured, else in the project.
+pub(super) fn page(alert: &str, runbooks: Option<&str>) -> Option<String> {
+    let base = runbooks.unwrap_or("runbooks").trim_end_matches('/');
+    // With an address of their own, operators may have pages for their own types.
+    (runbooks.is_some() || runbook(alert).is_some()).then(|| format!("{base}/{alert}.md"))
 }
 
 /// The text of the page for an alert type, if there is one.

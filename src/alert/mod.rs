@@ -4,22 +4,32 @@
 //! restart → deliver → note who was reached. What this run could not deliver, a later one does.
 
 mod channel;
+mod deadman;
 mod deliver;
+mod http;
+mod hung;
 mod incident;
+mod known;
 mod look;
 mod message;
+mod outlook;
 mod past;
 mod plan;
 mod recovery;
+mod rules;
 mod run;
 mod spare;
 mod store;
 mod throttle;
+#[cfg(test)]
+mod year_tests;
 
 pub use channel::Channel;
+pub use deadman::Deadman;
 pub use deliver::{Delivery, test};
-pub use incident::{Decision, Incident, Kind, Told};
-pub use message::{Message, runbook};
+pub use incident::{Decision, Incident, Told};
+pub use message::{Kind, Message, runbook};
+pub use outlook::{outlook, routes};
 pub use run::{Restarted, Summary, run};
 pub use store::{Listed, Silence, find, messages, say_silence};
 

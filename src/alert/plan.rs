@@ -1,11 +1,14 @@
 //! What one run decides: every look, the incidents it leads to, the messages that may go out.
 //! Pure.
 
-use super::incident::{Incident, Look, Rules, step};
-use super::message::{Message, title};
+use super::incident::{Incident, step};
+use super::look::Look;
+use super::message::{Kind, Message, title};
+use super::rules::Rules;
 use super::store::Change;
-use super::throttle::{Verdict, Wish, judge};
+use super::throttle::{Held, Room, Wish, judge};
 use crate::base::Run;
+use crate::config::alerts::Alerts;
 use std::collections::BTreeMap;
 
 /// What a decision depends on, besides the looks.
@@ -15,14 +18,14 @@ pub(super) struct Situation<'a> {
     pub agent: &'a str,
     /// This run.
     pub run: &'a Run,
-    /// The rules for one incident.
-    pub rules: Rules,
-    /// The cap over all.
-    pub max_per_hour: usize,
+    /// The rules.
+    pub alerts: &'a Alerts,
     /// Messages of the last hour.
     pub sent: usize,
-    /// Nobody is to be told anything now.
-    pub silenced: bool,
+    /// Nobody is to be told anything as long as this holds: "alerts are silenced".
+    pub silenced: Option<&'a str>,
+    /// These are quiet hours.
+    pub quiet: bool,
 }
 
 /// Decides. `incidents` are the last of each check, open or closed.
@@ -31,11 +34,12 @@ pub(super) fn plan(
     incidents: &BTreeMap<String, Incident>,
     situation: Situation<'_>,
 ) -> Vec<Change> {
-    let Situation { run, .. } = situation;
+    let Situation { run, alerts, .. } = situation;
+    let rules = Rules { alerts };
     let mut steps: Vec<_> = looks
         .iter()
         .filter_map(|look| {
-            let step = step(incidents.get(&look.check), look, run.now, situation.rules, &run.id);
+            let step = step(incidents.get(&look.check), look, run.now, rules, &run.id);
             Some((step.incident?, step.wish, step.why))
         })
         .collect();
@@ -51,24 +55,35 @@ pub(super) fn plan(
 
     let wishes: Vec<Wish> =
         steps.iter().filter_map(|(incident, wish, _)| Some(Wish::of(incident, (*wish)?))).collect();
-    let mut verdicts = judge(&wishes, situation.sent, situation.max_per_hour, situation.silenced).into_iter();
+    let room = Room {
+        sent: situation.sent,
+        max_per_hour: alerts.max_per_hour,
+        silenced: situation.silenced.is_some(),
+        quiet: situation.quiet,
+    };
+    let mut verdicts = judge(&wishes, room).into_iter();
     let mut changes: Vec<Change> = Vec::new();
     let mut count = 0;
     for (mut incident, wish, why) in steps {
         let mut message = None;
         match wish.and_then(|kind| Some((kind, verdicts.next()?))) {
             None => incident.decide(run.now, &run.id, &why),
-            Some((kind, Verdict::Send)) => {
+            Some((kind, None)) => {
                 count += 1;
                 let uid = format!("{}-{count}", run.id);
-                message = Some(Message::about(&incident, kind, uid.clone(), situation.agent, run));
+                let about = Message::about(&incident, kind, uid.clone(), situation.agent, run);
+                message = Some(Message { runbooks: alerts.runbooks.clone(), ..about });
                 incident.tell(kind, &uid, run.now);
                 incident.decide(run.now, &run.id, &format!("told: {why}"));
             }
-            Some((kind, verdict)) => {
-                let capped = verdict == Verdict::Capped;
-                incident.hold(kind, capped);
-                let by = if capped { "by the hourly cap" } else { "as long as alerts are silenced" };
+            Some((kind, Some(held))) => {
+                incident.hold(kind, held);
+                let by = match held {
+                    Held::Capped => "by the hourly cap".to_owned(),
+                    Held::Summed => "to be one of many in one message".to_owned(),
+                    Held::Silenced => format!("as long as {}", situation.silenced.unwrap_or_default()),
+                    Held::Quiet => "in quiet hours".to_owned(),
+                };
                 incident.decide(run.now, &run.id, &format!("held back {by}: {why}"));
             }
         }
@@ -87,7 +102,7 @@ fn sum_up(changes: &mut Vec<Change>, incidents: &BTreeMap<String, Incident>, run
     for change in changes.iter_mut() {
         let incident = &mut change.incident;
         if let Some(kind) = incident.capped.take() {
-            let over = if incident.closed.is_some() { " (over)" } else { "" };
+            let over = if incident.closed.is_some() || kind == Kind::Recovered { " (over)" } else { "" };
             digest.push(format!("{}: {}{over}", title(&incident.alert), incident.summary));
             if incident.closed.is_none() {
                 incident.tell(kind, &uid, run.now);

@@ -1,13 +1,22 @@
 //! Restarting what died by itself: with growing pauses, and not for ever.
 
 use super::incident::elapsed;
+use super::look::Restart;
 use super::throttle::within_an_hour;
 use crate::base::Journal;
+use crate::base::process::Process;
+use crate::base::status_file::StatusFile;
+use crate::base::step::step;
 use crate::service::{Services, Started};
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a restart waits for the first heartbeat of a service that counts as started without.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How long to wait before the first, second … attempt within an hour.
 const PAUSES: [TimeDelta; 4] =
@@ -56,16 +65,24 @@ pub(super) struct Tried {
 
 /// Starts a service. The attempt is in the journal before it begins, so that one which kills us
 /// counts as well.
-pub(super) fn restart(services: &Services<'_>, journal: &Journal, service: &str, cause: &str) -> Tried {
+pub(super) fn restart(services: &Services<'_>, journal: &Journal, restart: &Restart) -> Tried {
+    let service = restart.service.as_str();
     // Its operator may have stopped it since we looked: a start would undo that.
     if services.status(service).is_ok_and(|status| status.stopped_by_operator.is_some()) {
         return Tried { good: true, text: "left alone: its operator stopped it just now".to_owned() };
     }
-    let row = begin(services, journal, service, cause);
-    let (tried, pid) = match services.recover(service) {
+    let row = begin(services, journal, service, &restart.cause);
+    let _ = step("restart begun");
+    let recovered = if restart.hung {
+        services.restart(service, true).map(Started::New)
+    } else {
+        services.recover(service)
+    };
+    let (tried, pid) = match recovered {
         Ok(Started::New(process)) => {
             let pid = process.identity.pid;
-            (Tried { good: true, text: format!("restarted as pid {pid}") }, Some(pid))
+            let sign = first_heartbeat(services, service, &process);
+            (Tried { good: true, text: format!("restarted as pid {pid}{sign}") }, Some(pid))
         }
         Ok(Started::Already(process)) => {
             let pid = process.identity.pid;
@@ -79,6 +96,37 @@ pub(super) fn restart(services: &Services<'_>, journal: &Journal, service: &str,
             .execute("UPDATE restarts SET pid = ?1, good = ?2 WHERE id = ?3", params![pid, tried.good, row]);
     }
     tried
+}
+
+/// What became of the first heartbeat: alive is not well. Nothing to say of a service that has no
+/// status file, or that was awaited until its file said `running`.
+fn first_heartbeat(services: &Services<'_>, name: &str, process: &Process) -> &'static str {
+    let service = services.config.service.get(name);
+    let Some((service, path)) = service.and_then(|service| Some((service, service.status_file.as_ref()?)))
+    else {
+        return "";
+    };
+    if service.ready == "status" {
+        return "";
+    }
+    let deadline = Instant::now() + FIRST_HEARTBEAT.min(service.ready_timeout.0);
+    while !beats(path, process) {
+        if Instant::now() >= deadline {
+            return ", but its heart did not beat yet";
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ", and its heart beats"
+}
+
+/// Whether a status file has a sign of life of this process, and not of the one before it.
+pub(super) fn beats(path: &Path, process: &Process) -> bool {
+    // Start times are exact to a second or so.
+    let since = process.started - TimeDelta::seconds(2);
+    StatusFile::read(path).is_ok_and(|file| {
+        let own = file.pid.is_none_or(|pid| pid == process.identity.pid);
+        own && file.sign_of_life().is_some_and(|at| at >= since)
+    })
 }
 
 fn begin(services: &Services<'_>, journal: &Journal, service: &str, cause: &str) -> Result<i64> {

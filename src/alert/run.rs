@@ -1,24 +1,27 @@
 //! One run of `alert`, from the first look to the last delivery.
 
+use super::channel::Outcome;
+use super::channel::alertmanager::{self, Posting, Sender};
 use super::deliver::{Delivery, deliver};
-use super::incident::Rules;
-use super::look::{Known, Restart, looks};
-use super::past::Source;
+use super::known::know;
+use super::look::{Restart, looks};
+use super::past::{Past, Source};
 use super::plan::{Situation, plan};
 use super::spare::Spare;
-use super::store::{self, Change, Waiting};
+use super::store::{self, Change, Outbox, Waiting};
 use super::{channel::Channel, recovery, throttle};
 use crate::base::durable::{Lock, PATIENCE};
+use crate::base::maintenance::Maintenance;
+use crate::base::step::step;
 use crate::base::units::local;
 use crate::base::{Fault, Journal, Run, State, events};
-use crate::config::Loaded;
+use crate::config::{ChannelName, Loaded};
 use crate::health;
 use crate::service::Services;
 use anyhow::Result;
-use chrono::{DateTime, Utc};
+use chrono::Local;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// What one run did.
 #[derive(Clone, Debug, Serialize)]
@@ -87,6 +90,8 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
 
     let mut past = source.past(loaded, run, dry, &mut notes)?;
     let Source { journal, lasting } = source;
+    // What begins or ends while we look is at it as well.
+    let before = Maintenance::now(&loaded.home, run.now);
     let report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
@@ -98,26 +103,43 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     if let Some(spare) = spare {
         spare.overlay(&mut past.incidents, &mut past.attempts);
     }
-    let known = know(services, &past.attempts, dry, &mut notes);
+    let maintenance = before.or_else(|| Maintenance::now(&loaded.home, chrono::Utc::now().max(run.now)));
+    let known = know(services, &past, &report, &journal, maintenance.is_some(), dry, &mut notes);
     let (looks, restarts) = looks(&report, &loaded.config, &known, &past.incidents, run.now);
 
     let alerts = &loaded.config.alerts;
+    let time = run.now.with_timezone(&Local).time();
+    let quiet = alerts.quiet_hours.is_some_and(|hours| hours.contain(time));
+    // The operator's word counts more.
+    let silenced = match (&past.silence, &maintenance) {
+        (Some(_), _) => Some("alerts are silenced".to_owned()),
+        (None, Some(note)) => Some(format!("{} is at it", note.what)),
+        (None, None) => None,
+    };
     let mut changes = plan(
         &looks,
         &past.incidents,
         Situation {
             agent: &loaded.config.agent.name,
             run,
-            rules: Rules { cooldown: alerts.cooldown },
-            max_per_hour: alerts.max_per_hour,
+            alerts,
             sent: throttle::within_an_hour(run.now, &past.sent),
-            silenced: past.silence.is_some(),
+            silenced: silenced.as_deref(),
+            quiet,
         },
     );
     summary.open = changes.iter().filter(|change| change.incident.closed.is_none()).count();
     if let Some(silence) = &past.silence {
         let why = if silence.reason.is_empty() { String::new() } else { format!(": {}", silence.reason) };
         notes.push(format!("alerts are silenced until {}{why}", local(silence.until)));
+    }
+    if let Some(note) = &maintenance {
+        notes.push(format!(
+            "{} has been at it since {} (run {}): nobody is told, nothing is restarted",
+            note.what,
+            local(note.since),
+            note.run
+        ));
     }
     if dry {
         summary.messages = changes
@@ -129,17 +151,16 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         return Ok(Summary { notes, ..summary });
     }
 
-    let stored = store::store(&journal, run, &mut changes, past.silence.is_some());
-    for message in changes.iter().filter_map(|change| change.message.as_ref()) {
-        let (title, line) = (message.title(), message.line());
-        if let Err(error) = events::append(&loaded.home, "alerts", run, message.level(), &title, &line) {
-            notes.push(format!("{error:#}"));
-        }
-    }
+    let _ = step("decided");
+    let stored = store::store(&journal, run, &mut changes, silenced.is_some(), alerts.retry_for);
+    let _ = step("stored");
+    write_log(loaded, run, &changes, &mut notes);
+    let posting = begin_posting(loaded, run, &changes, &past);
     let lasting = lasting && stored.is_ok();
     for restart in &restarts {
         past.attempts.entry(restart.service.clone()).or_default().push(run.now);
-        let tried = recovery::restart(&services, &journal, &restart.service, &restart.cause);
+        let tried = recovery::restart(&services, &journal, restart);
+        let _ = step("restarted");
         note_restart(&journal, run, &mut changes, restart, &tried, &mut notes);
         summary.restarts.push(Restarted {
             service: restart.service.clone(),
@@ -147,9 +168,19 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
             text: tried.text,
         });
     }
-    let waiting = outbox(stored, &changes, &mut notes);
-    summary.messages = deliver(alerts, Some(&journal), run, &waiting);
+    let outbox = outbox(stored, &changes, &mut notes);
+    for (message, why) in &outbox.given_up {
+        let line = format!("{} of {} was not taken by {why}", message.title(), local(message.at));
+        notes.push(format!("given up: {line}"));
+        let _ = events::append(&loaded.home, "alerts", run, "WARNING", "Given up", &line);
+    }
+    summary.messages = deliver(alerts, Some(&journal), run, &outbox, posting.as_ref());
     summary.state = judge(&summary);
+    if let Some(why) = posting.as_ref().map(Posting::outcome).and_then(Outcome::error) {
+        notes.push(format!("alertmanager: {why}; the next run tells it all"));
+        summary.state = summary.state.worse(State::Warning);
+    }
+    let _ = step("delivered");
     if lasting && spared {
         Spare::remove(&loaded.home);
     } else if !lasting {
@@ -170,35 +201,36 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     Ok(Summary { notes, ..summary })
 }
 
-/// What is known of each service.
-fn know(
-    services: Services<'_>,
-    attempts: &BTreeMap<String, Vec<DateTime<Utc>>>,
-    dry: bool,
-    notes: &mut Vec<String>,
-) -> BTreeMap<String, Known> {
-    let mut known = BTreeMap::new();
-    for name in services.config.service.keys() {
-        match services.status(name) {
-            Ok(status) => {
-                let busy = !dry && status.process().is_none() && is_busy(services, name);
-                let attempts = attempts.get(name).cloned().unwrap_or_default();
-                known.insert(name.clone(), Known { status, attempts, busy });
-            }
-            Err(error) => notes.push(format!("cannot look at {name}: {error:#}")),
+/// A line in `logs/alerts.log` for each message, and for what it sums up.
+fn write_log(loaded: &Loaded, run: &Run, changes: &[Change], notes: &mut Vec<String>) {
+    for message in changes.iter().filter_map(|change| change.message.as_ref()) {
+        let append = |title: &str, line: &str| {
+            events::append(&loaded.home, "alerts", run, message.level(), title, line)
+        };
+        let also = message.digest.iter().map(|other| append("Also", other));
+        if let Err(error) =
+            std::iter::once(append(&message.title(), &message.line())).chain(also).collect::<Result<()>>()
+        {
+            notes.push(format!("{error:#}"));
         }
     }
-    known
 }
 
-/// Whether a start, a stop or a restore of ours is at a service at this moment.
-fn is_busy(services: Services<'_>, name: &str) -> bool {
-    let held = |work: &str| {
-        let lock = Lock::take(services.home, work, services.run, Duration::ZERO);
-        lock.is_err_and(|error| error.downcast_ref::<Fault>().is_some())
+/// Begins to tell an Alertmanager what is open, if there is one and anything to tell.
+fn begin_posting(loaded: &Loaded, run: &Run, changes: &[Change], past: &Past) -> Option<Posting> {
+    let alerts = &loaded.config.alerts;
+    let sender = Sender {
+        settings: alerts.alertmanager.as_ref()?,
+        agent: &loaded.config.agent.name,
+        host: &run.host,
+        runbooks: alerts.runbooks.as_deref(),
+        now: run.now,
+        silent_since: past.silence.as_ref().map(|silence| silence.said),
     };
-    // A restore stops the services and starts them again; in between none may be started.
-    held(&format!("service-{name}")) || (services.home.restore_journal().exists() && held("backup"))
+    let changed = |check: &str| changes.iter().any(|change| change.incident.check == check);
+    let earlier = past.incidents.values().filter(|incident| !changed(&incident.check));
+    let posted = sender.alerts(changes.iter().map(|change| &change.incident).chain(earlier));
+    (!posted.is_empty()).then(|| alertmanager::begin(sender.settings, posted))
 }
 
 fn would_restart(restart: &Restart) -> Restarted {
@@ -235,27 +267,27 @@ fn note_restart(
 
 /// What is to be delivered: what the journal holds, with what was just tried; or, if it could
 /// not be written, the messages of this run as they are.
-fn outbox(stored: Result<Vec<Waiting>>, changes: &[Change], notes: &mut Vec<String>) -> Vec<Waiting> {
+fn outbox(stored: Result<Outbox>, changes: &[Change], notes: &mut Vec<String>) -> Outbox {
     let made = || changes.iter().filter_map(|change| change.message.as_ref());
     match stored {
-        Ok(mut waiting) => {
-            for waiting in &mut waiting {
+        Ok(mut outbox) => {
+            for waiting in &mut outbox.waiting {
                 if let Some(message) = made().find(|message| message.uid == waiting.message.uid) {
                     waiting.message = message.clone();
                 }
             }
-            waiting
+            outbox
         }
         Err(error) => {
             notes.push(format!("{error:#}; people are told all the same"));
-            made()
-                .map(|message| Waiting {
-                    id: None,
-                    message: message.clone(),
-                    done: BTreeMap::new(),
-                    fresh: true,
-                })
-                .collect()
+            let waiting = made().map(|message| Waiting {
+                id: None,
+                message: message.clone(),
+                done: BTreeMap::new(),
+                earlier: BTreeMap::new(),
+                fresh: true,
+            });
+            Outbox { waiting: waiting.collect(), ..Outbox::default() }
         }
     }
 }
@@ -274,11 +306,13 @@ fn unheard(messages: &[Delivery]) -> bool {
 fn nobody(loaded: &Loaded) -> String {
     let names: Vec<_> = Channel::all(&loaded.config.alerts).iter().map(Channel::name).collect();
     let log = loaded.home.show(&loaded.home.log("alerts"));
-    if names.iter().any(|name| *name != "desktop") {
+    let alertmanager = loaded.config.alerts.alertmanager.as_ref().map(|_| "alertmanager");
+    if alertmanager.is_some() || names.iter().any(|name| *name != ChannelName::Desktop) {
+        let names: Vec<_> = names.into_iter().map(ChannelName::word).chain(alertmanager).collect();
         format!("nobody could be told ({}); see {log}; the next run tries again", names.join(", "))
     } else {
         format!(
-            "nobody could be told, there is only {log}. Set up [alerts.email] or [alerts.webhook] in {} and try it \
+            "nobody could be told, there is only {log}. Set up [alerts.email] or another channel in {} and try it \
              with 'ops alert test'",
             loaded.config.file.display()
         )

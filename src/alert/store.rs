@@ -1,17 +1,14 @@
 //! Incidents, messages and silences in the journal.
 
 use super::channel::Outcome;
-use super::incident::{Incident, Kind};
-use super::message::Message;
+use super::incident::Incident;
+use super::message::{Kind, Message};
 use crate::base::units::Span;
 use crate::base::{Journal, Run, State};
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
-
-/// How long a message that nobody took is tried again, when its incident is over.
-const TRIED_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// One incident as it changed in this run, and what is to be said of it.
 #[derive(Clone, Debug)]
@@ -31,8 +28,21 @@ pub(super) struct Waiting {
     pub message: Message,
     /// Channels that took it, or will never.
     pub done: BTreeMap<String, bool>,
+    /// By what the earlier ones of its incident are found on each channel, the first one first.
+    pub earlier: BTreeMap<String, Vec<String>>,
     /// Whether this run made it.
     pub fresh: bool,
+}
+
+/// What is to be delivered, and what is not any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbox {
+    /// The messages that are not settled; none in a silence.
+    pub waiting: Vec<Waiting>,
+    /// Channels that asked to be left alone, and until when.
+    pub paused: BTreeMap<String, DateTime<Utc>>,
+    /// Messages that were tried for long enough, and by whom they were not taken.
+    pub given_up: Vec<(Message, String)>,
 }
 
 /// The last incident of each check: open, or closed within a day.
@@ -67,7 +77,8 @@ pub(super) fn store(
     run: &Run,
     changes: &mut [Change],
     silenced: bool,
-) -> Result<Vec<Waiting>> {
+    retry_for: Span,
+) -> Result<Outbox> {
     journal.transaction(|connection| {
         for change in changes {
             let incident = store_incident(connection, &change.incident)?;
@@ -81,8 +92,9 @@ pub(super) fn store(
                 store_message(connection, run, Some(incident), message)?;
             }
         }
-        expire(connection, run.now)?;
-        if silenced { Ok(Vec::new()) } else { waiting(connection, run) }
+        let given_up = expire(connection, run.now, retry_for)?;
+        let waiting = if silenced { Vec::new() } else { waiting(connection, run)? };
+        Ok(Outbox { waiting, paused: paused(connection, run.now)?, given_up })
     })
 }
 
@@ -141,7 +153,7 @@ fn store_message(connection: &Connection, run: &Run, incident: Option<i64>, mess
                 run.id,
                 incident,
                 message.alert,
-                kind_word(message.kind),
+                message.kind.word(),
                 message.severity.code(),
                 message.at.timestamp_millis(),
                 serde_json::to_string(message)?
@@ -163,25 +175,51 @@ pub(super) fn amend(journal: &Journal, message: &Message) -> Result<()> {
     Ok(())
 }
 
-/// Gives up on what waited in vain: its incident is over, and a day has passed. Of a message
-/// about an incident that is over only the recovery is still worth sending.
-fn expire(connection: &Connection, now: DateTime<Utc>) -> Result<()> {
+/// Settles what is not worth sending any more (of an incident that is over that is all but the
+/// recovery), and gives up on what some channel did not take for so long: that is what it gives.
+fn expire(connection: &Connection, now: DateTime<Utc>, retry_for: Span) -> Result<Vec<(Message, String)>> {
     connection.execute(
-        "UPDATE messages SET settled = 1 WHERE settled = 0 AND (at < ?1 OR kind <> 'recovered')
+        "UPDATE messages SET settled = 1 WHERE settled = 0 AND kind <> 'recovered'
          AND NOT EXISTS(SELECT 1 FROM incidents WHERE id = messages.incident AND closed_at IS NULL)",
-        [(now - TRIED_FOR).timestamp_millis()],
+        [],
     )?;
-    Ok(())
+    let before = (now - retry_for.delta()).timestamp_millis();
+    let mut statement = connection.prepare(
+        "SELECT content, group_concat(channel || ': ' || coalesce(error, outcome) || ' (tried '
+           || attempts || CASE attempts WHEN 1 THEN ' time)' ELSE ' times)' END, '; ')
+         FROM messages JOIN deliveries ON message = id AND outcome = 'failed'
+         WHERE settled = 0 AND messages.at < ?1 GROUP BY id",
+    )?;
+    let rows: Vec<(String, String)> = statement
+        .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    connection.execute("UPDATE messages SET settled = 1 WHERE settled = 0 AND at < ?1", [before])?;
+    let given_up =
+        rows.into_iter().filter_map(|(content, why)| Some((serde_json::from_str(&content).ok()?, why)));
+    Ok(given_up.collect())
+}
+
+/// Channels that may not be asked yet. A time that is further off was noted by a clock that was
+/// wrong.
+fn paused(connection: &Connection, now: DateTime<Utc>) -> Result<BTreeMap<String, DateTime<Utc>>> {
+    let mut statement = connection.prepare(
+        "SELECT channel, max(not_before) FROM deliveries WHERE not_before > ?1 AND not_before < ?2 GROUP BY channel",
+    )?;
+    let tomorrow = now + TimeDelta::days(1);
+    let rows = statement.query_map([now.timestamp_millis(), tomorrow.timestamp_millis()], |row| {
+        Ok((row.get(0)?, time(row.get(1)?)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn waiting(connection: &Connection, run: &Run) -> Result<Vec<Waiting>> {
-    let mut statement =
-        connection.prepare("SELECT id, run, content FROM messages WHERE settled = 0 ORDER BY id")?;
-    let rows: Vec<(i64, String, String)> = statement
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let mut statement = connection
+        .prepare("SELECT id, run, content, incident FROM messages WHERE settled = 0 ORDER BY id")?;
+    let rows: Vec<(i64, String, String, Option<i64>)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let mut waiting = Vec::new();
-    for (id, made_by, content) in rows {
+    for (id, made_by, content, incident) in rows {
         let Ok(message) = serde_json::from_str::<Message>(&content) else {
             // Of another version: it cannot be spelled any more.
             connection.execute("UPDATE messages SET settled = 1 WHERE id = ?1", [id])?;
@@ -193,7 +231,16 @@ fn waiting(connection: &Connection, run: &Run) -> Result<Vec<Waiting>> {
         let done = statement
             .query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)? == "delivered")))?
             .collect::<rusqlite::Result<_>>()?;
-        waiting.push(Waiting { id: Some(id), message, done, fresh: made_by == run.id });
+        let mut statement = connection.prepare(
+            "SELECT channel, reference FROM deliveries JOIN messages ON id = message
+             WHERE incident = ?1 AND id < ?2 AND reference IS NOT NULL ORDER BY id",
+        )?;
+        let mut earlier: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in statement.query_map(params![incident, id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            let (channel, reference) = row?;
+            earlier.entry(channel).or_default().push(reference);
+        }
+        waiting.push(Waiting { id: Some(id), message, done, earlier, fresh: made_by == run.id });
     }
     Ok(waiting)
 }
@@ -206,14 +253,34 @@ pub(super) fn record(
     channel: &str,
     outcome: &Outcome,
 ) -> Result<()> {
+    let reference = match outcome {
+        Outcome::Delivered(reference) => reference.as_deref(),
+        _ => None,
+    };
+    let not_before = match outcome {
+        // Whoever wants more than a day is asked again after that.
+        Outcome::Later(_, wait) => {
+            Some((run.now + Span(*wait).delta().min(TimeDelta::hours(23))).timestamp_millis())
+        }
+        _ => None,
+    };
     journal
         .connection()
         .execute(
-            "INSERT INTO deliveries(message, channel, attempts, at, outcome, error)
-             VALUES(?1, ?2, 1, ?3, ?4, ?5)
+            "INSERT INTO deliveries(message, channel, attempts, at, outcome, error, reference, not_before)
+             VALUES(?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT(message, channel) DO UPDATE SET attempts = attempts + 1,
-             at = excluded.at, outcome = excluded.outcome, error = excluded.error",
-            params![message, channel, run.now.timestamp_millis(), outcome.word(), outcome.error()],
+             at = excluded.at, outcome = excluded.outcome, error = excluded.error,
+             reference = excluded.reference, not_before = excluded.not_before",
+            params![
+                message,
+                channel,
+                run.now.timestamp_millis(),
+                outcome.word(),
+                outcome.error(),
+                reference,
+                not_before
+            ],
         )
         .context("cannot note a delivery in the journal")?;
     Ok(())
@@ -340,15 +407,4 @@ fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
 
 fn time(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
-}
-
-fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::New => "new",
-        Kind::Worse => "worse",
-        Kind::Reminder => "reminder",
-        Kind::Recovered => "recovered",
-        Kind::Flapping => "flapping",
-        Kind::Test => "test",
-    }
 }

@@ -1,6 +1,7 @@
 //! Which of the messages that should be sent may be sent now. A pure function of values.
 
-use super::incident::{Incident, Kind, elapsed};
+use super::incident::{Incident, elapsed};
+use super::message::Kind;
 use crate::base::State;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,6 +14,10 @@ pub(super) struct Wish {
     pub severity: State,
     /// A first CRITICAL or a recovery: no cap holds it back.
     pub reserved: bool,
+    /// Its incident is or was CRITICAL: no quiet hours hold it back.
+    pub urgent: bool,
+    /// Quiet hours held its incident back before.
+    pub waited: bool,
 }
 
 impl Wish {
@@ -24,39 +29,61 @@ impl Wish {
         Wish {
             kind,
             severity: incident.severity,
-            reserved: kind == Kind::Recovered || first_critical || gave_up,
+            reserved: matches!(kind, Kind::Recovered | Kind::Escalated) || first_critical || gave_up,
+            urgent: incident.severity == State::Critical || critical_told,
+            waited: incident.quieted,
         }
     }
 }
 
-/// What became of a wish.
+/// Why what should have been said was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It goes out.
-    Send,
-    /// The hourly cap holds it back.
+pub(super) enum Held {
+    /// The hour has no room: it comes with the next message.
     Capped,
-    /// Alerts are silenced.
+    /// Another message of this run says it.
+    Summed,
+    /// Nobody is to be told anything.
     Silenced,
+    /// Warnings wait for the morning.
+    Quiet,
 }
 
-/// Judges wishes, in their order: what has a reserved place goes out, of the others the worst
-/// first, as long as the hour has room. `sent`: how many messages the last hour saw.
-pub(super) fn judge(wishes: &[Wish], sent: usize, max_per_hour: usize, silenced: bool) -> Vec<Verdict> {
-    if silenced {
-        return vec![Verdict::Silenced; wishes.len()];
+/// What a judgement depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// How many messages the last hour saw.
+    pub sent: usize,
+    /// How many it may see.
+    pub max_per_hour: usize,
+    /// Nobody is to be told anything.
+    pub silenced: bool,
+    /// Warnings wait.
+    pub quiet: bool,
+}
+
+/// Judges wishes, in their order; none: it goes out. What has a reserved place goes out, of the
+/// others the worst first, as long as the hour has room. What waited for the end of the quiet hours
+/// becomes one message: the first of it carries the others.
+pub(super) fn judge(wishes: &[Wish], room: Room) -> Vec<Option<Held>> {
+    if room.silenced {
+        return vec![Some(Held::Silenced); wishes.len()];
     }
-    let reserved = wishes.iter().filter(|wish| wish.reserved).count();
-    let mut room = max_per_hour.saturating_sub(sent + reserved);
-    let mut verdicts = vec![Verdict::Send; wishes.len()];
-    let mut others: Vec<usize> = (0..wishes.len()).filter(|&index| !wishes[index].reserved).collect();
-    others.sort_by_key(|&index| std::cmp::Reverse(wishes[index].severity.badness(false)));
-    for index in others {
-        if room == 0 {
-            verdicts[index] = Verdict::Capped;
-        } else {
-            room -= 1;
-        }
+    let mut verdicts: Vec<Option<Held>> =
+        wishes.iter().map(|wish| (room.quiet && !wish.urgent).then_some(Held::Quiet)).collect();
+    let free = |verdicts: &[Option<Held>], wanted: fn(&Wish) -> bool| -> Vec<usize> {
+        let mut free: Vec<usize> =
+            (0..wishes.len()).filter(|&at| verdicts[at].is_none() && wanted(&wishes[at])).collect();
+        free.sort_by_key(|&at| std::cmp::Reverse((wishes[at].reserved, wishes[at].severity.badness(false))));
+        free
+    };
+    for at in free(&verdicts, |wish| wish.waited && !wish.urgent).into_iter().skip(1) {
+        verdicts[at] = Some(Held::Summed);
+    }
+    let reserved = free(&verdicts, |wish| wish.reserved).len();
+    let left = room.max_per_hour.saturating_sub(room.sent + reserved);
+    for at in free(&verdicts, |wish| !wish.reserved).into_iter().skip(left) {
+        verdicts[at] = Some(Held::Capped);
     }
     verdicts
 }
@@ -78,30 +105,53 @@ mod tests {
     use proptest::prelude::*;
 
     fn wish() -> impl Strategy<Value = Wish> {
-        (any::<bool>(), any::<bool>()).prop_map(|(critical, reserved)| Wish {
+        any::<(bool, bool, bool)>().prop_map(|(critical, reserved, waited)| Wish {
             kind: Kind::New,
             severity: if critical { State::Critical } else { State::Warning },
             reserved,
+            urgent: critical,
+            waited,
         })
     }
 
     proptest! {
         #[test]
         fn the_cap_holds_and_what_is_reserved_passes(
-            wishes in prop::collection::vec(wish(), 0..20), sent in 0usize..12, cap in 0usize..8,
+            wishes in prop::collection::vec(wish(), 0..20), sent in 0usize..12, max_per_hour in 0usize..8,
+            quiet in any::<bool>(),
         ) {
-            let verdicts = judge(&wishes, sent, cap, false);
+            let room = Room { sent, max_per_hour, silenced: false, quiet };
+            let verdicts = judge(&wishes, room);
             prop_assert_eq!(verdicts.len(), wishes.len());
-            let count = |reserved| wishes.iter().zip(&verdicts)
-                .filter(|(wish, verdict)| wish.reserved == reserved && **verdict == Verdict::Send).count();
-            prop_assert_eq!(count(true), wishes.iter().filter(|wish| wish.reserved).count());
-            let others = wishes.len() - count(true);
-            prop_assert_eq!(count(false), others.min(cap.saturating_sub(sent + count(true))));
+            let count = |wanted: &dyn Fn(&Wish, Option<Held>) -> bool| wishes.iter().zip(&verdicts)
+                .filter(|(wish, verdict)| wanted(wish, **verdict)).count();
+            // Quiet hours hold exactly what is not urgent.
+            prop_assert_eq!(
+                count(&|_, verdict| verdict == Some(Held::Quiet)),
+                count(&|wish, _| quiet && !wish.urgent)
+            );
+            // What waited becomes one message at most.
+            let waited = |wish: &Wish| wish.waited && !wish.urgent;
+            let summed = count(&|_, verdict| verdict == Some(Held::Summed));
+            let of_them = if quiet { 0 } else { count(&|wish, _| waited(wish)) };
+            prop_assert_eq!(summed, of_them.saturating_sub(1));
+            prop_assert_eq!(count(&|wish, verdict| verdict == Some(Held::Summed) && !waited(wish)), 0);
+            // The cap.
+            let free = |verdict| matches!(verdict, None | Some(Held::Capped));
+            let reserved = count(&|wish, verdict| wish.reserved && free(verdict));
+            prop_assert_eq!(count(&|wish, verdict| wish.reserved && verdict.is_none()), reserved);
+            let others = count(&|wish, verdict| !wish.reserved && free(verdict));
+            prop_assert_eq!(
+                count(&|wish, verdict| !wish.reserved && verdict.is_none()),
+                others.min(max_per_hour.saturating_sub(sent + reserved))
+            );
             // No warning takes the place of a critical.
-            let of = |severity, sought| wishes.iter().zip(&verdicts)
-                .any(|(wish, verdict)| !wish.reserved && wish.severity == severity && *verdict == sought);
-            prop_assert!(!(of(State::Critical, Verdict::Capped) && of(State::Warning, Verdict::Send)));
-            prop_assert!(judge(&wishes, sent, cap, true).iter().all(|verdict| *verdict == Verdict::Silenced));
+            let of = |severity, sought| count(&|wish, verdict| {
+                !wish.reserved && wish.severity == severity && verdict == sought
+            }) > 0;
+            prop_assert!(!(of(State::Critical, Some(Held::Capped)) && of(State::Warning, None)));
+            let silenced = judge(&wishes, Room { silenced: true, ..room });
+            prop_assert!(silenced.iter().all(|verdict| *verdict == Some(Held::Silenced)));
         }
     }
 

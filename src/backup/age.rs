@@ -26,7 +26,7 @@ const MOST_HEADER: u64 = 1 << 20;
 const PLACES: [&str; 3] = ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin"];
 
 /// Whether a file is encrypted. One that cannot be read is not, as far as can be told.
-pub(super) fn is_encrypted(path: &Path) -> bool {
+pub fn is_encrypted(path: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *MAGIC
 }

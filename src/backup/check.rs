@@ -1,5 +1,6 @@
 //! Checks copies of databases in a thread of its own, while other work goes on.
 
+use super::pool::give_way;
 use crate::base::database::{self, Verdict};
 use anyhow::{Result, anyhow};
 use std::fs;
@@ -23,6 +24,7 @@ impl Checker {
     pub(super) fn begin(waiting: usize, remove: bool) -> Checker {
         let (queue, coming) = mpsc::sync_channel::<PathBuf>(waiting);
         let thread = std::thread::spawn(move || {
+            give_way();
             let mut verdicts = Vec::new();
             for path in coming {
                 verdicts.push(match database::is_sqlite(&path) {

@@ -4,7 +4,7 @@ use super::blocks::Block;
 use super::manifest::{Database, Item, Name};
 use super::past::{Past, database_stamp};
 use super::plan::{Found, is_gone};
-use super::snapshot::{self, Shot};
+use super::snapshot::{self, Pinned, Shot};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use std::fs::{self, Metadata};
@@ -44,12 +44,24 @@ pub(super) struct Saving<'a> {
     pub(super) now: DateTime<Utc>,
 }
 
-impl Saving<'_> {
-    /// Holds all databases at one moment, then copies them: those first whose writers wait. One
-    /// that did not change since the archive before this one is at that moment as it was then.
-    pub(super) fn save(self, databases: Vec<Found>, vanished: &mut Vec<Name>) -> Result<Vec<Saved>> {
-        let mut saved = Vec::new();
-        let mut pinned = Vec::new();
+/// Databases that are all held at one moment, on their way to copies.
+pub(super) struct Held<'a> {
+    saving: Saving<'a>,
+    stages: Vec<Stage>,
+}
+
+/// How far a database is.
+enum Stage {
+    Saved(Saved),
+    Pinned { number: usize, found: Found, meta: Metadata, stamp: Option<String>, pin: Result<Pinned> },
+}
+
+impl<'a> Saving<'a> {
+    /// Holds all databases at one moment, then copies those whose writers wait, and those that cannot
+    /// be held. One that did not change since the archive before this one is at that moment as it was
+    /// then.
+    pub(super) fn hold(self, databases: Vec<Found>, vanished: &mut Vec<Name>) -> Result<Held<'a>> {
+        let mut stages = Vec::new();
         for (number, found) in databases.into_iter().enumerate() {
             let path = self.home.join(&found.path.0);
             let stamp = database_stamp(&path, self.now);
@@ -62,40 +74,63 @@ impl Saving<'_> {
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
             };
             let known = stamp.as_deref().and_then(|stamp| self.past?.database(&found.path.0, stamp));
-            if let Some((item, database, members)) = known {
+            stages.push(if let Some((item, database, members)) = known {
                 let source = Source::Past(item.clone(), database.clone(), members.to_vec());
-                saved.push((number, Saved { found, meta, stamp, source }));
-                continue;
-            }
-            pinned.push((number, found, meta, stamp, snapshot::pin(&path)));
-        }
-        pinned.sort_by_key(|(number, .., pin)| {
-            (!pin.as_ref().is_ok_and(snapshot::Pinned::holds_up_writers), *number)
-        });
-        for (number, found, meta, stamp, pin) in pinned {
-            let path = self.home.join(&found.path.0);
-            let target = self.work.join(format!("{number}.db"));
-            let shot = pin.and_then(|pin| pin.copy(&target)).or_else(|error| {
-                if snapshot::is_busy(&error) {
-                    return Err(snapshot::busy(&found.path.0).into());
-                }
-                if snapshot::is_full(&error) {
-                    return Err(error);
-                }
-                snapshot::copy_files(&path, &target)
+                Stage::Saved(Saved { found, meta, stamp, source })
+            } else {
+                Stage::Pinned { number, found, meta, stamp, pin: snapshot::pin(&path) }
             });
-            let source = match shot {
-                Ok(shot) => Source::Copy(target, shot),
-                Err(error) if snapshot::is_full(&error) || error.is::<crate::base::Fault>() => {
-                    return Err(error);
-                }
-                Err(error) => Source::None(format!("{error:#}")),
-            };
-            // What was written meanwhile may not be in the copy, or may be.
-            let stamp = stamp.filter(|stamp| database_stamp(&path, self.now).as_ref() == Some(stamp));
-            saved.push((number, Saved { found, meta, stamp, source }));
         }
-        saved.sort_by_key(|(number, _)| *number);
-        Ok(saved.into_iter().map(|(_, saved)| saved).collect())
+        // Those first whose writers wait, then those that may be a reason to give up.
+        let waits = |pin: &Result<Pinned>| pin.as_ref().is_ok_and(Pinned::holds_up_writers);
+        for now in [waits, |pin: &Result<Pinned>| pin.is_err()] {
+            let copied = stages.into_iter().map(|stage| match &stage {
+                Stage::Pinned { pin, .. } if now(pin) => self.copy(stage).map(Stage::Saved),
+                _ => Ok(stage),
+            });
+            stages = copied.collect::<Result<_>>()?;
+        }
+        Ok(Held { saving: self, stages })
+    }
+
+    fn copy(&self, stage: Stage) -> Result<Saved> {
+        let (number, found, meta, stamp, pin) = match stage {
+            Stage::Saved(saved) => return Ok(saved),
+            Stage::Pinned { number, found, meta, stamp, pin } => (number, found, meta, stamp, pin),
+        };
+        let path = self.home.join(&found.path.0);
+        let target = self.work.join(format!("{number}.db"));
+        let shot = pin.and_then(|pin| pin.copy(&target)).or_else(|error| {
+            if snapshot::is_busy(&error) {
+                return Err(snapshot::busy(&found.path.0).into());
+            }
+            if snapshot::is_full(&error) {
+                return Err(error);
+            }
+            snapshot::copy_files(&path, &target)
+        });
+        let source = match shot {
+            Ok(shot) => Source::Copy(target, shot),
+            Err(error) if snapshot::is_full(&error) || error.is::<crate::base::Fault>() => {
+                return Err(error);
+            }
+            Err(error) => Source::None(format!("{error:#}")),
+        };
+        // What was written meanwhile may not be in the copy, or may be.
+        let stamp = stamp.filter(|stamp| database_stamp(&path, self.now).as_ref() == Some(stamp));
+        Ok(Saved { found, meta, stamp, source })
+    }
+}
+
+impl Held<'_> {
+    /// Copies them one after another and hands each to `take`, until that says no, or one fails.
+    pub(super) fn copy(self, mut take: impl FnMut(Result<Saved>) -> bool) {
+        for stage in self.stages {
+            let saved = self.saving.copy(stage);
+            let failed = saved.is_err();
+            if !take(saved) || failed {
+                return;
+            }
+        }
     }
 }

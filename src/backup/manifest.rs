@@ -51,6 +51,7 @@ pub struct Manifest {
 
 /// One file, folder or link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Flat")]
 pub struct Item {
     /// Where it belongs, relative to the home.
     pub path: Name,
@@ -76,7 +77,7 @@ pub struct Item {
 }
 
 /// What an item is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Kind {
     /// A file.
@@ -93,6 +94,38 @@ pub enum Kind {
         /// Where it points.
         target: Name,
     },
+}
+
+/// An [`Item`] as it is read: what serde flattens it reads twice, and an index is read often.
+#[derive(Deserialize)]
+struct Flat {
+    path: Name,
+    kind: String,
+    size: Option<u64>,
+    sha256: Option<String>,
+    target: Option<Name>,
+    #[serde(with = "octal")]
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: DateTime<Utc>,
+    at: Option<u64>,
+    stamp: Option<String>,
+}
+
+impl TryFrom<Flat> for Item {
+    type Error = String;
+
+    fn try_from(flat: Flat) -> Result<Item, String> {
+        let kind = match (flat.kind.as_str(), flat.size, flat.sha256, flat.target) {
+            ("file", Some(size), Some(sha256), _) => Kind::File { size, sha256 },
+            ("folder", ..) => Kind::Folder,
+            ("link", _, _, Some(target)) => Kind::Link { target },
+            _ => return Err(format!("a {} lacks something, or nobody knows what it is", flat.kind)),
+        };
+        let Flat { path, mode, uid, gid, mtime, at, stamp, .. } = flat;
+        Ok(Item { path, kind, mode, uid, gid, mtime, at, stamp })
+    }
 }
 
 /// What a database was like when it was saved.
@@ -127,7 +160,8 @@ impl Manifest {
 
     /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(Item::size).sum()
+        // It may say anything.
+        self.files.iter().fold(0, |bytes, item| bytes.saturating_add(item.size()))
     }
 
     /// Every item with its name in the archive, below the top folder.
@@ -234,24 +268,32 @@ impl Serialize for Name {
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Text(String),
-            Bytes(Hex),
-        }
-        match Either::deserialize(deserializer)? {
-            Either::Text(text) => Ok(Name(PathBuf::from(text))),
-            Either::Bytes(Hex { hex }) => {
-                let pairs = hex.as_bytes().chunks(2).map(|pair| {
-                    let pair = std::str::from_utf8(pair).ok()?;
-                    (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?
-                });
-                let bytes: Option<Vec<u8>> = pairs.collect();
-                let bytes = bytes.ok_or_else(|| de::Error::custom("a name is not hexadecimal"))?;
-                Ok(Name(PathBuf::from(OsString::from_vec(bytes))))
-            }
-        }
+        deserializer.deserialize_any(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> de::Visitor<'de> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a path, or its bytes in hexadecimal")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Name, E> {
+        Ok(Name(PathBuf::from(text)))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Name, A::Error> {
+        let Hex { hex } = Hex::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let pairs = hex.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?
+        });
+        let bytes: Option<Vec<u8>> = pairs.collect();
+        let bytes = bytes.ok_or_else(|| de::Error::custom("a name is not hexadecimal"))?;
+        Ok(Name(PathBuf::from(OsString::from_vec(bytes))))
     }
 }
 
@@ -287,6 +329,25 @@ mod tests {
         #[test]
         fn any_bytes_are_read_as_checksums_or_passed_over(bytes in any::<Vec<u8>>()) {
             read_checksums(&bytes);
+        }
+    }
+
+    #[test]
+    fn items_are_read_as_they_are_written() {
+        let common = r#""mode":"0644","uid":1,"gid":2,"mtime":"2026-11-20T09:30:00Z""#;
+        for kind in [
+            r#""kind":"file","size":3,"sha256":"ab""#,
+            r#""kind":"folder""#,
+            r#""kind":"link","target":"elsewhere""#,
+            r#""kind":"link","target":{"hex":"ff"}"#,
+        ] {
+            let text = format!(r#"{{"path":"a",{kind},{common}}}"#);
+            let item: Item = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&item).unwrap(), text);
+        }
+        for kind in [r#""kind":"file","size":3"#, r#""kind":"link""#, r#""kind":"device""#] {
+            let text = format!(r#"{{"path":"a",{kind},{common}}}"#);
+            assert!(serde_json::from_str::<Item>(&text).is_err(), "{text}");
         }
     }
 

@@ -7,10 +7,17 @@
 mod age;
 mod bench;
 mod blocks;
+mod body;
 mod check;
+mod content;
+mod contents;
 mod crypt;
 mod databases;
+mod entry;
+mod extents;
+mod foreign;
 mod hashed;
+mod index;
 pub mod manifest;
 mod open;
 mod pack;
@@ -28,14 +35,20 @@ mod unpack;
 pub mod verify;
 mod writer;
 
-pub use open::{Look, Readable, look, open};
+pub use age::is_encrypted;
+pub use content::Content;
+pub use contents::{Contents, Entry, Origin};
+pub use index::peek;
+pub use open::{Look, Readable, look, open, ready};
 pub use plan::Plan;
 pub use prune::{Pruning, judge, prune};
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, find, list, pin, record_look};
 pub use sidecar::Sidecar;
-pub use verify::{Contents, verify};
+pub use snapshot::is_full;
+pub use verify::{unpack, unpack_part, verify};
 
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::units::Size;
@@ -52,6 +65,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use writer::Written;
+
+/// The name of an archive, in its work folder, that is not finished.
+const PART: &str = "archive.tar.gz";
 
 /// An archive that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -158,6 +174,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     let dir = &loaded.config.backup.dir;
+    let gone = shelf::gone(loaded, journal);
     let recipients = Recipients::ready(&loaded.config.backup)?;
     let built = build(loaded, run, journal, plan, reading, recipients.as_ref());
     let Built { path, bytes, copied, unread, manifest, poisoned } =
@@ -181,6 +198,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .map(|recipients| Encryption { to: recipients.shown(), opened: recipients.opens }),
         seconds: 0.0,
     };
+    made.problems.extend(gone.map(|gone| format!("{gone}: is a disk not mounted?")));
     // The archive is safe now, whatever else goes wrong.
     if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
         made.problems.push(format!("the archive is whole, but {error:#}"));
@@ -252,7 +270,7 @@ fn build(
     let room = check_space(dir, &plan, &archives, recipients.is_some())?;
     let manifest = Manifest {
         schema: SCHEMA,
-        folder: bench.stem.clone(),
+        folder: folder_name(&loaded.config.agent.name),
         agent: loaded.config.agent.name.clone(),
         host: run.host.clone(),
         run: run.id.clone(),
@@ -266,9 +284,14 @@ fn build(
         problems: Vec::new(),
     };
     let past = last_good(loaded, &archives, &bench.folder, room);
-    let part = bench.folder.join("archive.tar.gz");
+    let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: Plan| {
-        write_and_verify(loaded, &bench.folder, &part, manifest.clone(), plan, past, reading)
+        // In a thread of its own, because it gives way to others for good.
+        std::thread::scope(|scope| {
+            let write =
+                || write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading);
+            scope.spawn(write).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the backup died")))
+        })
     };
     let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
         // What was copied was not what it was said to be. Never trust it twice.
@@ -292,19 +315,21 @@ fn build(
 /// Writes an archive and reads it back, while the disk takes it.
 fn write_and_verify(
     loaded: &Loaded,
+    run: &Run,
     folder: &Path,
-    part: &Path,
     manifest: Manifest,
     plan: Plan,
     past: Option<&Past>,
     reading: Reading,
 ) -> Result<Written> {
+    let part = &folder.join(PART);
     let creating = || format!("cannot create {}", part.display());
     let _ = fs::remove_file(part);
+    let progress = Progress::new("backing up", plan.bytes(), run.watched);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let file = file.with_context(creating)?;
     step("begun")?;
-    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading);
+    let writer = writer::Writer::new(loaded.home.root(), folder, file, manifest, past, reading, progress);
     let written = writer.with_context(creating)?.write(plan).map_err(|error| {
         let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(bad) {
@@ -320,7 +345,7 @@ fn write_and_verify(
     synced.context("cannot write the archive")?;
     step("synced")?;
     verified.map_err(|error| {
-        let copied = written.copied > 0 && reader::is_damage(&error);
+        let copied = written.copied > 0 && Fault::is_of_damage(&error);
         let error = error.context("the new archive cannot be verified");
         if copied { error.context(Poisoned) } else { error }
     })?;
@@ -363,7 +388,7 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     let name = file_name(archive);
     let checked = look(&loaded.config.backup, archive, &loaded.config.backup.dir);
     match checked {
-        Err(error) if reader::is_damage(&error) => {
+        Err(error) if Fault::is_of_damage(&error) => {
             if let Some(journal) = journal {
                 // Best effort: the next look at it finds the same.
                 let _ = record_look(loaded, journal, run, archive, None, false, false);
@@ -374,13 +399,22 @@ fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path
     }
 }
 
+/// The top folder of an archive: the agent's name, the same in all its archives, so that the members
+/// that hold headers come again and need not be compressed again.
+fn folder_name(agent: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = agent.chars().take(64).map(plain).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    if name.is_empty() { "backup".to_owned() } else { name.to_owned() }
+}
+
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one,
 /// twice if it is `encrypted`. Gives the bytes that will be free all the same.
 fn check_space(dir: &Path, plan: &Plan, archives: &[Archive], encrypted: bool) -> Result<u64> {
     let last =
         archives.iter().find(|archive| archive.verified && archive.content.is_some_and(|bytes| bytes > 0));
     let density = last.map_or(0.25, |last| last.bytes as f64 / last.content.unwrap_or(1) as f64);
-    let archive = (plan.bytes() as f64 * density.min(1.0)) as u64;
+    let archive = (plan.bytes_on_disk() as f64 * density.min(1.0)) as u64;
     let needed = plan.database_bytes() + archive * if encrypted { 2 } else { 1 };
     let free = free_space(dir)?;
     if needed > free {
@@ -403,8 +437,16 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Says what a full disk means for the archives there are.
+/// Says what a full disk, or one that went away, means for the archives there are.
 fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+    if !dir.is_dir() {
+        return Fault::critical(format!(
+            "the backup folder {} went away while an archive was made: {error:#}",
+            dir.display()
+        ))
+        .hint("is its disk still mounted? Nothing was pruned; run this again when it is back")
+        .into();
+    }
     if !snapshot::is_full(&error) {
         return error;
     }

@@ -2,10 +2,12 @@
 //! read.
 
 use super::age::is_encrypted;
+use super::contents::Contents;
 use super::crypt;
+use super::index::peek;
 use super::reader::refuse;
 use super::sidecar::Sidecar;
-use super::verify::{Contents, verify};
+use super::verify::verify;
 use crate::base::units::Size;
 use crate::base::{Fault, State};
 use crate::config::Backup;
@@ -55,19 +57,33 @@ impl Held {
 /// As [`verify`]; for an encrypted one also when there is no identity, or not the right one, or it
 /// is not what its note says.
 pub fn open(backup: &Backup, archive: &Path, scratch: &Path) -> Result<(Readable, Contents)> {
+    let readable = ready(backup, archive, scratch)?;
+    let contents = verify(readable.path(), scratch);
+    let contents = match is_encrypted(archive) {
+        true => contents.with_context(|| archive.display().to_string())?,
+        false => contents?,
+    };
+    Ok((readable, contents))
+}
+
+/// Gives an archive to be read, decrypted as by [`open`], and not verified.
+///
+/// # Errors
+/// For an encrypted one, when there is no identity, or not the right one, or it is not what its note
+/// says.
+pub fn ready(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Readable> {
     if !is_encrypted(archive) {
-        let contents = verify(archive, scratch)?;
-        return Ok((Readable { path: archive.to_owned(), _decrypted: None }, contents));
+        return Ok(Readable { path: archive.to_owned(), _decrypted: None });
     }
     let note = Sidecar::read(archive).ok();
     let readable = decrypt(backup, archive, note.as_ref(), scratch)?;
-    let contents = verify(readable.path(), scratch).with_context(|| archive.display().to_string())?;
-    if let (Some(note), Some(manifest)) = (&note, &contents.manifest)
+    let manifest = peek(readable.path()).with_context(|| archive.display().to_string())?;
+    if let (Some(note), Some(manifest)) = (&note, &manifest)
         && !note.fits(manifest)
     {
         return Err(refuse(archive, "the note beside it is of another archive"));
     }
-    Ok((readable, contents))
+    Ok(readable)
 }
 
 /// Decrypts an archive into a new folder in `scratch`. What comes out is not verified yet.

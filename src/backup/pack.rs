@@ -1,11 +1,14 @@
 //! Writes the blocks of an archive: compressed side by side, or copied from the archive before it.
 
 use super::blocks::{self, BLOCK, Block, Hash, Maker};
-use super::pool::Pool;
+use super::extents;
+use super::pool::{Pool, give_way};
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// After so many bytes the disk is asked to begin writing, so that the last sync is short.
@@ -34,13 +37,33 @@ enum Piece {
     Copy(u64, u64),
 }
 
+/// A block to be made into a member.
+struct Job {
+    /// Holds the content, and perhaps more.
+    block: Vec<u8>,
+    length: usize,
+    index: bool,
+}
+
 /// Writes blocks: whatever is written is cut into members.
 pub(super) struct Packer {
     file: File,
     stock: Option<Arc<Stock>>,
-    pool: Pool<(Vec<u8>, bool), io::Result<Piece>>,
+    pool: Pool<Job, io::Result<(Piece, Vec<u8>)>>,
     pace: Pace,
+    /// The present block, as long as any may be, of which so much is filled.
     block: Vec<u8>,
+    filled: usize,
+    /// The most content of a block, for now.
+    most: usize,
+    /// Memory of blocks that were written, for those to come.
+    spare: Vec<Vec<u8>>,
+    progress: Option<Progress>,
+    /// A member of so many zeros.
+    zeros: Option<(usize, Vec<u8>)>,
+    /// A range of the stock that is to be copied, with what may follow it there.
+    coming: Option<Range<u64>>,
+    unit: usize,
     index: bool,
     position: u64,
     written: u64,
@@ -50,23 +73,56 @@ pub(super) struct Packer {
 impl Packer {
     /// Members go to `file`.
     pub(super) fn new(file: File, stock: Option<Arc<Stock>>) -> io::Result<Packer> {
+        let unit = extents::unit(&file).unwrap_or(1);
+        Packer::with_unit(file, stock, unit)
+    }
+
+    /// Members go to `file`, each as long as a number of `unit` bytes.
+    fn with_unit(file: File, stock: Option<Arc<Stock>>, unit: usize) -> io::Result<Packer> {
         let pool = {
             let stock = stock.clone();
             Pool::new(move || {
-                let (mut maker, stock) = (Maker::new(), stock.clone());
-                move |(content, index): (Vec<u8>, bool)| {
-                    let hash = blocks::hash(&content);
-                    let known = stock.as_ref().and_then(|stock| stock.blocks.get(&hash)).filter(|_| !index);
-                    match known {
-                        Some(&(at, length)) => Ok(Piece::Copy(at, length)),
-                        None => maker.member(&content, &hash, index).map(Piece::Fresh),
+                let (mut maker, stock) = (Maker::new(unit), stock.clone());
+                let mut begun = false;
+                move |Job { block, length, index }| {
+                    if !std::mem::replace(&mut begun, true) {
+                        give_way();
                     }
+                    let content = &block[..length];
+                    let hash = blocks::hash(content);
+                    let known = stock.as_ref().and_then(|stock| stock.blocks.get(&hash)).filter(|_| !index);
+                    let piece = match known {
+                        Some(&(at, length)) => Piece::Copy(at, length),
+                        None => Piece::Fresh(maker.member(content, &hash, index)?),
+                    };
+                    Ok((piece, block))
                 }
             })
         };
         let pace = Pace::new(file.try_clone()?);
-        let block = Vec::with_capacity(BLOCK);
-        Ok(Packer { file, stock, pool, pace, block, index: false, position: 0, written: 0, copied: 0 })
+        Ok(Packer {
+            file,
+            stock,
+            pool,
+            pace,
+            block: vec![0; BLOCK],
+            filled: 0,
+            most: BLOCK,
+            spare: Vec::new(),
+            progress: None,
+            zeros: None,
+            coming: None,
+            unit,
+            index: false,
+            position: 0,
+            written: 0,
+            copied: 0,
+        })
+    }
+
+    /// Tells somebody who watches how much of the content is done.
+    pub(super) fn watched(self, progress: Progress) -> Packer {
+        Packer { progress: Some(progress), ..self }
     }
 
     /// Where in the tar stream the next byte goes.
@@ -76,19 +132,80 @@ impl Packer {
 
     /// The content that still fits into the present block.
     pub(super) fn room(&self) -> usize {
-        BLOCK - self.block.len()
+        self.most.saturating_sub(self.filled)
+    }
+
+    /// The content of the present block.
+    pub(super) fn filled(&self) -> usize {
+        self.filled
     }
 
     /// Ends the present block: what comes next begins a member.
     pub(super) fn cut(&mut self) -> io::Result<()> {
-        if self.block.is_empty() {
+        if self.filled == 0 {
             return Ok(());
         }
         while self.pool.is_full() {
             self.settle_one()?;
         }
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-        self.pool.push((block, self.index))
+        let next = self.spare.pop().unwrap_or_else(|| vec![0; BLOCK]);
+        let block = std::mem::replace(&mut self.block, next);
+        let length = std::mem::take(&mut self.filled);
+        self.tell(length as u64);
+        self.pool.push(Job { block, length, index: self.index })
+    }
+
+    /// Ends the present block. Those that come hold at most so much, which is at most [`BLOCK`].
+    pub(super) fn cut_for(&mut self, most: usize) -> io::Result<()> {
+        self.most = most.min(BLOCK);
+        self.cut()
+    }
+
+    /// Begins another block, if the present one is full.
+    pub(super) fn make_room(&mut self) -> io::Result<()> {
+        if self.room() == 0 { self.cut() } else { Ok(()) }
+    }
+
+    /// Reads at most so much of a source into the present block, in which there is room. Gives what
+    /// was read: nothing at the end of the source.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub(super) fn fill(&mut self, source: &mut dyn Read, most: u64) -> io::Result<&[u8]> {
+        let begin = self.filled;
+        let most = usize::try_from(most).unwrap_or(BLOCK).min(self.room());
+        let read = source.read(&mut self.block[begin..begin + most])?;
+        self.filled += read;
+        self.position += read as u64;
+        Ok(&self.block[begin..begin + read])
+    }
+
+    /// Writes zeros. Those that fill a block are compressed once.
+    pub(super) fn put_zeros(&mut self, count: u64) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            self.make_room()?;
+            let some = left.min(self.room() as u64) as usize;
+            if self.filled == 0 && some == self.most {
+                self.settle()?;
+                let member = match self.zeros.take() {
+                    Some((length, member)) if length == some => member,
+                    _ => {
+                        let zeros = vec![0; some];
+                        Maker::new(self.unit).member(&zeros, &blocks::hash(&zeros), self.index)?
+                    }
+                };
+                self.put_member(&member)?;
+                self.zeros = Some((some, member));
+                self.tell(some as u64);
+            } else {
+                self.block[self.filled..self.filled + some].fill(0);
+                self.filled += some;
+            }
+            self.position += some as u64;
+            left -= some as u64;
+        }
+        Ok(())
     }
 
     /// Puts in members of the stock as they are, one after another there.
@@ -96,9 +213,17 @@ impl Packer {
         let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(()) };
         self.cut()?;
         self.settle()?;
-        self.copy_range(first.at, last.at + last.length - first.at)?;
-        self.position += members.iter().map(|member| member.content).sum::<u64>();
+        self.copy_range(first.at..last.at + last.length)?;
+        let content = members.iter().map(|member| member.content).sum::<u64>();
+        self.position += content;
+        self.tell(content);
         Ok(())
+    }
+
+    fn tell(&self, bytes: u64) {
+        if let Some(progress) = &self.progress {
+            progress.add(bytes);
+        }
     }
 
     /// What comes next is the index.
@@ -116,19 +241,38 @@ impl Packer {
 
     /// Writes the next member. False: none is under way.
     fn settle_one(&mut self) -> io::Result<bool> {
-        let Some(piece) = self.pool.pop() else { return Ok(false) };
-        match piece?? {
-            Piece::Fresh(member) => {
-                step("block")?;
-                self.file.write_all(&member)?;
-                self.wrote(member.len() as u64);
-            }
-            Piece::Copy(at, length) => self.copy_range(at, length)?,
+        let Some(made) = self.pool.pop() else { return Ok(false) };
+        let (piece, block) = made??;
+        self.spare.push(block);
+        match piece {
+            Piece::Fresh(member) => self.put_member(&member)?,
+            Piece::Copy(at, length) => self.copy_range(at..at + length)?,
         }
         Ok(true)
     }
 
-    fn copy_range(&mut self, at: u64, length: u64) -> io::Result<()> {
+    fn put_member(&mut self, member: &[u8]) -> io::Result<()> {
+        self.copy_coming()?;
+        step("block")?;
+        self.file.write_all(member)?;
+        self.wrote(member.len() as u64);
+        Ok(())
+    }
+
+    /// Copies a range of the stock, at the latest before something else is written.
+    fn copy_range(&mut self, range: Range<u64>) -> io::Result<()> {
+        match &mut self.coming {
+            Some(coming) if coming.end == range.start => coming.end = range.end,
+            _ => {
+                self.copy_coming()?;
+                self.coming = Some(range);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_coming(&mut self) -> io::Result<()> {
+        let Some(range) = self.coming.take() else { return Ok(()) };
         step("copy")?;
         let gone = |why: &dyn std::fmt::Display| {
             io::Error::new(
@@ -138,10 +282,11 @@ impl Packer {
         };
         let Some(stock) = self.stock.clone() else { return Err(gone(&"there is none")) };
         let mut source = &stock.file;
-        source.seek(SeekFrom::Start(at))?;
-        let mut left = length;
+        source.seek(SeekFrom::Start(range.start))?;
+        let mut left = range.end - range.start;
         while left > 0 {
-            // In parts, so that the disk begins to write meanwhile.
+            // In parts, so that the disk begins to write meanwhile. On Linux this is copy_file_range(2),
+            // which shares what lies on blocks of the file system, where that can.
             let part = left.min(PACE);
             match io::copy(&mut source.take(part), &mut self.file) {
                 Ok(copied) if copied == part => {}
@@ -166,18 +311,18 @@ impl Packer {
     pub(super) fn finish(mut self) -> io::Result<(File, u64, u64)> {
         self.cut()?;
         self.settle()?;
+        self.copy_coming()?;
         Ok((self.file, self.written, self.copied))
     }
 }
 
 impl Write for Packer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.make_room()?;
         let taken = bytes.len().min(self.room());
-        self.block.extend_from_slice(&bytes[..taken]);
+        self.block[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+        self.filled += taken;
         self.position += taken as u64;
-        if self.room() == 0 {
-            self.cut()?;
-        }
         Ok(taken)
     }
 
@@ -226,7 +371,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn archive(pieces: &[(&[u8], bool)], stock: Option<Arc<Stock>>) -> (File, u64) {
-        let mut packer = Packer::new(tempfile::tempfile().unwrap(), stock).unwrap();
+        archive_of(1, pieces, stock)
+    }
+
+    fn archive_of(unit: usize, pieces: &[(&[u8], bool)], stock: Option<Arc<Stock>>) -> (File, u64) {
+        let mut packer = Packer::with_unit(tempfile::tempfile().unwrap(), stock, unit).unwrap();
         for (piece, cut) in pieces {
             packer.write_all(piece).unwrap();
             if *cut {
@@ -296,6 +445,22 @@ mod tests {
         // The head, the block of the flipped bit, the last one.
         assert_eq!(changed.len(), 3, "{changed:?}");
         assert!(copied > first.metadata().unwrap().len() * 5 / 10, "{copied}");
+    }
+
+    #[test]
+    fn members_can_all_lie_on_blocks_of_the_file_system() {
+        let content = large();
+        let pieces: Vec<_> = (0..600).map(|length| (&content[..length * 7], true)).collect();
+        let (first, _) = archive_of(4096, &pieces, None);
+        let (stock, table) = stock(&first);
+        assert!(table.iter().all(|block| block.at % 4096 == 0 && block.length % 4096 == 0));
+        assert_eq!(table.len(), 600, "one has nothing in it, and there is the index");
+        let (second, copied) = archive_of(4096, &pieces, Some(stock));
+        assert_eq!(copied, table.iter().filter(|block| !block.index).map(|block| block.length).sum::<u64>());
+        let whole =
+            pieces.iter().map(|piece| piece.0).chain([&b"the index"[..]]).collect::<Vec<_>>().concat();
+        assert_eq!(inflated(&second), whole);
+        assert_eq!(inflated(&first), whole);
     }
 
     #[test]

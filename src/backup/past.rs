@@ -4,9 +4,10 @@
 //! not even read: its members are copied as they are.
 
 use super::blocks::{self, Block};
+use super::extents;
+use super::index;
 use super::manifest::{Database, Item, SCHEMA};
 use super::pack::Stock;
-use super::reader;
 use crate::base::database;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -36,10 +37,13 @@ impl Past {
     /// Opens an archive to take from it. None: its format is not the present one.
     pub(super) fn open(archive: &Path) -> Result<Option<Past>> {
         let reading = || format!("cannot read {}", archive.display());
-        let Some(manifest) = reader::peek(archive)? else { return Ok(None) };
+        let Some(manifest) = index::peek(archive)? else { return Ok(None) };
         let file = File::open(archive).with_context(reading)?;
         let Some(blocks) = blocks::table(&file).with_context(reading)? else { return Ok(None) };
-        if manifest.schema != SCHEMA {
+        // From members that lie anywhere there would be nothing to share, now and ever after.
+        let unit = extents::unit(&file).unwrap_or(1) as u64;
+        let shared = |block: &Block| block.at.is_multiple_of(unit) && block.length.is_multiple_of(unit);
+        if manifest.schema != SCHEMA || !blocks.iter().all(shared) {
             return Ok(None);
         }
         let stock = Arc::new(Stock::new(file, &blocks));

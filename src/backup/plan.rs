@@ -8,7 +8,7 @@ use glob::{MatchOptions, Pattern};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -16,7 +16,7 @@ use walkdir::WalkDir;
 /// data (`poetry.lock`).
 const LOCK_FILE_BYTES: u64 = 128;
 
-/// What was found, in the order of the archive: databases first, then the rest by path.
+/// What was found: databases, and the rest by path.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     /// SQLite databases, by content.
@@ -36,6 +36,9 @@ pub struct Found {
     pub shape: Shape,
     /// Bytes, of a database with its WAL.
     pub size: u64,
+    /// Those of them that are not holes.
+    #[serde(skip)]
+    pub on_disk: u64,
 }
 
 /// The shapes of things that go in.
@@ -56,6 +59,11 @@ impl Plan {
     /// The bytes of everything in it.
     pub fn bytes(&self) -> u64 {
         self.databases.iter().chain(&self.others).map(|found| found.size).sum()
+    }
+
+    /// The bytes of everything in it that are on disk: holes take no room in an archive either.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.databases.iter().chain(&self.others).map(|found| found.on_disk).sum()
     }
 
     /// The bytes of its databases.
@@ -139,7 +147,8 @@ pub fn plan(config: &Config) -> Result<Plan> {
             ));
         }
         wanted_folders.extend(path.ancestors().skip(1).filter(|up| *up != Path::new("")).map(Path::to_owned));
-        let found = |shape, size| Found { path: Name(path.clone()), shape, size };
+        let on_disk = meta.blocks().saturating_mul(512);
+        let found = |shape, size| Found { path: Name(path.clone()), shape, size, on_disk: on_disk.min(size) };
         if databases.contains(&path) {
             let wal = fs::metadata(&database::sidecars(&home.join(&path))[0]).map_or(0, |wal| wal.len());
             plan.databases.push(found(Shape::Database, meta.len() + wal));
@@ -150,7 +159,12 @@ pub fn plan(config: &Config) -> Result<Plan> {
         }
     }
     let folders = folders.into_keys().filter(|path| wanted_folders.contains(path));
-    plan.others.extend(folders.map(|path| Found { path: Name(path), shape: Shape::Folder, size: 0 }));
+    plan.others.extend(folders.map(|path| Found {
+        path: Name(path),
+        shape: Shape::Folder,
+        size: 0,
+        on_disk: 0,
+    }));
     plan.others.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)
 }

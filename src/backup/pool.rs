@@ -58,6 +58,15 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
     }
 }
 
+/// Lets other programs go first: the agent's writers notice less of a backup. For this thread and
+/// those it begins, and for good: only a thread of our own may do this, never one that may yet start
+/// a service.
+pub(super) fn give_way() {
+    // Elsewhere this would be for the whole process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,11 @@
 //! What leaves the shelf: the rule applied to the archives there are.
 
+use super::lock;
 use super::open::look;
 use super::retention::{self, Verdict};
 use super::shelf::{self, Archive, find, record_look};
-use super::{lock, reader};
 use crate::base::step::step;
-use crate::base::{Journal, Run};
+use crate::base::{Fault, Journal, Run};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
     let newest = find(loaded, journal, "latest")?;
     let checked = look(&loaded.config.backup, &newest, &loaded.config.backup.dir);
     if let (Err(error), Some(journal)) = (&checked, journal)
-        && reader::is_damage(error)
+        && Fault::is_of_damage(error)
     {
         record_look(loaded, journal, run, &newest, None, false, false)?;
     }

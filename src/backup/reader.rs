@@ -1,26 +1,20 @@
 //! Reads any `.tar.gz`, member by member, and trusts none of it.
 
-use super::blocks::{self, Block};
-use super::manifest::{Item, Kind, MANIFEST, Manifest, SCHEMA};
+use super::index;
 use super::unpack::Unpacker;
-use crate::base::text::{hex, one_line};
-use crate::base::{Fault, State};
-use anyhow::{Context, Result};
+use crate::base::Fault;
+use crate::base::text::one_line;
+use anyhow::Result;
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
-/// A manifest larger than this is not ours (a million files take 300 MB).
-const MOST_INDEX: u64 = 1 << 30;
-
 /// What may be read between two members: their headers, and what belongs to a header, such as a long
 /// name. A tar can claim a name of any length, and it is read into memory.
-const MOST_BETWEEN: u64 = 4 << 20;
+pub(super) const MOST_BETWEEN: u64 = 4 << 20;
 
 /// One member as the tar header tells it.
 #[derive(Clone, Debug)]
@@ -37,6 +31,9 @@ pub struct Member {
     pub owner: (u32, u32),
     /// When it was last written.
     pub mtime: DateTime<Utc>,
+    /// The earlier file whose content is this one's too: it is a hard link to it, and has none of
+    /// its own.
+    pub same_as: Option<PathBuf>,
 }
 
 /// The shapes that are taken from an archive.
@@ -51,108 +48,33 @@ pub enum Shape {
 }
 
 /// How a name was met in an archive.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Seen {
     /// As a folder that something lies in.
     Implied,
     /// As a folder.
     Folder,
-    /// As anything else.
-    Other,
+    /// As a file of this length, or a hard link to the file of this name and length.
+    File(u64, Option<PathBuf>),
+    /// As a symbolic link.
+    Link,
 }
 
 /// The error of an archive that is not whole or not harmless.
 pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
     Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
+        .of_damage()
         .hint("nothing was changed; `backup list` shows the others, `backup verify NAME` tries one")
         .into()
 }
 
-/// Whether an error says that an archive is damaged or dishonest, rather than that it could not be
-/// told.
-pub fn is_damage(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Fault>().is_some() && Fault::of(error).0 == State::Critical
-}
-
-/// Reads the index alone: quick, and not checked against the content. None: the archive was not
-/// made by this program.
-///
-/// # Errors
-/// A [`Fault`] when it was, and is cut or damaged.
-pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
-    let Some((file, mut blocks)) = members(archive)? else { return Ok(None) };
-    blocks.retain(|block| block.index);
-    let read = || -> Result<Manifest> {
-        let between = Cell::new(Some(MOST_BETWEEN));
-        let mut tar = tar::Archive::new(Tail::new(Unpacker::new(file, blocks), &between));
-        let entry = tar.entries()?.next().context("there is no manifest")??;
-        anyhow::ensure!(
-            entry.path()?.file_name().is_some_and(|name| name == MANIFEST),
-            "the manifest is not where it belongs"
-        );
-        between.set(None);
-        let manifest: Manifest = serde_json::from_reader(BufReader::new(entry.take(MOST_INDEX)))?;
-        Ok(manifest)
-    };
-    let manifest = read().map_err(|error| refuse(archive, &format!("its index: {error:#}")))?;
-    if manifest.schema > SCHEMA {
-        return Err(Fault::unknown(format!(
-            "{} was made by agent-ops {}, which writes a newer format",
-            archive.display(),
-            one_line(&manifest.version, 40)
-        ))
-        .hint("use that version, or `tar xzf` by hand")
-        .into());
+/// The error of an archive that could not be read on. What the disk refuses to give is not known to
+/// be damaged.
+pub(super) fn unreadable(archive: &Path, error: io::Error) -> anyhow::Error {
+    if error.raw_os_error().is_some() {
+        return anyhow::Error::new(error).context(format!("cannot read {}", archive.display()));
     }
-    Ok(Some(manifest))
-}
-
-/// Shows the files at these paths of the home, and below them, to `visit`, in the order of the
-/// archive; reads only the members that hold them, and compares each file's hash. Gives how many
-/// files there were.
-///
-/// What `visit` gets is as untrusted as the archive until it returns: the hash is known at the end.
-///
-/// # Errors
-/// A [`Fault`] when the archive is damaged there, or is not one of ours that can be read in parts:
-/// then [`walk`] reads all of it.
-pub fn extract(
-    archive: &Path,
-    manifest: &Manifest,
-    paths: &[PathBuf],
-    visit: &mut dyn FnMut(&Item, &mut dyn Read) -> Result<()>,
-) -> Result<usize> {
-    let parts = || refuse(archive, "it cannot be read in parts");
-    let (file, blocks) = members(archive)?.ok_or_else(parts)?;
-    let mut count = 0;
-    for item in &manifest.files {
-        let wanted = paths.iter().any(|path| item.path.0.starts_with(path));
-        let Kind::File { size, sha256 } = &item.kind else { continue };
-        if !wanted {
-            continue;
-        }
-        let at = item.at.ok_or_else(parts)?;
-        let end = at.checked_add(*size).ok_or_else(parts)?;
-        let holds = |block: &&Block| block.position < end && block.position + block.content > at;
-        let some: Vec<Block> = blocks.iter().filter(holds).copied().collect();
-        let skip = some.first().map_or(0, |block| at.saturating_sub(block.position));
-        let file = file.try_clone().with_context(|| format!("cannot read {}", archive.display()))?;
-        let mut stream = Unpacker::new(file, some);
-        let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
-        io::copy(&mut Read::by_ref(&mut stream).take(skip), &mut io::sink()).map_err(broken)?;
-        let mut hashed = Hashed { inner: stream.take(*size), hash: Sha256::new(), failed: None };
-        let visited = visit(item, &mut hashed);
-        if let Some(error) = hashed.failed.take() {
-            return Err(refuse(archive, &format!("it is damaged: {error}")));
-        }
-        visited?;
-        io::copy(&mut hashed, &mut io::sink()).map_err(broken)?;
-        if hex(&hashed.hash.finalize()) != *sha256 {
-            return Err(refuse(archive, &format!("{} is not what its manifest says", item.path.0.display())));
-        }
-        count += 1;
-    }
-    Ok(count)
+    refuse(archive, &format!("it is damaged: {error}"))
 }
 
 /// Shows every member to `visit`, in order, each name once. What `visit` does not read is passed
@@ -161,27 +83,43 @@ pub fn extract(
 /// # Errors
 /// A [`Fault`] when the file is damaged or cut, or has a member that no honest archive has: an
 /// absolute name or one with `..`, a second one of the same name, one below a file or link, a
-/// device, a pipe, a hard link.
+/// device, a pipe, a hard link to anything but an earlier file.
 pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
     let between = Cell::new(Some(MOST_BETWEEN));
     let mut tar = tar::Archive::new(Tail::new(content(archive)?, &between));
-    let broken = |error: io::Error| refuse(archive, &format!("it is damaged: {error}"));
+    let broken = |error: io::Error| unreadable(archive, error);
     let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
     for entry in tar.entries().map_err(broken)? {
         between.set(None);
         let mut entry = entry.map_err(broken)?;
-        let Some(member) = member(&entry).map_err(|why| refuse(archive, &why))? else {
+        let Some(mut member) = member(&entry).map_err(|why| refuse(archive, &why))? else {
             io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
             between.set(Some(MOST_BETWEEN));
             continue;
         };
         let shown = member.name.display();
-        let below = |up: &&Path| seen.get(*up) == Some(&Seen::Other);
+        let below = |up: &&Path| matches!(seen.get(*up), Some(Seen::File(..) | Seen::Link));
         if let Some(up) = member.name.ancestors().skip(1).find(below) {
             return Err(refuse(archive, &format!("{shown} lies below {}, which is no folder", up.display())));
         }
+        if let Some(target) = member.same_as.take() {
+            if member.size > 0 {
+                return Err(refuse(archive, &format!("{shown} is a hard link with content of its own")));
+            }
+            let Some(Seen::File(size, original)) = seen.get(&target) else {
+                let why = format!("{shown} is a hard link to {}, no earlier file in it", target.display());
+                return Err(refuse(archive, &why));
+            };
+            member.size = *size;
+            member.same_as = Some(original.clone().unwrap_or(target));
+        }
         let folder = member.shape == Shape::Folder;
-        match seen.insert(member.name.clone(), if folder { Seen::Folder } else { Seen::Other }) {
+        let kind = match member.shape {
+            Shape::Folder => Seen::Folder,
+            Shape::File => Seen::File(member.size, member.same_as.clone()),
+            Shape::Link(_) => Seen::Link,
+        };
+        match seen.insert(member.name.clone(), kind) {
             None => {}
             Some(Seen::Implied) if folder => {}
             // Ordinary tar repeats folders; that does no harm.
@@ -213,54 +151,29 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
 
 /// The tar stream of an archive: inflated on all processors, if it is made of our blocks.
 fn content(archive: &Path) -> Result<Box<dyn Read>> {
-    Ok(match members(archive)? {
+    Ok(match index::members(archive)? {
         Some((file, blocks)) => Box::new(Unpacker::new(file, blocks)),
-        None => Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 << 10, open(archive)?))),
-    })
-}
-
-/// The blocks of an archive. None: it is not made of ours.
-fn members(archive: &Path) -> Result<Option<(File, Vec<Block>)>> {
-    let file = open(archive)?;
-    match blocks::table(&file) {
-        Ok(blocks) => Ok(blocks.map(|blocks| (file, blocks))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(refuse(archive, &error.to_string())),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", archive.display())),
-    }
-}
-
-fn open(archive: &Path) -> Result<File> {
-    File::open(archive).map_err(|error| {
-        Fault::unknown(format!("cannot open the archive {}: {error}", archive.display()))
-            .hint("`backup list` shows the archives there are")
-            .into()
+        None => Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 << 10, index::open(archive)?))),
     })
 }
 
 /// A member whose name and shape are harmless; none for the root itself and for global headers.
 fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> {
-    let raw = entry.path().map_err(|error| error.to_string())?;
-    let shown = raw.display().to_string();
-    let mut name = PathBuf::new();
-    for part in raw.components() {
-        match part {
-            Component::Normal(part) => name.push(part),
-            Component::CurDir => {}
-            Component::RootDir | Component::Prefix(_) => return Err(format!("{shown} is an absolute name")),
-            Component::ParentDir => return Err(format!("{shown} leads out of the folder it is put in")),
-        }
-    }
+    let name = harmless(&entry.path().map_err(|error| error.to_string())?)?;
+    let shown = name.display();
     let header = entry.header();
-    let kind = header.entry_type();
-    let shape = match kind {
-        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Shape::File,
-        tar::EntryType::Directory => Shape::Folder,
-        tar::EntryType::Symlink => {
-            let target = entry.link_name().map_err(|error| error.to_string())?;
-            Shape::Link(target.ok_or_else(|| format!("{shown} is a link to nothing"))?.into_owned())
+    let target = || {
+        let target = entry.link_name().map_err(|error| error.to_string())?;
+        target.ok_or_else(|| format!("{shown} is a link to nothing"))
+    };
+    let (shape, same_as) = match header.entry_type() {
+        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+            (Shape::File, None)
         }
+        tar::EntryType::Directory => (Shape::Folder, None),
+        tar::EntryType::Symlink => (Shape::Link(target()?.into_owned()), None),
+        tar::EntryType::Link => (Shape::File, Some(harmless(&target()?)?)),
         tar::EntryType::XGlobalHeader => return Ok(None),
-        tar::EntryType::Link => return Err(format!("{shown} is a hard link")),
         _ => return Err(format!("{shown} is a device, a pipe or something unknown")),
     };
     if name == Path::new("") {
@@ -276,35 +189,35 @@ fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> 
         mode: header.mode().unwrap_or(0o600) & 0o7777,
         owner: (id(header.uid()), id(header.gid())),
         mtime: time.unwrap_or_default(),
+        same_as,
     }))
 }
 
-/// Hashes what is read through it.
-struct Hashed<R> {
-    inner: R,
-    hash: Sha256,
-    /// Why it could not be read, if whoever reads it did not say so.
-    failed: Option<String>,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer).inspect_err(|error| self.failed = Some(error.to_string()))?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
+/// A name of a member, relative and without `.`, that stays in the folder it is put in.
+fn harmless(raw: &Path) -> Result<PathBuf, String> {
+    let shown = raw.display();
+    let mut name = PathBuf::new();
+    for part in raw.components() {
+        match part {
+            Component::Normal(part) => name.push(part),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return Err(format!("{shown} is an absolute name")),
+            Component::ParentDir => return Err(format!("{shown} leads out of the folder it is put in")),
+        }
     }
+    Ok(name)
 }
 
 /// Counts the zero bytes at the end of a stream: a tar ends with 1024 of them. And bounds what is
 /// read of it while `between` has a number.
-struct Tail<'a, R> {
+pub(super) struct Tail<'a, R> {
     inner: R,
     zeros: u64,
     between: &'a Cell<Option<u64>>,
 }
 
 impl<'a, R> Tail<'a, R> {
-    fn new(inner: R, between: &'a Cell<Option<u64>>) -> Tail<'a, R> {
+    pub(super) fn new(inner: R, between: &'a Cell<Option<u64>>) -> Tail<'a, R> {
         Tail { inner, zeros: 0, between }
     }
 }
@@ -328,6 +241,7 @@ impl<R: Read> Read for Tail<'_, R> {
 mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
+    use std::fs::File;
 
     /// A tar with one entry after another, each with its raw name and type.
     fn archive(dir: &Path, members: &[(&str, tar::EntryType, &str)]) -> PathBuf {
@@ -346,6 +260,20 @@ mod tests {
         }
         tar.into_inner().unwrap().finish().unwrap();
         path
+    }
+
+    #[test]
+    fn a_hard_link_is_the_first_file_of_that_content() {
+        use tar::EntryType::{Link, Regular};
+        let dir = tempfile::tempdir().unwrap();
+        let path = archive(dir.path(), &[("a", Regular, ""), ("b", Link, "./a"), ("c", Link, "b")]);
+        let mut same = Vec::new();
+        walk(&path, &mut |member, _| {
+            same.push(member.same_as.clone());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(same, [None, Some(PathBuf::from("a")), Some(PathBuf::from("a"))]);
     }
 
     fn names(path: &Path) -> Result<Vec<PathBuf>> {
@@ -373,7 +301,15 @@ mod tests {
             (vec![("a", Char, "")], "device"),
             (vec![("a", Block, "")], "device"),
             (vec![("a", Fifo, "")], "pipe"),
-            (vec![("a", Link, "b")], "hard link"),
+            (vec![("a", Link, "b")], "hard link to b, no earlier file"),
+            (vec![("a", Link, "b"), ("b", Regular, "")], "no earlier file"),
+            (vec![("a", Link, "a")], "no earlier file"),
+            (vec![("b", Symlink, "/etc/passwd"), ("a", Link, "b")], "no earlier file"),
+            (vec![("b", Directory, ""), ("a", Link, "b")], "no earlier file"),
+            (vec![("b", Regular, ""), ("a", Link, "../b")], "leads out"),
+            (vec![("b", Regular, ""), ("a", Link, "/b")], "absolute"),
+            (vec![("b", Regular, ""), ("a", Link, "b"), ("a/c", Regular, "")], "below a"),
+            (vec![("b", Regular, ""), ("a", Link, "b"), ("a", Regular, "")], "twice"),
         ] {
             let error = names(&archive(dir.path(), &members)).unwrap_err().to_string();
             assert!(error.contains(why), "{members:?}: {error}");
@@ -424,76 +360,6 @@ mod tests {
         io::Write::write_all(&mut gzip, &content[..512]).unwrap();
         gzip.finish().unwrap();
         assert!(names(&cut).unwrap_err().to_string().contains("was cut"));
-    }
-
-    #[test]
-    fn a_file_is_read_without_the_rest() {
-        use crate::backup::manifest::Name;
-        use crate::backup::pack::Packer;
-        use std::io::Write;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.tar.gz");
-        let mut packer = Packer::new(File::create(&path).unwrap(), None).unwrap();
-        let contents = [b"first".to_vec(), vec![b'x'; 3 << 20], b"third".to_vec(), Vec::new()];
-        let mut items = Vec::new();
-        for (content, name) in contents.iter().zip(["a", "sub/b", "sub/c", "sub/empty"]) {
-            packer.write_all(b"a header").unwrap();
-            let kind = Kind::File { size: content.len() as u64, sha256: hex(&Sha256::digest(content)) };
-            let at = Some(packer.position());
-            let (path, mtime) = (Name(name.into()), DateTime::default());
-            items.push(Item { path, kind, mode: 0o600, uid: 0, gid: 0, mtime, at, stamp: None });
-            packer.write_all(content).unwrap();
-            if name == "a" {
-                packer.cut().unwrap();
-            }
-        }
-        packer.begin_index().unwrap();
-        packer.write_all(b"index").unwrap();
-        packer.finish().unwrap();
-        let mut manifest = Manifest {
-            schema: SCHEMA,
-            folder: "x".to_owned(),
-            agent: String::new(),
-            host: String::new(),
-            run: String::new(),
-            time: DateTime::default(),
-            sequence: 1,
-            version: String::new(),
-            files: items,
-            databases: Vec::new(),
-            damaged: Vec::new(),
-            vanished: Vec::new(),
-            problems: Vec::new(),
-        };
-        let read = |manifest: &Manifest, paths: &[&str]| {
-            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-            let mut found = Vec::new();
-            extract(&path, manifest, &paths, &mut |_, content| {
-                let mut bytes = Vec::new();
-                content.read_to_end(&mut bytes)?;
-                found.push(bytes);
-                Ok(())
-            })
-            .map(|count| (count, found))
-        };
-        assert_eq!(read(&manifest, &["sub/c"]).unwrap(), (1, vec![contents[2].clone()]));
-        assert_eq!(read(&manifest, &["sub"]).unwrap(), (3, contents[1..].to_vec()));
-        assert_eq!(read(&manifest, &["nothing"]).unwrap(), (0, vec![]));
-
-        // A flipped bit in the first block harms the file in it, and no other.
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[60] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(is_damage(&read(&manifest, &["a"]).unwrap_err()));
-        assert_eq!(read(&manifest, &["sub/c"]).unwrap().0, 1);
-        // A manifest that lies of a place or a length.
-        for (at, size) in [(0, 5), (u64::MAX, 5), (u64::MAX - 2, 5), (1 << 40, 5), (13, u64::MAX - 13)] {
-            manifest.files[2].at = Some(at);
-            manifest.files[2].kind = Kind::File { size, sha256: hex(&Sha256::digest(b"third")) };
-            assert!(is_damage(&read(&manifest, &["sub/c"]).unwrap_err()), "{at} {size}");
-        }
-        manifest.files[2].at = None;
-        assert!(is_damage(&read(&manifest, &["sub/c"]).unwrap_err()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The folder of archives: what is there, what is published into it, what leaves it.
 
+use super::index::{agent_of, peek};
 use super::manifest::Manifest;
-use super::reader::peek;
 use super::retention::Candidate;
 use super::sidecar::{self, Sidecar};
 use crate::base::step::step;
@@ -178,6 +178,29 @@ fn known(archive: &Archive) -> Result<Option<Known>> {
     }))
 }
 
+/// What `latest` points to, if it is a good archive of this agent and has the newest name of all:
+/// the last one that was made, then, and no other need be read to know it.
+fn last_made(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<PathBuf>> {
+    let dir = &loaded.config.backup.dir;
+    let (Ok(target), Ok(entries)) = (fs::read_link(dir.join("latest")), fs::read_dir(dir)) else {
+        return Ok(None);
+    };
+    // Where one second has several, `_10` comes after `_9`.
+    let order = |name: &String| time_of_name(name).map(|time| (time, name.len(), name.clone()));
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let newest = names.max_by_key(order).filter(|newest| target == Path::new(newest));
+    let Some(newest) = newest else { return Ok(None) };
+    let path = dir.join(&newest);
+    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(None) };
+    let known = journal.map(|journal| row(journal, &newest)).transpose()?.flatten();
+    let sound = known.is_none_or(|row| {
+        row.state < i64::from(State::Critical.code()) && row.bytes == meta.len().cast_signed()
+    });
+    // Whatever is wrong with it, the long way tells.
+    let ours = agent_of(&path).ok().flatten().is_some_and(|agent| agent == loaded.config.agent.name);
+    Ok(Some(path).filter(|_| meta.is_file() && sound && ours))
+}
+
 /// Finds an archive by a path, its name, its stem, or `latest`: the newest good one of this agent.
 pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
     if which != "latest" {
@@ -191,6 +214,9 @@ pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<P
                 .into()),
         };
     }
+    if let Some(last) = last_made(loaded, journal)? {
+        return Ok(last);
+    }
     let archives = list(loaded, journal)?;
     let good = archives.iter().filter(|archive| archive.verified && archive.ours);
     // By the order of making: a clock that was wrong once does not matter.
@@ -199,12 +225,35 @@ pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<P
         .or_else(|| archives.iter().find(|archive| is_foreign(archive)))
     {
         Some(archive) => Ok(archive.path.clone()),
-        None => {
-            Err(Fault::unknown(format!("there is no good archive in {}", loaded.config.backup.dir.display()))
-                .hint("`backup` makes one; `backup list` shows what is there")
-                .into())
-        }
+        None => Err(none_good(loaded, journal, archives.len())),
     }
+}
+
+/// The fault of a folder without a good archive. Where there should be some, a disk may be missing.
+fn none_good(loaded: &Loaded, journal: Option<&Journal>, there: usize) -> anyhow::Error {
+    let dir = loaded.config.backup.dir.display();
+    let fault = Fault::unknown(format!("there is no good archive in {dir}"));
+    match gone(loaded, journal) {
+        Some(gone) if there == 0 => Fault::unknown(gone)
+            .hint("is a disk not mounted? [backup] dir says where they are; `restore PATH` takes one from elsewhere")
+            .into(),
+        _ => fault.hint("`backup` makes one; `backup list` shows what is there").into(),
+    }
+}
+
+/// What is to be said when the journal knows of archives, and not one of them is in the backup
+/// folder.
+pub(super) fn gone(loaded: &Loaded, journal: Option<&Journal>) -> Option<String> {
+    let dir = &loaded.config.backup.dir;
+    let mut statement = journal?.connection().prepare("SELECT name FROM backups").ok()?;
+    let known = statement.query_map([], |row| row.get::<_, String>(0)).ok()?;
+    let known: Vec<String> = known.collect::<Result<_, _>>().ok()?;
+    if known.is_empty() || known.iter().any(|name| fs::symlink_metadata(dir.join(name)).is_ok()) {
+        return None;
+    }
+    let missing = if dir.is_dir() { "" } else { ", which is not there" };
+    let archives = crate::base::text::count(known.len(), "archive");
+    Some(format!("none of {archives} made before is in {}{missing}", dir.display()))
 }
 
 /// Whether it was made by another program, as far as can be told without reading it.

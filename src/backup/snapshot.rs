@@ -112,7 +112,7 @@ pub(super) fn is_busy(error: &anyhow::Error) -> bool {
 }
 
 /// Whether an error says that there is no room.
-pub(super) fn is_full(error: &anyhow::Error) -> bool {
+pub fn is_full(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();
         let sqlite = cause.downcast_ref::<rusqlite::Error>();

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 /// The content of some members, one after another.
 pub(super) struct Unpacker {
-    pool: Pool<Block, io::Result<Vec<u8>>>,
+    pool: Pool<(Block, Vec<u8>), io::Result<Vec<u8>>>,
     coming: std::vec::IntoIter<Block>,
     block: Vec<u8>,
     taken: usize,
+    /// Memory of blocks that were read, for those to come.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Unpacker {
@@ -22,13 +24,14 @@ impl Unpacker {
         let file = Arc::new(file);
         let pool = Pool::new(|| {
             let (mut decompressor, mut member, file) = (Decompressor::new(), Vec::new(), Arc::clone(&file));
-            move |block: Block| {
+            move |(block, mut content): (Block, Vec<u8>)| {
                 member.resize(block.length as usize, 0);
                 file.read_exact_at(&mut member, block.at)?;
-                blocks::inflate(&mut decompressor, &member, &block)
+                blocks::inflate(&mut decompressor, &member, &block, &mut content)?;
+                Ok(content)
             }
         });
-        Unpacker { pool, coming: members.into_iter(), block: Vec::new(), taken: 0 }
+        Unpacker { pool, coming: members.into_iter(), block: Vec::new(), taken: 0, spare: Vec::new() }
     }
 }
 
@@ -37,10 +40,10 @@ impl Read for Unpacker {
         while self.taken == self.block.len() {
             while !self.pool.is_full() {
                 let Some(block) = self.coming.next() else { break };
-                self.pool.push(block)?;
+                self.pool.push((block, self.spare.pop().unwrap_or_default()))?;
             }
             let Some(block) = self.pool.pop() else { return Ok(0) };
-            self.block = block??;
+            self.spare.push(std::mem::replace(&mut self.block, block??));
             self.taken = 0;
         }
         let some = buffer.len().min(self.block.len() - self.taken);

@@ -1,19 +1,24 @@
-//! From a plan to an archive: databases at one moment, then the files, then the index.
+//! From a plan to an archive: databases are held at one moment, then come the files, the databases
+//! and the index.
 
 use super::Reading;
-use super::blocks::Block;
+use super::blocks::{BLOCK, Block, PAGES};
+use super::body::{self, Body};
 use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
+use super::entry::{file_item, header, header_of, item};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
 use super::pack::Packer;
 use super::past::{self, Past};
 use super::plan::{Found, Plan, Shape, is_gone};
+use super::pool::give_way;
 use super::snapshot;
 use crate::base::database::{self, Verdict};
+use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::{hex, one_line};
 use anyhow::{Context, Result};
-use chrono::{DateTime, Utc};
+use libdeflater::crc32;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -21,10 +26,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// A file up to this size is read whole, again if it changed meanwhile, and shares members with
 /// its neighbours. A larger one has members of its own.
 const SMALL: u64 = 64 << 10;
+/// Small files share a member until it has so much; about sixteen more follow.
+const GROUP: usize = 128 << 10;
 /// The most that the headers of one file take: two for its name, and the long name itself.
 const HEADERS: u64 = 8 << 10;
 
@@ -64,9 +72,10 @@ impl<'a> Writer<'a> {
         manifest: Manifest,
         past: Option<&'a Past>,
         reading: Reading,
+        progress: Progress,
     ) -> io::Result<Writer<'a>> {
         let folder = PathBuf::from(&manifest.folder);
-        let packer = Packer::new(file, past.map(|past| past.stock.clone()))?;
+        let packer = Packer::new(file, past.map(|past| past.stock.clone()))?.watched(progress);
         let tar = tar::Builder::new(packer);
         Ok(Writer { home, work, past, reading, folder, tar, manifest, unread: 0 })
     }
@@ -76,22 +85,34 @@ impl<'a> Writer<'a> {
         self.manifest.problems = plan.problems;
         let (home, work, now) = (self.home, self.work, self.manifest.time);
         let saving = Saving { home, work, past: self.past(), now };
-        let saved = saving.save(plan.databases, &mut self.manifest.vanished)?;
+        let checker = Checker::begin(plan.databases.len(), false);
+        let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
         step("databases")?;
-        let checker = Checker::begin(saved.len(), false);
-        for one in &saved {
-            if let Source::Copy(copy, _) = &one.source {
-                checker.add(copy.clone())?;
-            }
-        }
-        let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
-        self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
-        for one in &saved {
-            self.put_database(one)?;
-        }
-        for found in plan.others {
-            self.put(found)?;
-        }
+        let saved = std::thread::scope(|scope| {
+            let (copied, copies) = mpsc::channel();
+            scope.spawn(|| {
+                let copied = copied;
+                held.copy(|saved| {
+                    let checked = match &saved {
+                        Ok(Saved { source: Source::Copy(copy, _), .. }) => checker.add(copy.clone()),
+                        _ => Ok(()),
+                    };
+                    copied.send(checked.and(saved)).is_ok()
+                });
+            });
+            // They are at their moment: what else there is can be written while they are copied. The
+            // sooner they are let go of, the less their writers have to clear up.
+            give_way();
+            self.put_others(plan.others)?;
+            copies
+                .into_iter()
+                .map(|saved| {
+                    let saved = saved?;
+                    self.put_database(&saved)?;
+                    Ok(saved)
+                })
+                .collect::<Result<Vec<_>>>()
+        })?;
         self.judge_databases(saved, checker.finish()?)?;
         self.put_index().context("cannot write the archive")?;
         let (file, bytes, copied) =
@@ -103,6 +124,12 @@ impl<'a> Writer<'a> {
     /// What may be taken unread from the archive before this one.
     fn past(&self) -> Option<&'a Past> {
         self.past.filter(|_| self.reading == Reading::Changed)
+    }
+
+    fn put_others(&mut self, others: Vec<Found>) -> Result<()> {
+        let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
+        self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
+        others.into_iter().try_for_each(|found| self.put(found))
     }
 
     fn put_database(&mut self, saved: &Saved) -> Result<()> {
@@ -211,8 +238,10 @@ impl<'a> Writer<'a> {
         let reading = || format!("cannot read {}", copy.display());
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
-        let content = self.put_content(member, &mut file, size, meta)?;
-        Ok(content.item(path, meta))
+        let put = |blocks: &mut Packer| body::put(blocks, &mut file, size);
+        let (at, body) = self.put_body(member, meta, size, PAGES, put)?;
+        anyhow::ensure!(body.read == size, "{} became shorter or unreadable", copy.display());
+        Ok(file_item(path, meta, at, &body))
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
@@ -294,89 +323,79 @@ impl<'a> Writer<'a> {
                     content.truncate(whole);
                 }
                 let size = content.len() as u64;
-                let content = self.put_content(&name, &mut content.as_slice(), size, &meta);
-                return Ok(Some(content.map_err(Unread::Archive)?.item(found.path.clone(), &meta)));
+                let put = |blocks: &mut Packer| body::put(blocks, &mut content.as_slice(), size);
+                let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
+                return Ok(Some(file_item(found.path.clone(), &meta, at, &body)));
             }
         }
 
         let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
         let size = size.map_err(Unread::Source)?;
         file.rewind().map_err(Unread::Source)?;
-        let content = self.put_content(&name, &mut file, size, &meta).map_err(Unread::Archive)?;
+        let put = |blocks: &mut Packer| body::put_file(blocks, &file, &meta, size);
+        let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
         let now = file.metadata().map_err(Unread::Source)?;
         let unchanged = same(&meta, &now);
         // A file that only grew was appended to: what is saved is its beginning.
         let grew = now.len() > meta.len();
-        if content.read < size {
+        if let Some(error) = &body.failed {
             self.manifest.problems.push(format!(
-                "{} became shorter or unreadable while it was read; its end is filled with zeros",
+                "cannot read {} beyond its first {} bytes: {error}; the rest of it in the archive is zeros",
+                found.path.0.display(),
+                body.read
+            ));
+        } else if body.read < size {
+            self.manifest.problems.push(format!(
+                "{} became shorter while it was read; its end is filled with zeros",
                 found.path.0.display()
             ));
         } else if !lines && !grew && !unchanged {
             self.manifest.problems.push(format!("{} changed while it was read", found.path.0.display()));
         }
         let stamp = past::stamp(&meta, self.manifest.time);
-        let stamp = stamp.filter(|_| unchanged && content.read == size && size > SMALL);
-        Ok(Some(Item { stamp, ..content.item(found.path.clone(), &meta) }))
+        let stamp = stamp.filter(|_| unchanged && body.read == size && size > SMALL);
+        Ok(Some(Item { stamp, ..file_item(found.path.clone(), &meta, at, &body) }))
     }
 
     /// Writes a file's header; its content has members of its own, if it is large. Gives where
     /// the content begins.
     fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata) -> io::Result<u64> {
         let blocks = self.tar.get_mut();
-        if size <= SMALL && (blocks.room() as u64) < size + HEADERS {
+        // Neighbours are grouped by their names alone, so that a file that comes, goes or grows
+        // leaves most groups of small files as they were.
+        let group_ends = blocks.filled() >= GROUP && ends_group(member);
+        if size <= SMALL && (group_ends || (blocks.room() as u64) < size + HEADERS) {
             blocks.cut()?;
         }
         let mut header = header_of(tar::EntryType::Regular, meta);
         header.set_size(size);
         self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
-        let blocks = self.tar.get_mut();
-        if size > SMALL {
-            // So that a page or line that stays where it is stays where it is in a block.
-            blocks.cut()?;
-        }
-        Ok(blocks.position())
+        Ok(self.tar.get_mut().position())
     }
 
-    /// Writes exactly `size` bytes; what the source does not have is zeros.
-    fn put_content(
+    /// Puts in one file: its header, and `size` bytes of content.
+    fn put_body(
         &mut self,
         member: &Path,
-        source: &mut dyn Read,
-        size: u64,
         meta: &Metadata,
-    ) -> Result<Content> {
-        let mut write = || -> io::Result<Content> {
+        size: u64,
+        most: usize,
+        put: impl FnOnce(&mut Packer) -> io::Result<Body>,
+    ) -> Result<(u64, Body)> {
+        let write = || -> io::Result<(u64, Body)> {
             let at = self.put_header(member, size, meta)?;
             let blocks = self.tar.get_mut();
-            let mut hash = Sha256::new();
-            let mut buffer = vec![0; (size.clamp(1, 128 << 10)) as usize];
-            let (mut left, mut read, mut short) = (size, 0, false);
-            while left > 0 {
-                let most = left.min(buffer.len() as u64) as usize;
-                let taken = match if short { Ok(0) } else { source.read(&mut buffer[..most]) } {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    // Shorter than it was, or unreadable from here on: the caller says so.
-                    Ok(0) | Err(_) => {
-                        short = true;
-                        buffer[..most].fill(0);
-                        most
-                    }
-                    Ok(taken) => {
-                        read += taken as u64;
-                        taken
-                    }
-                };
-                hash.update(&buffer[..taken]);
-                blocks.write_all(&buffer[..taken])?;
-                left -= taken as u64;
+            if size > SMALL {
+                // So that a page or line that stays where it is stays where it is in a block.
+                blocks.cut_for(most)?;
             }
+            let body = put(blocks)?;
             let padding = (512 - size % 512) % 512;
             blocks.write_all(&[0; 512][..padding as usize])?;
             if size > SMALL {
-                blocks.cut()?;
+                blocks.cut_for(BLOCK)?;
             }
-            Ok(Content { at, size, read, sha256: hex(&hash.finalize()) })
+            Ok((at, body))
         };
         write().context("cannot write the archive")
     }
@@ -394,25 +413,6 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The content of a file, as it was written.
-struct Content {
-    /// Where it begins in the tar stream.
-    at: u64,
-    /// Its length.
-    size: u64,
-    /// How much of it the source had.
-    read: u64,
-    /// Its hash.
-    sha256: String,
-}
-
-impl Content {
-    fn item(&self, path: Name, meta: &Metadata) -> Item {
-        let kind = Kind::File { size: self.size, sha256: self.sha256.clone() };
-        Item { at: Some(self.at), ..item(path, kind, meta) }
-    }
-}
-
 /// Why something is not in the archive: its own fault, or the archive's.
 enum Unread {
     Source(io::Error),
@@ -423,28 +423,10 @@ fn full(error: io::Error) -> Unread {
     Unread::Archive(anyhow::Error::new(error).context("cannot write the archive"))
 }
 
-fn item(path: Name, kind: Kind, meta: &Metadata) -> Item {
-    let mtime = DateTime::from_timestamp(meta.mtime(), meta.mtime_nsec().clamp(0, 999_999_999) as u32);
-    let mtime = mtime.unwrap_or_default();
-    let (mode, uid, gid) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
-    Item { path, kind, mode, uid, gid, mtime, at: None, stamp: None }
-}
-
-fn header(kind: tar::EntryType, mode: u32, size: u64, time: DateTime<Utc>) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(time.timestamp().max(0).unsigned_abs());
-    header
-}
-
-fn header_of(kind: tar::EntryType, meta: &Metadata) -> tar::Header {
-    let time = DateTime::from_timestamp(meta.mtime(), 0).unwrap_or_default();
-    let mut header = header(kind, meta.mode() & 0o7777, 0, time);
-    header.set_uid(meta.uid().into());
-    header.set_gid(meta.gid().into());
-    header
+/// Whether the group of small files before this one ends: true of one name in sixteen.
+fn ends_group(member: &Path) -> bool {
+    // Names that are much alike differ in few bits of their sums; the product spreads them.
+    crc32(member.as_os_str().as_bytes()).wrapping_mul(0x9e37_79b9) >> 28 == 0
 }
 
 /// Whether a file was not written between two looks.

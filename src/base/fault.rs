@@ -11,17 +11,18 @@ pub struct Fault {
     state: State,
     message: String,
     hint: Option<String>,
+    damage: bool,
 }
 
 impl Fault {
     /// The work was tried and failed: exit code 2.
     pub fn critical(message: impl Into<String>) -> Fault {
-        Fault { state: State::Critical, message: message.into(), hint: None }
+        Fault { state: State::Critical, message: message.into(), hint: None, damage: false }
     }
 
     /// Nothing was done, because it could not be told what to do: exit code 3.
     pub fn unknown(message: impl Into<String>) -> Fault {
-        Fault { state: State::Unknown, message: message.into(), hint: None }
+        Fault { state: State::Unknown, message: message.into(), hint: None, damage: false }
     }
 
     /// Adds what to try next.
@@ -29,6 +30,18 @@ impl Fault {
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says that something was read and is damaged or dishonest: not that it could not be told.
+    #[must_use]
+    pub fn of_damage(mut self) -> Fault {
+        self.damage = true;
+        self
+    }
+
+    /// Whether an error says so.
+    pub fn is_of_damage(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Fault>().is_some_and(|fault| fault.damage)
     }
 
     /// The exit code of an error, and its hint.

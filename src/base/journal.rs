@@ -70,8 +70,9 @@ CREATE TABLE copies(
 ";
 
 /// What version 3 adds: `seen` is what a look found, before `for` was asked (none, if it was an
-/// earlier look), and what checks remember from one run to the next.
+/// earlier look), what checks remember from one run to the next, and when each job ran last.
 const MEMORIES: &str = "
+CREATE TABLE jobs(name TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
 ALTER TABLE samples ADD COLUMN seen INTEGER;
 ALTER TABLE samples ADD COLUMN summary TEXT;
 CREATE TABLE memories(
@@ -79,8 +80,16 @@ CREATE TABLE memories(
   PRIMARY KEY(check_name, what)) WITHOUT ROWID;
 ";
 
+/// What version 4 adds: by what a message is found on a channel, when that channel may be asked again.
+const REFERENCES: &str = "
+ALTER TABLE deliveries ADD COLUMN reference TEXT;
+ALTER TABLE deliveries ADD COLUMN not_before INTEGER;
+CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_before IS NOT NULL;
+CREATE INDEX messages_incident ON messages(incident, id);
+";
+
 /// What each version adds to the one before it.
-const VERSIONS: [&str; 3] = [TABLES, COPIES, MEMORIES];
+const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
 
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
@@ -99,6 +108,14 @@ impl Journal {
             Err(error) if is_damage(&error) => Journal::begin_anew(home),
             Err(error) => Err(error).with_context(|| opening(&path)),
         }
+    }
+
+    /// Opens the journal of a home only to look into it: nothing is written but the marks of
+    /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
+    pub fn open_to_read(home: &Home) -> Option<Journal> {
+        let connection = super::database::open_read_only(&home.journal()).ok()?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()?;
+        (1..=VERSIONS.len() as i64).contains(&version).then_some(Journal { connection, set_aside: None })
     }
 
     /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
@@ -159,6 +176,17 @@ impl Journal {
             )
             .context("cannot write to the journal")?;
         Ok(())
+    }
+
+    /// Notes that a job ran, and how it ended. It waits for no disk.
+    pub fn ran(&self, run: &Run, job: &str, state: State) -> Result<()> {
+        self.quick_transaction(|connection| {
+            connection.execute(
+                "INSERT OR REPLACE INTO jobs(name, run, at, state) VALUES(?1, ?2, ?3, ?4)",
+                params![job, run.id, run.now.timestamp_millis(), state.code()],
+            )?;
+            Ok(())
+        })
     }
 
     /// Forgets what is older than anything shows. Cheap: an index tells there is nothing to do.

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod home;
 pub mod journal;
 pub mod lines;
+pub mod maintenance;
 pub mod mark;
 pub mod process;
 pub mod progress;
@@ -19,6 +20,7 @@ pub mod state;
 pub mod status_file;
 pub mod step;
 pub mod text;
+pub mod tls;
 pub mod units;
 
 pub use fault::Fault;

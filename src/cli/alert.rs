@@ -2,11 +2,13 @@
 
 use super::Context;
 use super::restore::finish_earlier;
+use super::watched::watched;
 use crate::alert::{self, Delivery, Incident, Listed, Message, Summary};
 use crate::base::units::{Span, age, local, rfc3339};
 use crate::base::{Fault, Journal, State, render, text};
-use crate::config::Loaded;
+use crate::config::{Alerts, ChannelName, Loaded};
 use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
@@ -63,7 +65,11 @@ pub enum Verb {
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
     match args.verb {
-        None => once(context, &loaded, args.dry_run),
+        None if args.dry_run => once(context, &loaded, true),
+        None => {
+            let url = loaded.config.alerts.deadman.alert.as_ref();
+            watched(context, url, || once(context, &loaded, false))
+        }
         Some(_) if args.dry_run => {
             Err(Fault::unknown("--dry-run is for a run of alert, not for its verbs").into())
         }
@@ -145,6 +151,10 @@ struct Problem {
     told: Option<String>,
     acknowledged: Option<String>,
     flapping: bool,
+    escalated: Option<String>,
+    well_since: Option<String>,
+    /// What comes next, and why.
+    outlook: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     trail: Vec<Decided>,
 }
@@ -158,7 +168,7 @@ struct Decided {
 }
 
 impl Problem {
-    fn of(incident: &Incident, with_trail: bool) -> Problem {
+    fn of(incident: &Incident, with_trail: bool, alerts: &Alerts, now: DateTime<Utc>) -> Problem {
         let trail = incident.trail.iter().filter(|_| with_trail).map(|decision| Decided {
             at: rfc3339(decision.at),
             run: decision.run.clone(),
@@ -176,9 +186,17 @@ impl Problem {
             told: incident.told.as_ref().map(|told| rfc3339(told.last)),
             acknowledged: incident.acknowledged.map(rfc3339),
             flapping: incident.flapping,
+            escalated: incident.escalated.map(rfc3339),
+            well_since: incident.good_since.map(rfc3339),
+            outlook: next(incident, alerts, now),
             trail: trail.collect(),
         }
     }
+}
+
+/// What comes next about a problem; nothing, if it is over.
+fn next(incident: &Incident, alerts: &Alerts, now: DateTime<Utc>) -> Vec<String> {
+    if incident.closed.is_some() { Vec::new() } else { alert::outlook(incident, alerts, now) }
 }
 
 #[derive(Serialize)]
@@ -211,12 +229,13 @@ struct List {
 fn list(context: &Context, loaded: &Loaded, limit: usize) -> Result<State> {
     let journal = reading(loaded)?;
     let now = context.run.now;
+    let alerts = &loaded.config.alerts;
     let open = alert::open(&journal, &context.run)?;
     let messages = alert::messages(&journal, limit)?;
     let silence = alert::silence(&journal, now)?;
     if context.common.json {
         let document = List {
-            open: open.iter().map(|incident| Problem::of(incident, false)).collect(),
+            open: open.iter().map(|incident| Problem::of(incident, false, alerts, now)).collect(),
             silenced_until: silence.map(|silence| rfc3339(silence.until)),
             messages: messages.iter().map(sent).collect(),
         };
@@ -235,11 +254,22 @@ fn list(context: &Context, loaded: &Loaded, limit: usize) -> Result<State> {
         lines.push("no open problems".to_owned());
     }
     for incident in &open {
-        let known = match (&incident.told, incident.acknowledged) {
+        let mut known = match (&incident.told, incident.acknowledged) {
             (_, Some(_)) => "acknowledged",
             (Some(_), None) => "told",
+            (None, None) if incident.quieted => "waits for the end of the quiet hours",
             (None, None) => "not told",
-        };
+        }
+        .to_owned();
+        for (holds, word) in [
+            (incident.escalated.is_some(), "escalated"),
+            (incident.flapping, "comes and goes"),
+            (incident.good_since.is_some(), "well now"),
+        ] {
+            if holds {
+                known.push_str(&format!(", {word}"));
+            }
+        }
         lines.push(format!(
             "{} {} - {} (since {}, for {}; {known})",
             render::paint(context.colored(), incident.severity, &format!("{:8}", incident.severity)),
@@ -284,13 +314,18 @@ fn sent(listed: &Listed) -> Sent {
 
 fn test(context: &Context, loaded: &Loaded, channel: Option<&str>) -> Result<State> {
     let alerts = &loaded.config.alerts;
-    let names: Vec<_> = alert::Channel::all(alerts).iter().map(alert::Channel::name).collect();
-    if let Some(name) = channel.filter(|name| !names.contains(name)) {
+    let known: Vec<_> = alert::Channel::all(alerts).iter().map(alert::Channel::name).collect();
+    let only = channel.and_then(|channel| known.iter().copied().find(|name| name.word() == channel));
+    let names: Vec<_> = known.into_iter().map(ChannelName::word).collect();
+    if let Some(name) = channel.filter(|_| only.is_none()) {
         let message = format!("the channel '{}' is not set up", text::sanitize(name));
         return Err(Fault::unknown(message).hint(format!("channels: {}", names.join(", "))).into());
     }
     let message = Message::test(&loaded.config.agent.name, &context.run);
-    let delivery = alert::test(alerts, &message, channel);
+    let delivery = alert::test(alerts, &message, only);
+    for line in alert::routes(alerts) {
+        context.note(&line);
+    }
     if context.common.json {
         context.print_json(&delivery)?;
     } else {
@@ -298,7 +333,7 @@ fn test(context: &Context, loaded: &Loaded, channel: Option<&str>) -> Result<Sta
     }
     if !delivery.reached {
         context.note(&format!(
-            "the test reached nobody; set up [alerts.email] or [alerts.webhook] in {}",
+            "the test reached nobody; set up a channel in {}, such as [alerts.email], [alerts.telegram] or [alerts.ntfy]",
             loaded.config.file.display()
         ));
         return Ok(State::Critical);
@@ -309,7 +344,10 @@ fn test(context: &Context, loaded: &Loaded, channel: Option<&str>) -> Result<Sta
 fn acknowledge(context: &Context, loaded: &Loaded, name: &str) -> Result<State> {
     let acknowledged = alert::acknowledge(&loaded.home, &context.run, name)?;
     if context.common.json {
-        let problems: Vec<_> = acknowledged.iter().map(|incident| Problem::of(incident, false)).collect();
+        let problems: Vec<_> = acknowledged
+            .iter()
+            .map(|incident| Problem::of(incident, false, &loaded.config.alerts, context.run.now))
+            .collect();
         #[derive(Serialize)]
         struct Acknowledged {
             acknowledged: Vec<Problem>,
@@ -317,7 +355,10 @@ fn acknowledge(context: &Context, loaded: &Loaded, name: &str) -> Result<State> 
         context.print_json(&Acknowledged { acknowledged: problems })?;
     } else {
         for incident in &acknowledged {
-            context.print(&format!("no more reminders of {} until it recovers", incident.check))?;
+            context.print(&format!(
+                "no more reminders of {} until it recovers, and nobody else is told",
+                incident.check
+            ))?;
         }
     }
     Ok(State::Ok)
@@ -347,6 +388,7 @@ fn silence(context: &Context, loaded: &Loaded, length: Span, reason: &str) -> Re
 
 fn why(context: &Context, loaded: &Loaded, name: &str) -> Result<State> {
     let journal = reading(loaded)?;
+    let (alerts, now) = (&loaded.config.alerts, context.run.now);
     let found = alert::find(&journal, name, 3)?;
     let page =
         alert::runbook(name).or_else(|| found.first().and_then(|incident| alert::runbook(&incident.alert)));
@@ -360,7 +402,7 @@ fn why(context: &Context, loaded: &Loaded, name: &str) -> Result<State> {
             incidents: Vec<Problem>,
             runbook: Option<&'static str>,
         }
-        let incidents = found.iter().map(|incident| Problem::of(incident, true)).collect();
+        let incidents = found.iter().map(|incident| Problem::of(incident, true, alerts, now)).collect();
         context.print_json(&Why { incidents, runbook: page })?;
         return Ok(State::Ok);
     }
@@ -387,6 +429,9 @@ fn why(context: &Context, loaded: &Loaded, name: &str) -> Result<State> {
                 decision.run,
                 text::one_line(&decision.what, 300)
             ));
+        }
+        for line in next(incident, alerts, now) {
+            lines.push(format!("  next: {}", text::one_line(&line, 300)));
         }
     }
     if found.is_empty() {

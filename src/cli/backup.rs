@@ -2,8 +2,8 @@
 
 use super::prune::{self, How};
 use super::restore::finish_earlier;
+use super::watched::watched;
 use super::{Context, archives, remote};
-use crate::backup::verify::describe;
 use crate::backup::{self, Look, Made, Plan, Pruning, Reading, manifest::Name};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
@@ -72,23 +72,29 @@ pub enum Verb {
 /// Makes an archive, or does what the verb says.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    let made = args.verb.is_none() && !args.dry_run;
+    let url = loaded.config.alerts.deadman.backup.as_ref().filter(|_| made);
+    watched(context, url, || act(context, &loaded, args))
+}
+
+fn act(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
     backup::need_home(&loaded.config)?;
-    let journal = context.journal(&loaded);
+    let journal = context.journal(loaded);
     let journal = journal.as_ref();
     match args.verb {
-        None if args.dry_run => dry_run(context, &loaded, journal),
-        None => make(context, &loaded, journal, args.paranoid),
-        Some(Verb::List { remote: true }) => archives::list_remote(context, &loaded, journal),
-        Some(Verb::List { remote: false }) => archives::list(context, &loaded, journal),
-        Some(Verb::Verify { archive }) => verify(context, &loaded, journal, &archive),
+        None if args.dry_run => dry_run(context, loaded, journal),
+        None => make(context, loaded, journal, args.paranoid),
+        Some(Verb::List { remote: true }) => archives::list_remote(context, loaded, journal),
+        Some(Verb::List { remote: false }) => archives::list(context, loaded, journal),
+        Some(Verb::Verify { archive }) => verify(context, loaded, journal, &archive),
         Some(Verb::Prune { dry_run, yes, remote: false }) => {
-            prune::here(context, &loaded, journal, How { dry_run, yes })
+            prune::here(context, loaded, journal, How { dry_run, yes })
         }
         Some(Verb::Prune { dry_run, yes, remote: true }) => {
-            prune::there(context, &loaded, journal, How { dry_run, yes })
+            prune::there(context, loaded, journal, How { dry_run, yes })
         }
-        Some(Verb::Copy) => remote::copy(context, &loaded, journal),
-        Some(Verb::Pin { archive, off }) => pin(context, &loaded, journal, &archive, !off),
+        Some(Verb::Copy) => remote::copy(context, loaded, journal),
+        Some(Verb::Pin { archive, off }) => pin(context, loaded, journal, &archive, !off),
     }
 }
 
@@ -214,7 +220,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
         archive: &'a Path,
         /// False: it is encrypted, and only its hash was compared.
         opened: bool,
-        origin: backup::verify::Origin,
+        origin: backup::Origin,
         files: usize,
         bytes: u64,
         databases: usize,
@@ -231,7 +237,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             Ok(Look::Opened(contents)) => contents.manifest.as_ref(),
             _ => None,
         };
-        let damaged = look.as_ref().err().is_some_and(backup::reader::is_damage);
+        let damaged = look.as_ref().err().is_some_and(Fault::is_of_damage);
         if damaged || look.is_ok() {
             backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
         }
@@ -252,7 +258,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
                 databases: contents.sound_databases,
                 notes: &contents.notes,
             };
-            (whole, format!("{shown} is whole: {}", describe(contents)))
+            (whole, format!("{shown} is whole: {}", contents.describe()))
         }
         Look::Closed { note, why } => {
             if let Some(why) = why {
@@ -261,7 +267,7 @@ fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: 
             let whole = Whole {
                 archive: &archive,
                 opened: false,
-                origin: backup::verify::Origin::Ours,
+                origin: backup::Origin::Ours,
                 files: note.files,
                 bytes: note.content,
                 databases: note.databases,

@@ -1,11 +1,14 @@
 //! What every verb gets: the run, the common options, and the ways to say something.
 
+use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
+use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::{self, Loaded};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -52,6 +55,8 @@ pub struct Context {
     /// The common options.
     pub common: Common,
     colored: bool,
+    /// What was printed last.
+    said: RefCell<String>,
 }
 
 impl Context {
@@ -68,7 +73,7 @@ impl Context {
             Color::Auto => !plain(),
         };
         let run = Run { watched: !common.quiet, ..Run::begin(program) };
-        Context { run, common, colored }
+        Context { run, common, colored, said: RefCell::default() }
     }
 
     /// Finds and reads the config; the home must be there.
@@ -105,10 +110,24 @@ impl Context {
 
     /// Prints results to stdout.
     pub fn print(&self, text: &str) -> Result<()> {
+        text.clone_into(&mut self.said.borrow_mut());
         let mut out = io::stdout().lock();
         writeln!(out, "{}", text.trim_end_matches('\n'))?;
         out.flush()?;
         Ok(())
+    }
+
+    /// What was printed last.
+    pub(super) fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
+    /// Notes that something of ours is at the agent, until this is dropped. Without the note it goes
+    /// on all the same.
+    pub(super) fn maintenance(&self, loaded: &Loaded, limit: Span) -> Option<Maintenance> {
+        Maintenance::begin(&loaded.home, &self.run, limit)
+            .map_err(|error| self.note(&format!("{error:#}; people may be alerted meanwhile")))
+            .ok()
     }
 
     /// Prints a document for machines.

@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::base::durable::{self, Lock, PATIENCE};
-use crate::base::{Fault, State, events};
+use crate::base::{Fault, State, events, units};
 use crate::config::{self, Loaded};
-use crate::schedule::{self, Torn};
+use crate::schedule::{self, Job, Torn};
 use anyhow::{Context as _, Result};
 use clap::Args as Arguments;
 use serde::Serialize;
@@ -88,6 +88,9 @@ fn edit(
         true => schedule::Change { changed: old != new, before: None },
         false => schedule::change(&loaded.home, &old, &new)?,
     };
+    if !dry_run {
+        schedule::note_installed(&loaded.home, block)?;
+    }
     if change.before.is_some() {
         let what = if block.is_empty() { "taken out of the crontab" } else { "put into the crontab" };
         if let Err(error) = events::append(&loaded.home, "cron", &context.run, "INFO", "Cron", what) {
@@ -105,11 +108,22 @@ fn edit(
         (true, true, false) => format!("These lines would be in the crontab:\n{block}"),
         (true, true, true) => format!("The jobs of {agent} would be taken out of the crontab."),
         (true, false, false) => format!(
-            "The crontab has the jobs of {agent} now ({jobs}). See them with `crontab -l`; what they print is in {}.",
-            loaded.home.show(&loaded.home.log("cron"))
+            "The crontab has the jobs of {agent} now ({jobs}). See them with `crontab -l`; what they print is in {}.\n{}",
+            loaded.home.show(&loaded.home.log("cron")),
+            next_times(context, loaded)
         ),
         (true, false, true) => format!("The jobs of {agent} are out of the crontab."),
     })
+}
+
+/// When each job runs next, a line each.
+fn next_times(context: &Context, loaded: &Loaded) -> String {
+    let line = |job: Job| {
+        let schedule = &loaded.config.schedule;
+        let next = job.next(schedule, context.run.now)?;
+        Some(format!("  {:<12} {:<14} next {}", job.key(), job.when(schedule), units::local(next)))
+    };
+    Job::ALL.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The jobs run as the user whose crontab it is: that should be the owner of the home.

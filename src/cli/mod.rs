@@ -24,6 +24,7 @@ pub mod rotate_logs;
 mod service;
 mod table;
 mod up;
+mod watched;
 
 pub use context::{Common, Context};
 pub use door::door;

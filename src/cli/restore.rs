@@ -1,18 +1,22 @@
 //! `restore`, `ops restore`: bring a backup back, or leave everything as it was.
 
+use super::watched::watched;
 use super::{Context, remote};
 use crate::backup::manifest::Name;
 use crate::backup::reader::Shape;
-use crate::backup::verify::{Entry, describe};
-use crate::base::units::{self, Size};
+use crate::backup::{Entry, Origin};
+use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
-use crate::restore::{self, Aside, Prepared, Restored};
+use crate::restore::{self, Aside, Prepared, Restored, Verified};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// No restore takes longer: then people hear again of what is wrong.
+const LONGEST: Span = Span::minutes(4 * 60);
 
 /// What to restore, and where.
 #[derive(ClapArgs, Clone, Debug)]
@@ -51,40 +55,47 @@ pub struct Args {
 /// Restores, and says where the replaced files are.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    let url = loaded.config.alerts.deadman.drill.as_ref().filter(|_| args.drill && !args.dry_run);
+    watched(context, url, || restore_from(context, &loaded, args))
+}
+
+fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
     crate::backup::need_home(&loaded.config)?;
-    let journal = context.journal(&loaded);
+    let which = args.archive.as_deref();
+    let elsewhere = |which: &str| which.starts_with("remote:") || which.starts_with("pre-restore:");
+    if args.list && !which.is_some_and(elsewhere) {
+        return list(context, loaded, which, &args.only);
+    }
+    let journal = context.journal(loaded);
     let begun = Instant::now();
-    if !args.dry_run && !args.aside {
-        finish_earlier(context, &loaded, journal.as_ref())?;
+    if !args.dry_run && !args.aside && !args.list {
+        finish_earlier(context, loaded, journal.as_ref())?;
     }
     if args.aside {
-        return list_asides(context, &loaded);
+        return list_asides(context, loaded);
     }
-    if let Some(aside) = restore::find_aside(&loaded.home, args.archive.as_deref().unwrap_or_default())? {
-        return put_back(context, &loaded, journal.as_ref(), aside, &args);
+    if let Some(aside) = restore::find_aside(&loaded.home, which.unwrap_or_default())? {
+        return put_back(context, loaded, journal.as_ref(), aside, &args);
     }
-    let archive = match remote::fetch(context, &loaded, journal.as_ref(), args.archive.as_deref()) {
+    let archive = match remote::fetch(context, loaded, journal.as_ref(), which) {
         Ok(fetched) => fetched.or_else(|| args.archive.clone()),
-        Err(error) => return log_failure(context, &loaded, error),
+        Err(error) => return log_failure(context, loaded, error),
     };
-    let prepared = restore::prepare(&loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
+    if args.list {
+        return list(context, loaded, archive.as_deref(), &args.only);
+    }
+    let prepared = restore::prepare(loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             if let (true, Some(journal)) = (args.drill, &journal) {
                 restore::note_drill(journal, &context.run, archive.as_deref(), &error)?;
             }
-            return log_failure(context, &loaded, error);
+            return log_failure(context, loaded, error);
         }
     };
-    for note in &prepared.notes {
-        context.note(&format!("note: {}", text::one_line(note, 500)));
-    }
-    if args.list {
-        return list(context, &prepared);
-    }
-    context.detail(&format!("verified: {}", describe(&prepared.contents)));
-    let question = question(&loaded, &prepared, &args);
+    say_notes(context, &prepared.notes);
+    let question = question(loaded, &prepared, &args);
     if args.dry_run {
         return dry_run(context, &prepared, &question);
     }
@@ -93,14 +104,15 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     } else if let Some(folder) = &args.to {
         prepared.carry_out_to(folder)
     } else if context.confirm(&question, args.yes)? {
+        let _maintenance = context.maintenance(loaded, LONGEST);
         prepared.carry_out(args.force)
     } else {
         context.note("nothing was changed");
         return Ok(State::Unknown);
     };
     match restored {
-        Ok(restored) => tell(context, &loaded, &restored, &args, begun),
-        Err(error) => log_failure(context, &loaded, error),
+        Ok(restored) => tell(context, loaded, &restored, &args, begun),
+        Err(error) => log_failure(context, loaded, error),
     }
 }
 
@@ -137,6 +149,7 @@ fn put_back(
         context.note("nothing was changed");
         return Ok(State::Unknown);
     }
+    let _maintenance = context.maintenance(loaded, LONGEST);
     match restore::put_back(loaded, &context.run, journal, aside, &args.only, args.force) {
         Ok(restored) => tell(context, loaded, &restored, args, begun),
         Err(error) => log_failure(context, loaded, error),
@@ -222,6 +235,7 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
         stopped: &'a [String],
         notes: &'a [String],
     }
+    prepared.verify()?;
     if context.common.json {
         context.print_json(&Would {
             dry_run: true,
@@ -238,11 +252,18 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
     Ok(State::Ok)
 }
 
-fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
+fn say_notes(context: &Context, notes: &[String]) {
+    for note in notes {
+        context.note(&format!("note: {}", text::one_line(note, 500)));
+    }
+}
+
+/// `--list`: reads, and writes nothing, so that it works where nothing can be written.
+fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf]) -> Result<State> {
     #[derive(Serialize)]
-    struct Listing<'a> {
+    struct Document<'a> {
         archive: &'a PathBuf,
-        origin: crate::backup::verify::Origin,
+        origin: Origin,
         files: Vec<Line<'a>>,
     }
     #[derive(Serialize)]
@@ -255,6 +276,9 @@ fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
         sha256: &'a str,
         database: bool,
     }
+    let journal = Journal::open_to_read(&loaded.home);
+    let listing = restore::look(loaded, &context.run, journal.as_ref(), which, only)?;
+    say_notes(context, &listing.notes);
     let kind = |entry: &Entry| match entry.shape {
         Shape::File if entry.database => "database",
         Shape::File => "file",
@@ -262,7 +286,7 @@ fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
         Shape::Link(_) => "link",
     };
     if context.common.json {
-        let files = prepared.wanted.iter().map(|entry| Line {
+        let files = listing.entries.iter().map(|entry| Line {
             path: Name(entry.path.clone()),
             kind: kind(entry),
             size: entry.size,
@@ -272,15 +296,11 @@ fn list(context: &Context, prepared: &Prepared<'_>) -> Result<State> {
             database: entry.database,
         });
         let files = files.collect();
-        context.print_json(&Listing {
-            archive: &prepared.archive,
-            origin: prepared.contents.origin,
-            files,
-        })?;
+        context.print_json(&Document { archive: &listing.archive, origin: listing.origin, files })?;
         return Ok(State::Ok);
     }
     let mut lines = vec![format!("{:>10}  {:19}  {:8}  path", "size", "written", "kind")];
-    for entry in &prepared.wanted {
+    for entry in &listing.entries {
         lines.push(format!(
             "{:>10}  {}  {:8}  {}",
             Size(entry.size),
@@ -303,14 +323,19 @@ fn tell(
     let archive = loaded.home.show(&restored.archive);
     let what = format!("{} ({})", text::count(restored.files, "file"), Size(restored.bytes));
     let time = format!("in {:.1}s", begun.elapsed().as_secs_f64());
+    let verified = match restored.verified {
+        Verified::Archive => ", all of the archive verified",
+        Verified::Restored => ", these verified (nothing else of the archive was read)",
+        Verified::Nothing => "",
+    };
     let line = if args.drill {
         format!(
             "{what} of {archive} restored on trial {time}, every hash and database checked: it can be restored"
         )
     } else if let Some(folder) = &args.to {
-        format!("{what} of {archive} restored {time} into {}", folder.display())
+        format!("{what} of {archive} restored {time} into {}{verified}", folder.display())
     } else {
-        let mut line = format!("{what} of {archive} restored {time}");
+        let mut line = format!("{what} of {archive} restored {time}{verified}");
         if let Some(aside) = &restored.aside {
             line.push_str(&format!("; what was replaced is in {}", loaded.home.show(aside)));
         }

@@ -1,9 +1,11 @@
 //! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
 
 use super::Context;
+use super::watched::watched;
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
 use crate::base::{Journal, State, events, text};
+use crate::config::Loaded;
 use crate::logs::{self, Action, Done, Outcome};
 use anyhow::Result;
 use clap::Args as Arguments;
@@ -19,11 +21,19 @@ pub struct Args {
 /// Rotates; warns if a file could not be dealt with.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    if args.dry_run {
+        return rotate(context, &loaded, &args);
+    }
+    let url = loaded.config.alerts.deadman.rotate_logs.as_ref();
+    watched(context, url, || rotate(context, &loaded, &args))
+}
+
+fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     let _lock = match args.dry_run {
         true => None,
         false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
     };
-    let rotation = logs::rotate(&loaded, &context.run, args.dry_run);
+    let rotation = logs::rotate(loaded, &context.run, args.dry_run);
 
     if !args.dry_run {
         let level = if rotation.state == State::Ok { "INFO" } else { "WARNING" };

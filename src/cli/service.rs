@@ -1,7 +1,8 @@
 //! `ops start`, `ops stop`, `ops restart`.
 
 use super::Context;
-use crate::base::{State, units};
+use crate::base::State;
+use crate::base::units::{self, Span};
 use crate::config::Loaded;
 use crate::service::{Liveness, Services, Started};
 use anyhow::Result;
@@ -98,6 +99,8 @@ fn each(
     if !dry_run && loaded.home.restore_journal().exists() {
         super::restore::finish_earlier(context, &loaded, context.journal(&loaded).as_ref())?;
     }
+    // Long enough for services that are slow to stop and to be ready.
+    let _maintenance = (!dry_run).then(|| context.maintenance(&loaded, Span::minutes(15)));
     let Loaded { config, home } = loaded;
     let services = Services { home: &home, config: &config, run: &context.run };
     let mut outcomes = Vec::new();

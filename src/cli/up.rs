@@ -3,6 +3,7 @@
 //! Run again it changes nothing that is right already, and says so.
 
 use super::{Context, init, service};
+use crate::base::units::Span;
 use crate::base::{Home, Journal, State};
 use crate::config::{self, Loaded};
 use crate::dashboard::{self, Snapshot};
@@ -66,9 +67,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     super::restore::finish_earlier(context, &loaded, journal.as_ref())?;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let mut started = Vec::new();
+    let maintenance = context.maintenance(&loaded, Span::minutes(15));
     for name in services.names(None)? {
         started.push((name.clone(), services.start(&name)?));
     }
+    drop(maintenance);
     let (archive, made) = first_backup(context, &loaded, journal.as_ref())?;
 
     let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());

@@ -3,7 +3,8 @@
 use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
 use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, place,
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, alerts, disabled,
+    place,
     preset::{self, Preset},
 };
 use crate::base::secret::Secret;
@@ -166,7 +167,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     };
     config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();
     validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
-    drop_disabled(&mut config);
+    disabled::drop_disabled(&mut config);
     resolve(&mut config, &home);
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
@@ -219,17 +220,6 @@ fn stands_alone(preset: &Preset, lookup: &Lookup<'_>) -> Result<()> {
     read_checks(root.get_mut(), &wrong)?;
     File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
     Ok(())
-}
-
-/// What is not enabled is as if it were not there.
-fn drop_disabled(config: &mut Config) {
-    config.disabled =
-        config.service.extract_if(.., |_, service| !service.enabled).map(|(name, _)| name).collect();
-    let disabled = &config.disabled;
-    let gone = |name: &str| disabled.iter().any(|disabled| disabled == name);
-    config.check.retain(|_, check| {
-        !check.kind.service().is_some_and(gone) && !check.common.needs.as_deref().is_some_and(gone)
-    });
 }
 
 /// Adds to a table what only the preset has, key by key.
@@ -321,6 +311,12 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let message = format!("ready = \"{}\" is none of status, alive, tcp:HOST:PORT", service.ready);
             return Err((table, message));
         }
+        if service.recover_hung && service.status_file.is_none() {
+            return Err((
+                table,
+                "recover_hung needs a status_file: without one nothing tells a hang".to_owned(),
+            ));
+        }
         if service.ready == "status" && service.status_file.is_none() {
             return Err((table, "ready = \"status\" needs a status_file".to_owned()));
         }
@@ -330,6 +326,9 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
+        if let Err(message) = follows(config, name, &mut Vec::new()) {
+            return Err((format!("check.{name}"), message));
+        }
         if let Some(why) = check.kind.wrong() {
             return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
         }
@@ -337,7 +336,7 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
         if matches!(check.kind, Kind::CopyAge(_)) && config.backup.s3.is_none() {
             return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
         }
-        let Some(service) = check.kind.service().or(check.common.needs.as_deref()) else { continue };
+        let Some(service) = check.kind.service() else { continue };
         let Some(found) = config.service.get(service) else {
             let near = text::nearest(service, config.service.keys().map(String::as_str));
             let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -368,13 +367,36 @@ fn validate(config: &Config) -> Result<(), (String, String)> {
             return wrong("prefix may not begin with / nor have an empty part, . or ..");
         }
     }
-    for channel in config.alerts.critical.iter().chain(&config.alerts.warning) {
-        if !["desktop", "email", "webhook"].contains(&channel.as_str()) {
-            let message = format!("there is no channel '{channel}': desktop, email, webhook");
-            return Err(("alerts".to_owned(), message));
-        }
-    }
+    config.alerts.validate(&alert_types(config))?;
     Ok(())
+}
+
+/// Follows the checks that a check comes `after`: all must be there, and none may come after itself.
+fn follows<'a>(config: &'a Config, name: &'a str, path: &mut Vec<&'a str>) -> Result<(), String> {
+    path.push(name);
+    for parent in config.check.get(name).map_or(&[][..], |check| check.common.after.as_slice()) {
+        if path.contains(&parent.as_str()) {
+            return Err(format!("the checks {} come after each other", path.join(", ")));
+        }
+        if !config.check.contains_key(parent) {
+            let near = text::nearest(parent, config.check.keys().map(String::as_str));
+            let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+            return Err(format!("the check '{name}' comes after '{parent}', which there is not{near}"));
+        }
+        follows(config, parent, path)?;
+    }
+    path.pop();
+    Ok(())
+}
+
+/// Every alert type that can come up: those of the house, a check's own name, and what it is told to
+/// raise.
+fn alert_types(config: &Config) -> Vec<&str> {
+    let own = config.check.iter().flat_map(|(name, check)| {
+        let common = &check.common;
+        [Some(name), common.alert_warning.as_ref(), common.alert_critical.as_ref()].into_iter().flatten()
+    });
+    alerts::TYPES.into_iter().chain(own.map(String::as_str)).collect()
 }
 
 /// Whether the keys of encryption are where they belong. No message quotes one.
@@ -440,14 +462,7 @@ fn resolve(config: &mut Config, home: &Home) {
         check.kind.paths().into_iter().for_each(fix);
         check.kind.secrets().into_iter().for_each(|secret| secret.anchor(home));
     }
-    if let Some(email) = &mut config.alerts.email {
-        email.ca_file.iter_mut().for_each(fix);
-        email.password.iter_mut().for_each(|secret| secret.anchor(home));
-    }
-    if let Some(webhook) = &mut config.alerts.webhook {
-        webhook.url.anchor(home);
-        webhook.headers.values_mut().for_each(|secret| secret.anchor(home));
-    }
+    config.alerts.resolve(home, fix);
 }
 
 fn user_home() -> Option<PathBuf> {

@@ -3,8 +3,12 @@
 //! Every default is written down once: in the `Default` of the table it belongs to. What an
 //! agent needs beyond that is data, in `presets/`.
 
+pub mod alerts;
+pub mod channels;
 pub mod check;
+mod disabled;
 mod expand;
+mod filling;
 mod load;
 mod origin;
 mod place;
@@ -12,6 +16,7 @@ pub mod preset;
 mod recognise;
 mod template;
 
+pub use alerts::{Alerts, ChannelName};
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
 pub use origin::{Origin, origins};
@@ -88,7 +93,7 @@ pub enum Owner {
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
     /// Whether there is such a service. One that is not enabled is as if it were not there, with
-    /// the checks that ask about it or need it.
+    /// the checks that ask about it and those that come after these.
     pub enabled: bool,
     /// Program and arguments. `{ops}` is our own program, `{home}` the agent's home, `{config}` this
     /// file.
@@ -118,6 +123,8 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// Whether `alert` restarts it when it died.
     pub recover: bool,
+    /// Whether it restarts it too when it is there, but all evidence says that it hangs.
+    pub recover_hung: bool,
 }
 
 impl Default for Service {
@@ -136,6 +143,7 @@ impl Default for Service {
             stop_grace: Span::seconds(30),
             ports: Vec::new(),
             recover: true,
+            recover_hung: false,
         }
     }
 }
@@ -319,114 +327,6 @@ impl Default for Logs {
             max_total: Size(10_000_000_000),
         }
     }
-}
-
-/// `[alerts]`: when people are told, and how.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Alerts {
-    /// The least time between two messages about the same thing.
-    pub cooldown: Span,
-    /// Messages an hour, of all types together. A first CRITICAL and a recovery always go out.
-    pub max_per_hour: usize,
-    /// Whether a dead service is restarted.
-    pub recover: bool,
-    /// More crashes than this within an hour: no more restarts, a louder alert instead.
-    pub max_restarts_per_hour: usize,
-    /// Where a CRITICAL goes, in order. Channels that are not set up are passed over.
-    pub critical: Vec<String>,
-    /// Where a WARNING goes.
-    pub warning: Vec<String>,
-    /// `[alerts.desktop]`
-    pub desktop: Desktop,
-    /// `[alerts.email]`
-    pub email: Option<Email>,
-    /// `[alerts.webhook]`
-    pub webhook: Option<Webhook>,
-}
-
-impl Default for Alerts {
-    fn default() -> Alerts {
-        Alerts {
-            cooldown: Span::minutes(30),
-            max_per_hour: 5,
-            recover: true,
-            max_restarts_per_hour: 3,
-            critical: ["desktop", "email", "webhook"].map(str::to_owned).into(),
-            warning: ["desktop", "webhook"].map(str::to_owned).into(),
-            desktop: Desktop::default(),
-            email: None,
-            webhook: None,
-        }
-    }
-}
-
-/// `[alerts.desktop]`: a notification on this machine's screen.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Desktop {
-    /// Whether to try. Without a desktop session it is passed over, not failed.
-    pub enabled: bool,
-}
-
-impl Default for Desktop {
-    fn default() -> Desktop {
-        Desktop { enabled: true }
-    }
-}
-
-/// How a mail connection is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tls {
-    /// Plain, then STARTTLS (port 587). Refused if the server does not offer it.
-    Starttls,
-    /// TLS from the first byte (port 465).
-    Tls,
-    /// None: only for a server on this machine (port 25).
-    None,
-}
-
-/// `[alerts.email]`: a mail by SMTP.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Email {
-    /// The server's name.
-    pub host: String,
-    /// Its port; 587, 465 or 25 by `tls`.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// `starttls`, `tls` or `none`.
-    #[serde(default = "starttls")]
-    pub tls: Tls,
-    /// A PEM file of a certificate authority to trust besides the public ones.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// The user to log in as.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The password: `${VAR}`, `file:PATH` or `command:…`.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// The sender: `name@host` or `Name <name@host>`.
-    pub from: String,
-    /// The recipients.
-    pub to: Vec<String>,
-}
-
-fn starttls() -> Tls {
-    Tls::Starttls
-}
-
-/// `[alerts.webhook]`: a JSON document by HTTP POST.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Webhook {
-    /// Where to. Often a secret itself: `${VAR}`, `file:PATH` or `command:…`.
-    pub url: Secret,
-    /// Headers to add, such as `Authorization`.
-    #[serde(default)]
-    pub headers: BTreeMap<String, Secret>,
 }
 
 /// `[dashboard]`: the page.

@@ -48,6 +48,14 @@ name = "{name}"
 
 # [alerts.webhook]
 # url = "${{ALERT_WEBHOOK_URL}}"
+# format = "slack"         # or "discord", "teams", "generic"
+
+# [alerts.telegram]        # also: ntfy, gotify, alertmanager, command
+# token = "file:telegram-token"
+# chat = "123456789"
+
+# [alerts.deadman]         # somebody else raises the alarm when this stops coming
+# alert = "${{DEADMAN_URL}}"
 
 # [schedule]               # for `ops cron-install`
 # alert = "*/5 * * * *"

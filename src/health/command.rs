@@ -30,7 +30,14 @@ pub(super) fn look(view: &View, options: &Command, timeout: Span) -> Result<Answ
         command.env(name, hidden.reveal(value, deadline).with_context(|| format!("the variable {name}"))?);
     }
     let left = deadline.saturating_duration_since(Instant::now());
-    let Output { status, stdout, stderr } = process::run(command, None, left)?;
+    let Output { status, stdout, stderr } = match process::run(command, None, left) {
+        Ok(output) => output,
+        Err(error) => {
+            let remedy =
+                "look at its command: a path is under the home, a name is looked for where plugins are";
+            return Ok(Answer::unknown(format!("{error:#}")).remedy(remedy));
+        }
+    };
     let (said, metrics) = perfdata::read(&String::from_utf8_lossy(&stdout));
     let stderr = String::from_utf8_lossy(&stderr);
     let said = match said.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::base::secret::{Secret, redact};
 use crate::base::text::one_line;
+use crate::base::tls;
 use crate::config::check::HttpUrl;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -9,7 +10,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use ureq::http::{self, HeaderMap};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// What is asked.
 pub(super) struct Request<'a> {
@@ -116,25 +116,9 @@ fn prepare(request: &Request<'_>, hidden: &mut Hidden) -> Result<Prepared> {
         .max_redirects_will_error(false)
         .user_agent(concat!("agent-ops/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = request.ca_file {
-        let roots = RootCerts::new_with_certs(&authorities(path)?);
-        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        config = config.tls_config(tls::trusting(path)?);
     }
     Ok((config.build().into(), head, body))
-}
-
-/// The certificates in a PEM file.
-fn authorities(path: &Path) -> Result<Vec<Certificate<'static>>> {
-    let read = || -> Result<Vec<Certificate<'static>>> {
-        let items = parse_pem(&std::fs::read(path)?).collect::<Result<Vec<_>, _>>()?;
-        let certificates = items.into_iter().filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        });
-        Ok(certificates.collect())
-    };
-    let certificates = read().with_context(|| format!("cannot read the ca_file {}", path.display()))?;
-    anyhow::ensure!(!certificates.is_empty(), "there is no certificate in the ca_file {}", path.display());
-    Ok(certificates)
 }
 
 fn explain(error: &ureq::Error, hidden: &Hidden) -> Failure {

@@ -139,11 +139,11 @@ fn members(body: &str, options: &Http, growths: &mut Growths, now: DateTime<Utc>
         }
     };
     let judge = |member: &crate::config::check::Member| {
-        let place = &member.value.0;
+        let place = member.value.shown();
         let mut rules = member.rules();
         // Several values need several names.
-        rules.label.get_or_insert_with(|| place.clone());
-        let value = document.pointer(place).cloned();
+        rules.label.get_or_insert_with(|| place.to_owned());
+        let value = document.pointer(&member.value.pointer()).cloned();
         let value = if member.count {
             value.and_then(|value| json::count(&value, &Default::default()))
         } else {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_table_of_truth() {
-        let queue = "json = [{ value = \"/queue\", warn = 5, crit = 10 }]";
+        let queue = "json = [{ value = \"queue\", warn = 5, crit = 10 }]";
         for (keys, status, body, state, part) in [
             ("", 200, "ok", State::Ok, "GET x: 200 in 1500.0 ms, 2 B"),
             ("", 500, "ok", State::Critical, "; expected 2xx"),
@@ -234,12 +234,12 @@ mod tests {
                 "its header Content-Type",
             ),
             ("expect_headers = { etag = \".\" }", 200, "", State::Critical, "its header etag"),
-            (queue, 200, "{\"queue\": 3}", State::Ok, "; /queue is 3"),
-            (queue, 200, "{\"queue\": 7}", State::Warning, "; /queue is 7 (limit 5)"),
-            (queue, 200, "{\"queue\": 70}", State::Critical, "; /queue is 70 (limit 10)"),
-            (queue, 200, "{}", State::Unknown, "; there is no /queue"),
+            (queue, 200, "{\"queue\": 3}", State::Ok, "; queue is 3"),
+            (queue, 200, "{\"queue\": 7}", State::Warning, "; queue is 7 (limit 5)"),
+            (queue, 200, "{\"queue\": 70}", State::Critical, "; queue is 70 (limit 10)"),
+            (queue, 200, "{}", State::Unknown, "; there is no queue"),
             (queue, 200, "<html>", State::Critical, "the body is not JSON"),
-            ("json = [{ value = \"/error\", equals = \"null\" }]", 200, "{}", State::Ok, "'null'"),
+            ("json = [{ value = \"error\", equals = \"null\" }]", 200, "{}", State::Ok, "'null'"),
             (
                 "json = [{ value = \"\", count = true, crit = 1 }]",
                 200,

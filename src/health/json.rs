@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A document larger than this is not read.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 4 << 20;
 
 pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
     let shown = view.loaded.home.show(&options.file);
@@ -22,13 +22,15 @@ pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
         Ok(None) => return Ok(Answer::new(options.missing, format!("{shown} is missing"))),
         Err(error) => return Err(error.context(format!("{shown} cannot be read"))),
     };
-    let place = &options.value.0;
-    let found = document.pointer(place);
+    let place = options.value.shown();
+    let found = document.pointer(&options.value.pointer());
     let value = match options.count {
         true => found.and_then(|value| count(value, &options.only)),
         false => found.cloned(),
     };
+    let rules = options.rules();
     let called = match (options.count, place.is_empty()) {
+        _ if rules.label.is_some() => format!("{} in {shown}", rules.label.as_deref().unwrap_or_default()),
         (true, true) => format!("the count in {shown}"),
         (true, false) => format!("the count of {place} in {shown}"),
         (false, true) => shown.clone(),
@@ -37,7 +39,7 @@ pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
     let mut growths = Growths::recall(view, name);
     let key = format!("{shown} {place} {} {:?}", options.count, options.only);
     let seen = Seen { name: &called, key, value, zone: Zone::Local };
-    let answer = value::judge(seen, &options.rules(), &mut growths, view.run.now).into_answer();
+    let answer = value::judge(seen, &rules, &mut growths, view.run.now).into_answer();
     Ok(growths.remember(answer).remedy("look at the file, and at the program that writes it"))
 }
 

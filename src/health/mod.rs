@@ -31,6 +31,7 @@ pub mod prometheus;
 mod record;
 mod resources;
 mod restarts;
+mod schedule;
 mod sql;
 mod sqlite;
 mod streak;
@@ -166,6 +167,7 @@ struct View {
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
     copies: Option<copy_age::Copies>,
+    ran: Option<schedule::Ran>,
     memories: Memories,
 }
 
@@ -181,6 +183,9 @@ impl View {
             loaded: loaded.clone(),
             run: run.clone(),
             scans: scans.map(sqlite::Scans::load).unwrap_or_default(),
+            ran: any(|kind| matches!(kind, Kind::Schedule(_)))
+                .then(|| ask(loaded, journal, schedule::load))
+                .flatten(),
             drills: drills.then(|| ask(loaded, journal, drill_age::Drills::load)).flatten(),
             copies: bucket.and_then(|s3| ask(loaded, journal, |connection| copies(connection, &s3.shown()))),
             memories: journal.map(Memories::load).unwrap_or_default(),
@@ -229,6 +234,7 @@ impl View {
             Kind::Command(options) => command::look(self, options, timeout),
             Kind::SystemdUnits(options) => systemd_units::look(options, timeout),
             Kind::BackupAge(options) => backup_age::look(self, options),
+            Kind::Schedule(options) => schedule::look(self, options),
             Kind::CopyAge(options) => Ok(copy_age::look(self.copies.as_ref(), options, self.run.now)),
             Kind::DrillAge(options) => Ok(drill_age::look(self.drills.as_ref(), options, self.run.now)),
         };

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
-const WITHOUT: &str = "this machine has no systemd: ask with a check of kind process, http or command";
+/// What to do where nobody answers.
+const WITHOUT: &str =
+    "is this machine run by systemd? If not, ask with a check of kind process, http or command";
 
 pub(super) fn look(options: &SystemdUnits, timeout: Span) -> Result<Answer> {
     if cfg!(target_os = "macos") {

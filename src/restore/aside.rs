@@ -1,7 +1,7 @@
 //! What earlier restores set aside: listed, put back by the same safe exchange, deleted in time.
 
 use super::swap::{ASIDE, FOUND, Move, RECORD, Swap};
-use super::{Restored, exchange, swap};
+use super::{Restored, Verified, exchange, swap};
 use crate::backup::{self, manifest::Name};
 use crate::base::units::{self, Span};
 use crate::base::{Fault, Home, Journal, Run, State, database, durable, text};
@@ -192,6 +192,7 @@ pub fn put_back(
         state: State::Ok,
         files: files.len(),
         bytes,
+        verified: Verified::Nothing,
         replaced: swap.moves.iter().filter(|one| one.had && one.place).count(),
         aside: Some(swap.aside.0).filter(|aside| aside.is_dir()),
         restarted: swap.services,

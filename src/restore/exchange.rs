@@ -3,8 +3,7 @@
 
 use super::stage;
 use super::swap::{Phase, Swap};
-use crate::backup;
-use crate::backup::verify::Entry;
+use crate::backup::{self, Entry};
 use crate::base::process::{self, Process};
 use crate::base::step::step;
 use crate::base::{Fault, Home, Journal, Run, State, durable, text, units};
@@ -93,6 +92,9 @@ fn put_back(home: &Home, swap: &mut Swap, services: &Services<'_>, cause: anyhow
             let fault = Fault::critical(message);
             match Fault::of(&cause).1 {
                 Some(hint) => fault.hint(hint).into(),
+                None if backup::is_full(&cause) => fault
+                    .hint(format!("free some space in {} and run this again", home.root().display()))
+                    .into(),
                 None => fault.into(),
             }
         }

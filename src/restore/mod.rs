@@ -1,12 +1,14 @@
 //! Brings a backup back, or leaves everything as it was.
 //!
-//! [`prepare`] chooses an archive, verifies all of it and looks at what would change; until then
-//! nothing is touched. [`Prepared::carry_out`] lays the files ready, stops what runs, moves what
-//! is replaced into `.pre-restore.STAMP`, moves the new files in, and starts what ran. Any failure
-//! puts everything back. A crash is undone or finished by [`recover`].
+//! [`prepare`] chooses an archive and looks by its index at what would change. [`Prepared::carry_out`]
+//! reads the archive once: verifies it and lays the files ready. Until that is done nothing is
+//! touched. Then it stops what runs, moves what is replaced into `.pre-restore.STAMP`, moves the new
+//! files in, and starts what ran. Any failure puts everything back. A crash is undone or finished by
+//! [`recover`].
 
 mod aside;
 mod exchange;
+mod room;
 mod select;
 mod stage;
 mod swap;
@@ -17,10 +19,9 @@ pub use exchange::recover;
 pub use trial::note_drill;
 
 use crate::backup::reader::Shape;
-use crate::backup::verify::Entry;
-use crate::backup::{self, Contents, Readable, manifest::Name};
+use crate::backup::{self, Contents, Entry, Origin, Readable, manifest::Name};
+use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, durable, text};
 use crate::config::Loaded;
 use anyhow::Result;
@@ -29,13 +30,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use swap::Swap;
 
-/// A verified archive and what restoring it would do.
+/// An archive and what restoring it would do.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     /// The archive.
     pub archive: PathBuf,
     readable: Readable,
-    /// What is in it.
+    /// What is in it, as its index says.
     pub contents: Contents,
     /// What of it is wanted.
     pub wanted: Vec<Entry>,
@@ -45,10 +46,24 @@ pub struct Prepared<'a> {
     pub running: Vec<String>,
     /// What will not be restored, and other things a person should know.
     pub notes: Vec<String>,
+    /// Whether all of it is read and verified; else only what is wanted.
+    whole: bool,
     loaded: &'a Loaded,
     run: &'a Run,
     journal: Option<&'a Journal>,
     _lock: durable::Lock,
+}
+
+/// How much of the archive was verified: every hash compared, every database opened and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verified {
+    /// All of it.
+    Archive,
+    /// What was restored; the rest was not read.
+    Restored,
+    /// Nothing: there was no archive, old files came back.
+    Nothing,
 }
 
 /// What a restore came to.
@@ -62,6 +77,8 @@ pub struct Restored {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// How much of the archive was verified.
+    pub verified: Verified,
     /// Files that were replaced.
     pub replaced: usize,
     /// Where the replaced files are, if there were any.
@@ -72,14 +89,54 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
-/// Chooses and verifies an archive, and looks at what it would replace. Changes nothing of the
-/// agent's.
+/// What is in an archive, chosen as by [`prepare`]: what could be restored of it, and notes on the
+/// rest. Nothing is written, but one that is encrypted is decrypted first, into a folder that goes
+/// again; an archive of ours is known by its index alone.
+///
+/// # Errors
+/// When there is no such archive, or it is damaged as far as it was read.
+pub fn look(
+    loaded: &Loaded,
+    run: &Run,
+    journal: Option<&Journal>,
+    which: Option<&str>,
+    only: &[PathBuf],
+) -> Result<Listing> {
+    let archive = select::choose(loaded, journal, which, run.now)?;
+    let contents = if backup::is_encrypted(&archive) {
+        let _lock = backup::lock(loaded, run)?;
+        let scratch = loaded.home.staging();
+        durable::make_folder(&scratch, 0o700)?;
+        let readable = backup::ready(&loaded.config.backup, &archive, &scratch)?;
+        Contents::list(readable.path())?
+    } else {
+        Contents::list(&archive)?
+    };
+    let (entries, notes) = select::entries(loaded, &archive, &contents, only)?;
+    Ok(Listing { archive, origin: contents.origin, entries, notes })
+}
+
+/// What is in an archive.
+#[derive(Debug)]
+pub struct Listing {
+    /// The archive.
+    pub archive: PathBuf,
+    /// Who made it.
+    pub origin: Origin,
+    /// What can be restored of it.
+    pub entries: Vec<Entry>,
+    /// What cannot, and other things a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Chooses an archive, and looks at what it would replace. Changes nothing of the agent's. Of an
+/// archive of ours only the index is read.
 ///
 /// `which` is `latest`, a name, a path or a time; `only` are paths of the home, empty for all.
 ///
 /// # Errors
-/// When there is no such archive, when it is not whole and harmless, or when something in the
-/// home stands in its way.
+/// When there is no such archive, when it is not whole and harmless as far as it was read, or when
+/// something in the home stands in its way.
 pub fn prepare<'a>(
     loaded: &'a Loaded,
     run: &'a Run,
@@ -94,20 +151,22 @@ pub fn prepare<'a>(
             .into());
     }
     let archive = select::choose(loaded, journal, which, run.now)?;
+    let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
     let _ = fs::remove_dir_all(&scratch);
-    durable::make_folder(&scratch, 0o700)?;
-    let opened = backup::open(&loaded.config.backup, &archive, &scratch);
-    if let (Err(error), Some(journal)) = (&opened, journal)
-        && backup::reader::is_damage(error)
-    {
-        // Best effort: the refusal itself matters more.
-        let _ = backup::record_look(loaded, journal, run, &archive, None, false, false);
-    }
-    let (readable, contents) = opened?;
+    durable::make_folder(&scratch, 0o700).map_err(|error| {
+        let bytes = Contents::peek(&archive).ok().flatten().map_or(0, |contents| contents.bytes());
+        room::untouched(error, loaded.home.root(), bytes)
+    })?;
+    let readable = backup::ready(&loaded.config.backup, &archive, &scratch).inspect_err(damaged)?;
+    let contents = match Contents::peek(readable.path()).inspect_err(damaged)? {
+        Some(contents) => contents,
+        // It has no index: all of it is read, and verified.
+        None => backup::verify(readable.path(), &scratch).inspect_err(damaged)?,
+    };
     let home = loaded.home.root();
-    let (wanted, notes) = select::entries(loaded, &contents, only)?;
+    let (wanted, notes) = select::entries(loaded, &archive, &contents, only)?;
     let mut replaced = 0;
     for entry in &wanted {
         let there = fs::symlink_metadata(home.join(&entry.path)).ok();
@@ -127,6 +186,9 @@ pub fn prepare<'a>(
         replaced += usize::from(entry.shape != Shape::Folder && there.is_some());
     }
     let running = exchange::running(loaded, run)?;
+    // Archives of earlier versions do not say where in them a file is.
+    let known = |entry: &Entry| entry.shape != Shape::File || entry.at.is_some();
+    let whole = only.is_empty() || !wanted.iter().all(known);
     Ok(Prepared {
         archive,
         readable,
@@ -135,6 +197,7 @@ pub fn prepare<'a>(
         replaced,
         running,
         notes,
+        whole,
         loaded,
         run,
         journal,
@@ -142,15 +205,41 @@ pub fn prepare<'a>(
     })
 }
 
+/// Journals that an archive is damaged, if that is what is wrong.
+fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path, error: &anyhow::Error) {
+    if let (true, Some(journal)) = (Fault::is_of_damage(error), journal) {
+        // Best effort: the refusal itself matters more.
+        let _ = backup::record_look(loaded, journal, run, archive, None, false, false);
+    }
+}
+
 impl Prepared<'_> {
     /// The bytes of what is wanted.
     pub fn bytes(&self) -> u64 {
-        self.wanted.iter().map(|entry| entry.size).sum()
+        self.wanted.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.size))
     }
 
     /// How many files and links are wanted.
     pub fn count(&self) -> usize {
         self.wanted.iter().filter(|entry| entry.shape != Shape::Folder).count()
+    }
+
+    /// Verifies all of the archive, and changes nothing.
+    ///
+    /// # Errors
+    /// When it is not whole.
+    pub fn verify(&self) -> Result<()> {
+        let scratch = self.loaded.home.staging();
+        let progress = Progress::new("verifying", self.contents.bytes(), self.run.watched);
+        let verified = backup::unpack(self.readable.path(), &self.contents, &scratch, &mut |entry, _| {
+            progress.add(entry.size);
+            Ok(None)
+        });
+        verified.map(drop).inspect_err(|error| self.condemn(error))
+    }
+
+    fn condemn(&self, error: &anyhow::Error) {
+        condemn(self.loaded, self.run, self.journal, &self.archive, error);
     }
 
     /// Restores into the home. `force`: services that do not stop are killed.
@@ -163,10 +252,9 @@ impl Prepared<'_> {
         let staging = self.loaded.home.staging().join(&self.run.id);
         self.need_room(home)?;
         durable::make_folder(&staging, 0o700)?;
-        let staged = stage::stage(self.readable.path(), &self.wanted, &staging, self.run);
-        if let Err(error) = staged {
+        if let Err(error) = self.stage(&staging) {
             let _ = fs::remove_dir_all(&staging);
-            return Err(error.context("nothing was changed"));
+            return Err(error);
         }
         step("staged")?;
 
@@ -208,25 +296,12 @@ impl Prepared<'_> {
             state,
             files: self.count(),
             bytes: self.bytes(),
+            verified: if self.whole { Verified::Archive } else { Verified::Restored },
             replaced: if aside.is_some() { self.replaced } else { 0 },
             aside,
             restarted,
             archive: self.archive,
             notes: self.notes,
         }
-    }
-
-    fn need_room(&self, folder: &Path) -> Result<()> {
-        let (needed, free) = (self.bytes(), backup::free_space(folder)?);
-        if needed > free {
-            return Err(Fault::critical(format!(
-                "no room in {}: {} are needed and {} are free; nothing was changed",
-                folder.display(),
-                Size(needed),
-                Size(free)
-            ))
-            .into());
-        }
-        Ok(())
     }
 }

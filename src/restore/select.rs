@@ -1,14 +1,13 @@
 //! Which archive is meant (`latest`, a name, a path, or a time), and what of it is wanted.
 
-use crate::backup::reader::Shape;
-use crate::backup::verify::{Entry, Origin};
-use crate::backup::{self, Contents};
+use crate::backup::reader::{Shape, refuse};
+use crate::backup::{self, Contents, Entry, Origin};
 use crate::base::units::{self, parse_time};
 use crate::base::{Fault, Journal, database};
 use crate::config::Loaded;
 use anyhow::Result;
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, Utc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,8 +57,13 @@ fn moment(text: &str, now: DateTime<Local>) -> Option<DateTime<Utc>> {
 }
 
 /// What of an archive is wanted and may be restored, and notes on the rest.
+///
+/// # Errors
+/// A [`Fault`] when nothing is, or when the archive has names that no honest one has: twice the
+/// same, or one below a file or link.
 pub(super) fn entries(
     loaded: &Loaded,
+    archive: &Path,
     contents: &Contents,
     only: &[PathBuf],
 ) -> Result<(Vec<Entry>, Vec<String>)> {
@@ -117,12 +121,58 @@ pub(super) fn entries(
     if wanted.iter().all(|entry| entry.shape == Shape::Folder) {
         return Err(Fault::unknown("there is nothing in the archive to restore".to_owned()).into());
     }
+    tree_of(&wanted).map_err(|why| refuse(archive, &why))?;
     Ok((wanted, notes))
+}
+
+/// Whether these make a tree: an index may say anything, and a link above a file leads it
+/// elsewhere.
+fn tree_of(entries: &[Entry]) -> Result<(), String> {
+    let mut leaves = HashSet::new();
+    for entry in entries.iter().filter(|entry| entry.shape != Shape::Folder) {
+        if !leaves.insert(entry.path.as_path()) {
+            return Err(format!("{} is in it twice", entry.path.display()));
+        }
+    }
+    let above = |entry: &Entry| entry.path.ancestors().skip(1).any(|up| leaves.contains(up));
+    match entries.iter().find(|entry| above(entry)) {
+        Some(entry) => Err(format!("{} lies below something that is no folder", entry.path.display())),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_that_leads_through_its_own_links_is_refused() {
+        let entry = |path: &str, shape: Shape| Entry {
+            member: path.into(),
+            path: path.into(),
+            shape,
+            size: 0,
+            sha256: String::new(),
+            mode: 0o600,
+            owner: (0, 0),
+            mtime: DateTime::default(),
+            at: None,
+            database: false,
+            outward: false,
+        };
+        let link = || Shape::Link("elsewhere".into());
+        let tree =
+            |entries: &[Entry]| tree_of(entries).map_err(|why| why.split(' ').nth(1).map(str::to_owned));
+        assert_eq!(tree(&[entry("a", Shape::Folder), entry("a/b", Shape::File), entry("c", link())]), Ok(()));
+        for (entries, why) in [
+            ([entry("a", link()), entry("a/b", Shape::File)], "lies"),
+            ([entry("a/b/c", Shape::Folder), entry("a", link())], "lies"),
+            ([entry("a", Shape::File), entry("a/b/c", Shape::File)], "lies"),
+            ([entry("a", Shape::File), entry("a", link())], "is"),
+        ] {
+            assert_eq!(tree(&entries), Err(Some(why.to_owned())));
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_say_them() {

@@ -1,85 +1,166 @@
-//! Lays the files of a verified archive ready in a folder, whole and synced.
+//! Lays files of an archive ready in a folder, verified on the way, whole and synced.
 
-use crate::backup::reader::{self, Shape};
-use crate::backup::verify::Entry;
+use super::Prepared;
+use crate::backup::reader::Shape;
+use crate::backup::{self, Content, Entry};
+use crate::base::durable::{self, Tree};
 use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::{Run, durable, text::hex};
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Unpacks the wanted files and links below `folder`, each at its path in the home. Hashes are
-/// compared once more: the archive may have changed since it was verified.
-pub(super) fn stage(archive: &Path, wanted: &[Entry], folder: &Path, run: &Run) -> Result<()> {
-    let bytes = wanted.iter().map(|entry| entry.size).sum();
-    let progress = Progress::new("restoring", bytes, run.watched);
-    let mut wanted: HashMap<&Path, &Entry> = wanted
-        .iter()
-        .filter(|entry| entry.shape != Shape::Folder)
-        .map(|entry| (entry.member.as_path(), entry))
-        .collect();
-    reader::walk(archive, &mut |member, content| {
-        let Some(entry) = wanted.remove(member.name.as_path()) else { return Ok(()) };
-        let target = folder.join(&entry.path);
-        durable::make_folder(durable::parent(&target), 0o700)?;
-        match &entry.shape {
-            Shape::Link(points_to) => {
-                symlink(points_to, &target)
-                    .with_context(|| format!("cannot create the link {}", target.display()))?;
-                own(&target, entry, true)?;
-            }
-            _ => write(&target, entry, content, &progress)?,
+impl Prepared<'_> {
+    /// Unpacks the wanted files and links below `folder`, each at its path in the home. When this
+    /// returns they are on disk, and all of the archive, or of the wanted files, is verified.
+    ///
+    /// # Errors
+    /// When it is not whole, or cannot be written. The agent was not touched.
+    pub(super) fn stage(&self, folder: &Path) -> Result<()> {
+        self.lay(folder).map_err(|error| self.untouched(error, folder))
+    }
+
+    /// [`Prepared::stage`], with errors as they are.
+    pub(super) fn lay(&self, folder: &Path) -> Result<()> {
+        let total = if self.whole { self.contents.bytes() } else { self.bytes() };
+        let progress = Progress::new("restoring", total, self.run.watched);
+        let mut laying = Laying::begin(&self.wanted, folder, &progress)?;
+        let take = &mut |entry: &Entry, content: &mut Content<'_>| laying.take(entry, content);
+        if self.whole {
+            backup::unpack(self.readable.path(), &self.contents, &self.loaded.home.staging(), take)?;
+        } else {
+            backup::unpack_part(self.readable.path(), &self.contents.damaged(), &self.wanted, take)?;
         }
+        laying.finish()
+    }
+}
+
+/// Files on their way into a folder.
+struct Laying<'a> {
+    folder: &'a Path,
+    tree: Tree,
+    /// By the member that has their content: hard links share one.
+    files: HashMap<&'a Path, Vec<&'a Entry>>,
+    links: Vec<&'a Entry>,
+    /// Databases, which get their mode in the end: until then they are checked.
+    databases: Vec<&'a Entry>,
+    made: HashSet<PathBuf>,
+    progress: &'a Progress,
+}
+
+impl<'a> Laying<'a> {
+    fn begin(wanted: &'a [Entry], folder: &'a Path, progress: &'a Progress) -> Result<Laying<'a>> {
+        let mut files: HashMap<&Path, Vec<&Entry>> = HashMap::new();
+        for entry in wanted.iter().filter(|entry| entry.shape == Shape::File) {
+            files.entry(entry.member.as_path()).or_default().push(entry);
+        }
+        let links = wanted.iter().filter(|entry| matches!(entry.shape, Shape::Link(_))).collect();
+        Ok(Laying {
+            folder,
+            tree: Tree::open(folder, wanted.len())?,
+            files,
+            links,
+            databases: Vec::new(),
+            made: HashSet::new(),
+            progress,
+        })
+    }
+
+    /// Takes a file if it is wanted.
+    fn take(&mut self, entry: &Entry, content: &mut Content<'_>) -> Result<Option<PathBuf>> {
+        let Some(wanted) = self.files.remove(entry.member.as_path()) else {
+            self.progress.add(entry.size);
+            return Ok(None);
+        };
+        let [first, copies @ ..] = wanted.as_slice() else { return Ok(None) };
+        let target = self.room_for(&first.path)?;
+        let file = content.unpack(&target, &mut |bytes| {
+            self.progress.add(bytes);
+            self.tree.wrote(bytes);
+        })?;
+        for entry in copies {
+            let copy = self.room_for(&entry.path)?;
+            let copied = fs::copy(&target, &copy).and_then(|_| File::options().write(true).open(&copy));
+            self.settle(&copied.with_context(|| writing(&copy))?, &copy, entry)?;
+            self.progress.add(entry.size);
+        }
+        self.settle(&file, &target, first)?;
+        Ok(Some(target))
+    }
+
+    /// Gives a file that was written its owner, time and mode.
+    fn settle(&mut self, file: &File, path: &Path, entry: &'a Entry) -> Result<()> {
+        if let Some((uid, gid)) = owner(entry) {
+            fchown(file, Some(uid), Some(gid)).with_context(|| owning(path))?;
+        }
+        if entry.database {
+            self.databases.push(entry);
+        } else {
+            file.set_permissions(harmless(entry)).with_context(|| writing(path))?;
+        }
+        file.set_modified(SystemTime::from(entry.mtime)).with_context(|| writing(path))?;
+        self.tree.done(file).with_context(|| writing(path))?;
         step("stage")?;
         Ok(())
-    })?;
-    match wanted.keys().min() {
-        None => Ok(()),
-        Some(gone) => bail!("{} is no longer in the archive; did it change?", gone.display()),
     }
-}
 
-fn write(target: &Path, entry: &Entry, content: &mut dyn Read, progress: &Progress) -> Result<()> {
-    let writing = || format!("cannot write {}", target.display());
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).with_context(writing)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let read =
-            content.read(&mut buffer).with_context(|| format!("cannot unpack {}", target.display()))?;
-        if read == 0 {
-            break;
+    /// Makes the links, and all of it last.
+    fn finish(mut self) -> Result<()> {
+        for entry in std::mem::take(&mut self.links) {
+            let target = self.room_for(&entry.path)?;
+            if let Shape::Link(points_to) = &entry.shape {
+                symlink(points_to, &target)
+                    .with_context(|| format!("cannot create the link {}", target.display()))?;
+            }
+            if let Some((uid, gid)) = owner(entry) {
+                lchown(&target, Some(uid), Some(gid)).with_context(|| owning(&target))?;
+            }
+            step("stage")?;
         }
-        hash.update(&buffer[..read]);
-        file.write_all(&buffer[..read]).with_context(writing)?;
-        progress.add(read as u64);
+        for entry in &self.databases {
+            let path = self.folder.join(&entry.path);
+            fs::set_permissions(&path, harmless(entry)).with_context(|| writing(&path))?;
+        }
+        if let Some(gone) = self.files.keys().min() {
+            bail!("{} is not in the archive any more; did it change?", gone.display());
+        }
+        self.tree.sync()
     }
-    if hex(&hash.finalize()) != entry.sha256 {
-        bail!("{} is not what was verified a moment ago; did the archive change?", entry.member.display());
+
+    /// Where a file of the home goes; its folder is there then.
+    fn room_for(&mut self, path: &Path) -> Result<PathBuf> {
+        let target = self.folder.join(path);
+        let parent = durable::parent(&target);
+        if !self.made.contains(parent) {
+            durable::make_folder(parent, 0o700)?;
+            self.made.insert(parent.to_owned());
+        }
+        Ok(target)
     }
-    own(target, entry, false)?;
-    // Nothing that an archive says makes a file run as somebody else.
-    file.set_permissions(Permissions::from_mode(entry.mode & 0o777)).with_context(writing)?;
-    file.set_modified(SystemTime::from(entry.mtime)).with_context(writing)?;
-    file.sync_all().with_context(writing)
 }
 
-/// Gives a file its owner, where we may: root restores for other users.
-fn own(target: &Path, entry: &Entry, link: bool) -> Result<()> {
+fn writing(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+fn owning(path: &Path) -> String {
+    format!("cannot set the owner of {}", path.display())
+}
+
+/// The permissions of a file or folder. Nothing that an archive says makes a file run as somebody
+/// else.
+fn harmless(entry: &Entry) -> Permissions {
+    Permissions::from_mode(entry.mode & 0o777)
+}
+
+/// The owner and group to give, where we may: root restores for other users.
+fn owner(entry: &Entry) -> Option<(u32, u32)> {
     let (uid, gid) = entry.owner;
-    if !rustix::process::geteuid().is_root() || uid == u32::MAX || gid == u32::MAX {
-        return Ok(());
-    }
-    let change = if link { lchown } else { chown };
-    change(target, Some(uid), Some(gid))
-        .with_context(|| format!("cannot set the owner of {}", target.display()))
+    let known = uid != u32::MAX && gid != u32::MAX;
+    (known && rustix::process::geteuid().is_root()).then_some((uid, gid))
 }
 
 /// Creates the wanted folders that are not there, with their modes. Gives those it created.
@@ -91,7 +172,9 @@ pub(super) fn make_folders(wanted: &[Entry], root: &Path) -> Result<Vec<PathBuf>
             continue;
         }
         durable::make_folder(&path, 0o755)?;
-        own(&path, entry, false)?;
+        if let Some((uid, gid)) = owner(entry) {
+            chown(&path, Some(uid), Some(gid)).with_context(|| owning(&path))?;
+        }
         made.push(entry.path.clone());
     }
     Ok(made)
@@ -101,7 +184,7 @@ pub(super) fn make_folders(wanted: &[Entry], root: &Path) -> Result<Vec<PathBuf>
 pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], root: &Path) -> Result<()> {
     for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder && made.contains(&entry.path)) {
         let path = root.join(&entry.path);
-        fs::set_permissions(&path, Permissions::from_mode(entry.mode & 0o777))
+        fs::set_permissions(&path, harmless(entry))
             .with_context(|| format!("cannot set the mode of {}", path.display()))?;
     }
     Ok(())

@@ -266,10 +266,7 @@ impl Swap {
                 );
             }
         }
-        for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            durable::sync_folder(folder)?;
-        }
-        Ok(())
+        durable::sync_folders(folders.iter().map(PathBuf::as_path).filter(|folder| folder.is_dir()))
     }
 }
 

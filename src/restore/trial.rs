@@ -3,11 +3,12 @@
 use super::{Prepared, Restored, stage};
 use crate::backup::{self, reader::Shape};
 use crate::base::database::{self, Verdict};
+use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, durable, text};
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the check of one restored database may take.
@@ -19,7 +20,7 @@ const DRILLED: &str = "drilled ";
 /// Journals a drill that failed because its archive was refused. Where it could not be told
 /// whether it is whole, there was no drill.
 pub fn note_drill(journal: &Journal, run: &Run, which: Option<&str>, why: &anyhow::Error) -> Result<()> {
-    if Fault::of(why).0 == State::Critical {
+    if Fault::is_of_damage(why) {
         let which = text::one_line(which.unwrap_or("latest"), 200);
         journal.note(run, &format!("{DRILLED}{which}"), State::Critical)?;
     }
@@ -46,13 +47,22 @@ impl Prepared<'_> {
             .prefix(".part-restore-")
             .tempdir_in(&folder)
             .with_context(|| format!("cannot create a folder in {}", folder.display()))?;
-        stage::stage(self.readable.path(), &self.wanted, staging.path(), self.run)?;
+        self.stage(staging.path())?;
         let made = stage::make_folders(&self.wanted, &folder)?;
+        let mut parents: HashSet<PathBuf> = made.iter().map(|path| folder.join(path)).collect();
         for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
             let target = folder.join(&entry.path);
-            durable::make_folder(durable::parent(&target), 0o755)?;
+            let parent = durable::parent(&target);
+            if !parents.contains(parent) {
+                durable::make_folder(parent, 0o755)?;
+                parents.insert(parent.to_owned());
+            }
             stage::move_path(&staging.path().join(&entry.path), &target)?;
+            step("place")?;
         }
+        let touched = parents.iter().flat_map(|path| path.ancestors()).filter(|up| up.starts_with(&folder));
+        let touched: BTreeSet<&Path> = touched.chain([durable::parent(&folder)]).collect();
+        durable::sync_folders(touched)?;
         stage::set_folder_modes(&self.wanted, &made, &folder)?;
         let state = if self.notes.is_empty() { State::Ok } else { State::Warning };
         Ok(self.restored(state, None, Vec::new()))
@@ -60,7 +70,8 @@ impl Prepared<'_> {
 
     /// Restores on trial into a scratch folder, checks every file and database there, and notes
     /// the result.
-    pub fn drill(self) -> Result<Restored> {
+    pub fn drill(mut self) -> Result<Restored> {
+        self.whole = true;
         let scratch = self.loaded.home.staging();
         self.need_room(&scratch)?;
         let folder = tempfile::Builder::new()
@@ -68,34 +79,20 @@ impl Prepared<'_> {
             .tempdir_in(&scratch)
             .with_context(|| format!("cannot create a folder in {}", scratch.display()))?;
         let tried = self.try_out(folder.path());
-        if let Some(journal) = self.journal {
-            let manifest = self.contents.manifest.as_ref();
-            backup::record_look(
-                self.loaded,
-                journal,
-                self.run,
-                &self.archive,
-                manifest,
-                tried.is_ok(),
-                true,
-            )?;
-            let state = if tried.is_ok() { State::Ok } else { State::Critical };
-            journal.note(self.run, &format!("{DRILLED}{}", self.archive.display()), state)?;
+        let damaged = tried.as_ref().err().is_some_and(Fault::is_of_damage);
+        if let Some(journal) = self.journal.filter(|_| tried.is_ok() || damaged) {
+            let (archive, manifest) = (&self.archive, self.contents.manifest.as_ref());
+            backup::record_look(self.loaded, journal, self.run, archive, manifest, !damaged, true)?;
+            let state = if damaged { State::Critical } else { State::Ok };
+            journal.note(self.run, &format!("{DRILLED}{}", archive.display()), state)?;
         }
-        tried?;
+        tried.map_err(|error| self.untouched(error, &scratch))?;
         Ok(self.restored(State::Ok, None, Vec::new()))
     }
 
     fn try_out(&self, folder: &Path) -> Result<()> {
-        stage::stage(self.readable.path(), &self.wanted, folder, self.run)?;
-        let damaged: BTreeSet<&Path> = self
-            .contents
-            .manifest
-            .iter()
-            .flat_map(|manifest| &manifest.databases)
-            .filter(|database| !database.is_sound())
-            .map(|database| database.path.0.as_path())
-            .collect();
+        self.lay(folder)?;
+        let damaged = self.contents.damaged();
         for entry in
             self.wanted.iter().filter(|entry| entry.database && !damaged.contains(entry.path.as_path()))
         {
@@ -105,6 +102,7 @@ impl Prepared<'_> {
                     "the restored {} is damaged: {text}",
                     entry.path.display()
                 ))
+                .of_damage()
                 .into());
             }
         }

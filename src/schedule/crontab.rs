@@ -4,7 +4,7 @@ use crate::base::{Fault, Home, durable, process, text};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long `crontab` may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -76,6 +76,35 @@ pub fn change(home: &Home, old: &[u8], new: &[u8]) -> Result<Change> {
         format!("look at `crontab -l`; as it was before it is in {}", before.display())
     };
     Err(Fault::critical(format!("the crontab is not what was written: {message}")).hint(hint).into())
+}
+
+/// Writes down which block is in the crontab now; an empty one: none is meant to be.
+pub fn note_installed(home: &Home, block: &str) -> Result<()> {
+    let path = installed_path(home);
+    if block.is_empty() {
+        return match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        };
+    }
+    durable::replace(&path, block.as_bytes(), 0o600)
+}
+
+/// The block that is meant to be in the crontab, and since when; none: we put none there.
+pub fn installed(home: &Home) -> Result<Option<(Vec<u8>, SystemTime)>> {
+    let path = installed_path(home);
+    let read = || Ok((std::fs::read(&path)?, std::fs::metadata(&path)?.modified()?));
+    match read() {
+        Ok(installed) => Ok(Some(installed)),
+        Err(error) if std::io::Error::kind(&error) == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn installed_path(home: &Home) -> PathBuf {
+    home.ops().join("crontab.installed")
 }
 
 /// Some versions of cron put a header of comments before what they are given.

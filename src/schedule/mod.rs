@@ -2,10 +2,12 @@
 
 mod block;
 mod crontab;
+mod job;
 mod when;
 
 pub use block::{Jobs, Torn, install, uninstall};
-pub use crontab::{Change, change, read};
+pub use crontab::{Change, change, installed, note_installed, read};
+pub use job::Job;
 
 use crate::base::Fault;
 use crate::config::Loaded;
@@ -20,14 +22,8 @@ use std::path::Path;
 /// cannot be written into a crontab.
 pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
     let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
-    let keys = [
-        ("alert", &schedule.alert),
-        ("rotate_logs", &schedule.rotate_logs),
-        ("backup", &schedule.backup),
-        ("drill", &schedule.drill),
-        ("dashboard", &schedule.dashboard),
-    ];
-    for (key, when) in keys {
+    for job in Job::ALL {
+        let (key, when) = (job.key(), job.when(schedule));
         if let Err(why) = when::check(when) {
             return Err(Fault::unknown(format!("{}: schedule.{key} = \"{when}\": {why}", config.display()))
                 .hint(

@@ -1,4 +1,9 @@
-//! The time of a job as crontab(5) writes it: checked before cron refuses the whole file.
+//! The time of a job as crontab(5) writes it: checked before cron refuses the whole file, and when it
+//! comes around.
+
+use chrono::{DateTime, Local, Utc};
+use croner::Cron;
+use std::str::FromStr;
 
 /// The words that stand for five fields.
 const WORDS: [&str; 8] =
@@ -47,6 +52,18 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         .try_for_each(|(field, part)| part.split(',').try_for_each(|item| field.check(item)))
 }
 
+/// When a job is due next, in this machine's time zone; none for one that never is, or only at boot.
+pub(super) fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let next = Cron::from_str(text).ok()?.find_next_occurrence(&now.with_timezone(&Local), false);
+    next.ok().map(|at| at.with_timezone(&Utc))
+}
+
+/// When a job was due last.
+pub(super) fn previous(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let last = Cron::from_str(text).ok()?.find_previous_occurrence(&now.with_timezone(&Local), true);
+    last.ok().map(|at| at.with_timezone(&Utc))
+}
+
 impl Field {
     fn check(&self, item: &str) -> Result<(), String> {
         let wrong = |why: &str| format!("'{}' is no {}: {why}", item.escape_default(), self.name);
@@ -93,6 +110,7 @@ fn number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::{NaiveDateTime, TimeZone};
 
     #[test]
     fn what_cron_understands() {
@@ -131,6 +149,31 @@ mod tests {
         ] {
             let error = check(bad).unwrap_err();
             assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cron_understands_has_its_times() {
+        let at =
+            |text: &str| Local.from_local_datetime(&text.parse::<NaiveDateTime>().unwrap()).unwrap().to_utc();
+        // A Saturday.
+        let now = at("2026-11-21T14:07:30");
+        for (text, last, following) in [
+            ("*/5 * * * *", "2026-11-21T14:05:00", "2026-11-21T14:10:00"),
+            ("0 2 * * *", "2026-11-21T02:00:00", "2026-11-22T02:00:00"),
+            ("0 4 * * 0", "2026-11-15T04:00:00", "2026-11-22T04:00:00"),
+            ("0 9 * * sun", "2026-11-15T09:00:00", "2026-11-22T09:00:00"),
+            ("0,30 8-18/2 1-15 jan,Jul mon-fri", "2026-07-31T18:30:00", "2027-01-01T08:00:00"),
+            ("@daily", "2026-11-21T00:00:00", "2026-11-22T00:00:00"),
+            ("@hourly", "2026-11-21T14:00:00", "2026-11-21T15:00:00"),
+            // Days of the month and of the week: either will do.
+            ("0 0 13 * 5", "2026-11-20T00:00:00", "2026-11-27T00:00:00"),
+        ] {
+            assert_eq!(previous(text, now), Some(at(last)), "{text}");
+            assert_eq!(next(text, now), Some(at(following)), "{text}");
+        }
+        for never in ["", "@reboot", "0 0 31 2 *"] {
+            assert_eq!((previous(never, now), next(never, now)), (None, None), "{never}");
         }
     }
 }

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// How long children may take to follow their parent.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the threads of a process that has ended may hold on to its ports.
+const PORT_GRACE: Duration = Duration::from_secs(2);
+
 /// How long the kernel may take to end what was killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
@@ -137,7 +140,14 @@ fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
 }
 
 fn check_ports(name: &str, service: &Service) -> Result<()> {
-    let Some((port, error)) = taken_port(service) else { return Ok(()) };
+    let deadline = Instant::now() + PORT_GRACE;
+    let (port, error) = loop {
+        let Some(taken) = taken_port(service) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            break taken;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
     Err(Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
         .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
         .into())

@@ -106,7 +106,15 @@ fn every_key_of_the_config_is_explained() {
          [check.a]\nkind = \"resources\"\nservice = \"daemon\"\nrss.warn = \"1GB\"\n\
          [check.b]\nkind = \"restarts\"\nservice = \"daemon\"\n\
          [check.c]\nkind = \"jsonl\"\npaths = []\n[check.d]\nkind = \"file_age\"\npaths = []\nmin_size = \"1KB\"\n\
-         [check.e]\nkind = \"permissions\"\npaths = []\n[check.f]\nkind = \"pin\"\nfiles = {}\n[alerts.webhook]\nurl = \"http://localhost\"\n\
+         [check.e]\nkind = \"permissions\"\npaths = []\n[check.f]\nkind = \"pin\"\nfiles = {}\n\
+         [alerts]\nquiet_hours = \"22:00-07:00\"\nrunbooks = \"http://localhost\"\n\
+         [alerts.types.port]\nchannels = []\ncooldown = \"1h\"\n\
+         [alerts.deadman]\nalert = \"a\"\nbackup = \"b\"\nrotate_logs = \"c\"\ndrill = \"d\"\n\
+         [alerts.webhook]\nurl = \"http://localhost\"\ntemplate = \"{}\"\nsecret = \"s\"\n\
+         [alerts.telegram]\ntoken = \"t\"\nchat = \"1\"\ntopic = 1\n\
+         [alerts.ntfy]\nurl = \"http://localhost/t\"\nuser = \"u\"\npassword = \"p\"\n\
+         [alerts.gotify]\nurl = \"http://localhost\"\ntoken = \"t\"\n\
+         [alerts.command]\nrun = [\"true\"]\n[alerts.alertmanager]\nurl = \"http://localhost\"\n\
          [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
          [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );

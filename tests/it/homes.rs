@@ -212,8 +212,7 @@ fn there_and_back(seed: u64, scratch: &Path) {
         .output()
         .unwrap();
     assert!(tar.status.success(), "seed {seed}: {tar:?}");
-    let stem = made.archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
-    let unpacked = tree(&dir.path().join(stem), &["manifest.json", "checksums.sha256"]);
+    let unpacked = tree(&dir.path().join(&loaded.config.agent.name), &["manifest.json", "checksums.sha256"]);
     same(seed, "unpacked by tar", &expected, unpacked, false);
 }
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 8] = [
     &["cli"],
     &["dashboard"],
-    &["alert", "restore", "schedule"],
+    &["alert", "restore"],
     &["health", "backup", "logs"],
-    &["service", "agent"],
+    &["service", "agent", "schedule"],
     &["config"],
     &["base"],
     &[],

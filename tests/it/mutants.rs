@@ -160,7 +160,7 @@ fn mutated_archives_are_refused_or_what_they_were() {
                 }
             }
             fs::write(&path, &bytes).unwrap();
-            let _ = reader::peek(&path);
+            let _ = backup::peek(&path);
             match backup::verify(&path, dir.path()) {
                 Err(_) => refused.set(refused.get() + 1),
                 // Bytes that say nothing about the content may differ; the content may not.

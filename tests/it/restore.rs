@@ -1,6 +1,7 @@
 //! Restores: exactly what was saved, or everything as it was.
 
-use crate::backup::{archives, database, number, rubbish, tree, with_files};
+use crate::backup::{archives, database, number, tree, with_files};
+use crate::crash::changed;
 use crate::sandbox::{Sandbox, said, wait_until};
 use crate::service::{agent_pid, alive, kill, with_agent};
 use std::collections::BTreeMap;
@@ -12,15 +13,15 @@ use std::process::Command;
 
 /// What a restore may and must change, by path; large content only by its hash. A `-shm` is no
 /// state: readers make it anew.
-type State = BTreeMap<PathBuf, u64>;
+pub type State = BTreeMap<PathBuf, u64>;
 
-fn state(sandbox: &Sandbox) -> State {
+pub fn state(sandbox: &Sandbox) -> State {
     let mut state = digest(tree(&sandbox.path("memory")), "memory");
     state.extend(digest(tree(&sandbox.path("config")), "config"));
     state
 }
 
-fn digest(tree: BTreeMap<PathBuf, Vec<u8>>, below: &str) -> State {
+pub fn digest(tree: BTreeMap<PathBuf, Vec<u8>>, below: &str) -> State {
     let hash = |content: Vec<u8>| {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
@@ -187,127 +188,6 @@ fn an_agent_that_does_not_start_on_the_restored_files_gets_its_old_ones_back() {
     let names: Vec<_> =
         fs::read_dir(&sandbox.home).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.iter().any(|name| name.starts_with(".pre-restore")), "nothing is left aside: {names:?}");
-}
-
-/// A home whose state differs from that of its archive in every way, and the state of the archive.
-fn changed() -> (Sandbox, State) {
-    let sandbox = with_files();
-    sandbox.expect(0, "backup", &[]);
-    let saved = sandbox.outside("saved");
-    sandbox.expect(0, "restore", &["--to", saved.to_str().unwrap()]);
-    let mut new = digest(tree(&saved.join("memory")), "memory");
-    new.extend(digest(tree(&saved.join("config")), "config"));
-    fs::remove_file(sandbox.path("memory/notes/today.md")).unwrap();
-    fs::remove_dir(sandbox.path("memory/notes")).unwrap();
-    sandbox.write("memory/journal.jsonl", "{\"n\":9}\n");
-    sandbox.write("config/settings.json", "changed");
-    // A killed writer's leftovers.
-    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
-    let db = database(&sandbox.path("memory/agent.db"));
-    db.execute_batch("CREATE TABLE rows(n INTEGER PRIMARY KEY); INSERT INTO rows VALUES(77);").unwrap();
-    let copy = sandbox.outside("copy");
-    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
-        fs::copy(sandbox.path("memory").join(name), copy.join(name)).unwrap();
-    }
-    drop(db);
-    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
-        fs::copy(copy.join(name), sandbox.path("memory").join(name)).unwrap();
-    }
-    (sandbox, new)
-}
-
-#[test]
-fn killed_at_any_step_the_next_run_leaves_the_old_state_or_the_new_one_whole() {
-    let (sandbox, new) = changed();
-    let old = state(&sandbox);
-    assert_ne!(old, new);
-    let (mut olds, mut steps) = (0, 0);
-    let kept = [tree(&sandbox.path("memory")), tree(&sandbox.path("config"))];
-    let put_back = || {
-        for (folder, files) in ["memory", "config"].iter().zip(&kept) {
-            fs::remove_dir_all(sandbox.path(folder)).unwrap();
-            fs::create_dir(sandbox.path(folder)).unwrap();
-            for (path, content) in files {
-                sandbox.write(Path::new(folder).join(path).to_str().unwrap(), content);
-            }
-        }
-    };
-    for step in 1.. {
-        assert!(step < 500);
-        let output =
-            sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step.to_string()).output().unwrap();
-        if output.status.code() == Some(0) {
-            assert_eq!(state(&sandbox), new);
-            break;
-        }
-        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
-        steps = step;
-        // Half of them are found by a backup, half by another restore that is not let do anything.
-        let cut_short = sandbox.path(".ops/restore.json").exists();
-        let recovery = if step % 2 == 0 {
-            sandbox.expect(0, "backup", &["-v"])
-        } else {
-            sandbox.expect(3, "restore", &["no-such-archive", "--yes"])
-        };
-        assert_eq!(recovery.stderr.contains("was cut short"), cut_short, "step {step}: {recovery:?}");
-        assert!(!sandbox.path(".ops/restore.json").exists());
-        let now = state(&sandbox);
-        if now == new {
-            put_back();
-        } else {
-            assert_eq!(now, old, "step {step}: neither the old nor the new");
-            olds += 1;
-        }
-        // The archive to restore stays the first one.
-        for archive in archives(&sandbox).split_off(1) {
-            fs::remove_file(archive).unwrap();
-        }
-    }
-    assert!(steps >= 15 && olds >= 10, "{steps} steps, {olds} undone");
-    assert_eq!(rubbish(&sandbox), [""; 0]);
-}
-
-#[test]
-fn a_disk_full_at_any_step_leaves_the_old_state_or_the_new_one_whole() {
-    let (sandbox, new) = changed();
-    let old = state(&sandbox);
-    for step in 1.. {
-        assert!(step < 500);
-        let output = said(
-            sandbox.program("restore").arg("--yes").env("OPS_FAIL_AT", step.to_string()).output().unwrap(),
-        );
-        if output.code == 0 {
-            break;
-        }
-        assert_eq!(output.code, 2, "step {step}: {output:?}");
-        let now = state(&sandbox);
-        if now == new {
-            // Only the tidying up was left.
-            assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}");
-            break;
-        }
-        assert_eq!(now, old, "step {step}: {output:?}");
-        assert!(!sandbox.path(".ops/restore.json").exists(), "step {step}: {output:?}");
-    }
-    assert_eq!(state(&sandbox), new);
-}
-
-#[test]
-fn killed_while_the_agent_is_stopped_the_next_run_starts_it_again() {
-    for step in ["stopped", "aside", "place", "started"] {
-        let sandbox = with_agent(&[]);
-        sandbox.expect(0, "ops", &["start"]);
-        sandbox.expect(0, "backup", &[]);
-        sandbox.write("memory/identity_core.json", "{\"name\":\"changed\"}");
-        let output = sandbox.program("restore").arg("--yes").env("OPS_ABORT_AT", step).output().unwrap();
-        assert_eq!(output.status.code(), None, "{output:?}");
-        let said = sandbox.expect(0, "backup", &[]);
-        let word = if step == "started" { "finished now" } else { "back as it was" };
-        assert!(said.stderr.contains(word), "{step}: {said:?}");
-        assert!(alive(agent_pid(&sandbox)), "{step}");
-        let back = sandbox.read("memory/identity_core.json") == "{\"name\":\"changed\"}";
-        assert_eq!(back, step != "started", "{step}");
-    }
 }
 
 #[test]
@@ -562,45 +442,6 @@ fn old_files_that_cannot_be_put_back_leave_everything_as_it_is() {
 }
 
 #[test]
-fn a_put_back_killed_at_any_step_leaves_the_one_state_or_the_other_whole() {
-    let (sandbox, _) = changed();
-    let old = state(&sandbox);
-    sandbox.expect(0, "restore", &["--yes"]);
-    let new = state(&sandbox);
-    let (mut steps, mut undone) = (0, 0);
-    for step in 1.. {
-        assert!(step < 200);
-        let output = sandbox
-            .program("restore")
-            .args(["pre-restore:latest", "--yes"])
-            .env("OPS_ABORT_AT", step.to_string())
-            .output()
-            .unwrap();
-        if output.status.code() == Some(0) {
-            assert_eq!(state(&sandbox), old);
-            break;
-        }
-        assert_eq!(output.status.code(), None, "step {step}: {output:?}");
-        steps = step;
-        let cut_short = sandbox.path(".ops/restore.json").exists();
-        let said = sandbox.expect(3, "restore", &["no-such-archive", "--yes"]);
-        assert_eq!(said.stderr.contains("was cut short"), cut_short, "step {step}: {said:?}");
-        let now = state(&sandbox);
-        if now == old {
-            // Forward once more, so that the next step meets the same scene.
-            sandbox.expect(0, "restore", &["pre-restore:latest", "--yes"]);
-        } else {
-            assert_eq!(now, new, "step {step}: neither the one nor the other");
-            undone += 1;
-        }
-    }
-    assert!(steps >= 10 && undone >= 8, "{steps} steps, {undone} undone");
-    // Nothing was lost on the way: the other state is aside, once.
-    let list = sandbox.json(0, "restore", &["--aside"]);
-    assert_eq!(list["asides"].as_array().unwrap().len(), 1, "{list}");
-}
-
-#[test]
 fn old_files_go_after_two_weeks_with_the_next_good_backup() {
     let sandbox = with_files();
     let at = |now: &str, program: &str, args: &[&str]| {
@@ -656,4 +497,181 @@ fn drills_have_an_age_that_is_checked() {
     fs::write(&archive, whole).unwrap();
     assert_eq!(at("2026-05-11T06:00:00Z", "restore", &[archive.to_str().unwrap(), "--drill"]), 0);
     drill(0, "2026-05-11T07:00:00Z");
+}
+
+#[test]
+fn the_list_is_read_where_nothing_can_be_written() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let foreign = sandbox.outside("archives").join("home.tar.gz");
+    tar(&sandbox.home, &foreign, &["memory"]);
+    // Somebody is at work, and the home is as it was afterwards.
+    let lock = fs::File::open(sandbox.path(".ops/locks/backup.lock")).unwrap();
+    lock.lock().unwrap();
+    let all = || digest(tree(&sandbox.home), "");
+    let before = all();
+    let list = sandbox.json(0, "restore", &["--list"]);
+    assert_eq!(list["files"].as_array().unwrap().len(), 7, "{list}");
+    let list = sandbox.json(0, "restore", &["--list", "--only", "memory/notes"]);
+    assert_eq!(list["files"].as_array().unwrap().len(), 2, "{list}");
+    sandbox.expect(3, "restore", &["--list", "--only", "no/such"]);
+    let list = sandbox.json(0, "restore", &[foreign.to_str().unwrap(), "--list"]);
+    assert_eq!(list["origin"], "plain");
+    let db = list["files"].as_array().unwrap().iter().find(|file| file["path"] == "memory/agent.db").unwrap();
+    assert_eq!(db["kind"], "database");
+    assert_eq!(all(), before, "a list wrote something");
+    // No home of ours yet: the list makes none of it.
+    let other = Sandbox::new();
+    other.write("ops.toml", "[agent]\npreset = \"none\"\n[backup]\ninclude = [\"memory/**\"]\n");
+    other.expect(0, "restore", &[archives(&sandbox)[0].to_str().unwrap(), "--list"]);
+    assert!(!other.path(".ops").exists());
+}
+
+/// Bytes that take several blocks of an archive.
+fn large() -> Vec<u8> {
+    (0..1_200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+#[test]
+fn of_one_file_only_its_own_part_of_the_archive_is_read() {
+    let sandbox = with_files();
+    sandbox.write("memory/large.bin", large());
+    sandbox.expect(0, "backup", &[]);
+    let archive = archives(&sandbox).remove(0);
+    // The middle of the large file is damaged.
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&archive, bytes).unwrap();
+    for path in ["config/settings.json", "memory/notes/today.md", "memory/agent.db"] {
+        fs::remove_file(sandbox.path(path)).unwrap();
+        let restored = sandbox.json(0, "restore", &["--only", path, "--yes"]);
+        assert_eq!(
+            (&restored["verified"], &restored["files"]),
+            (&"restored".into(), &1.into()),
+            "{restored}"
+        );
+    }
+    assert_eq!(sandbox.read("memory/notes/today.md"), "a note\n");
+    assert_eq!(number(&sandbox.path("memory/agent.db"), "SELECT count(*) FROM rows"), 3);
+    let target = sandbox.outside("target");
+    let said =
+        sandbox.expect(0, "restore", &["--only", "config", "--to", target.join("a").to_str().unwrap()]);
+    assert!(said.stdout.contains("these verified"), "{said:?}");
+    assert_eq!(fs::read_to_string(target.join("a/config/settings.json")).unwrap(), "{}\n");
+    let before = state(&sandbox);
+    for args in [
+        &["--only", "memory/large.bin", "--yes"][..],
+        &["--only", "memory", "--yes"],
+        &["--yes"],
+        &["--dry-run"],
+        &["--drill"],
+    ] {
+        let archive = [archive.to_str().unwrap()];
+        let said = sandbox.expect(2, "restore", &[&archive[..], args].concat());
+        assert!(said.stderr.contains("is refused"), "{args:?}: {said:?}");
+    }
+    assert_eq!(state(&sandbox), before);
+    assert_eq!(fs::read_dir(sandbox.path(".ops/restore")).unwrap().count(), 0, "nothing lies about");
+}
+
+#[test]
+fn many_files_out_of_few_blocks_and_databases_among_them() {
+    let sandbox = with_files();
+    sandbox.write("memory/large.bin", large());
+    for n in 0..300 {
+        sandbox.write(&format!("memory/notes/{n}.md"), format!("note {n} ").repeat(n));
+    }
+    sandbox.write("memory/notes/empty", "");
+    symlink("1.md", sandbox.path("memory/notes/link")).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    let saved = tree(&sandbox.path("memory/notes"));
+    fs::remove_dir_all(sandbox.path("memory/notes")).unwrap();
+    sandbox.write("memory/large.bin", "newer");
+    sandbox.expect(0, "restore", &["--only", "memory/notes", "--only", "memory/agent.db", "--yes"]);
+    assert!(tree(&sandbox.path("memory/notes")) == saved);
+    assert_eq!(sandbox.read("memory/large.bin"), "newer");
+}
+
+#[test]
+fn zeros_come_back_as_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = with_files();
+    let file = fs::File::create(sandbox.path("memory/sparse.bin")).unwrap();
+    file.set_len(40 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 20 << 20).unwrap();
+    sandbox.expect(0, "backup", &[]);
+    let target = sandbox.outside("target");
+    sandbox.expect(0, "restore", &["--to", target.to_str().unwrap()]);
+    let (here, there) = (sandbox.path("memory/sparse.bin"), target.join("memory/sparse.bin"));
+    assert!(fs::read(here).unwrap() == fs::read(&there).unwrap());
+    assert!(fs::metadata(there).unwrap().blocks() * 512 < 1 << 20, "its zeros were written");
+}
+
+#[test]
+fn hard_links_of_a_foreign_archive_come_back_as_files() {
+    let sandbox = with_files();
+    let folder = sandbox.outside("foreign");
+    fs::create_dir_all(folder.join("memory/a")).unwrap();
+    fs::write(folder.join("memory/a/first.txt"), "the same").unwrap();
+    drop(
+        database(&folder.join("memory/a/one.db")).execute_batch("CREATE TABLE t(n); INSERT INTO t VALUES(9)"),
+    );
+    for (first, second) in [("a/first.txt", "b.txt"), ("a/first.txt", "c.txt"), ("a/one.db", "two.db")] {
+        fs::hard_link(folder.join("memory").join(first), folder.join("memory").join(second)).unwrap();
+    }
+    let archive = sandbox.outside("archives").join("links.tar.gz");
+    let members = ["memory/a", "memory/b.txt", "memory/c.txt", "memory/two.db"];
+    tar(&folder, &archive, &members);
+    let archive = archive.to_str().unwrap();
+    let list = sandbox.json(0, "restore", &[archive, "--list"]);
+    let line = |path: &str| {
+        let files = list["files"].as_array().unwrap();
+        files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("{path} in {list}")).clone()
+    };
+    assert_eq!(line("memory/b.txt")["sha256"], line("memory/a/first.txt")["sha256"]);
+    assert_eq!(line("memory/two.db")["kind"], "database");
+    sandbox.expect(1, "restore", &[archive, "--yes"]);
+    for name in ["a/first.txt", "b.txt", "c.txt"] {
+        assert_eq!(sandbox.read(&format!("memory/{name}")), "the same");
+    }
+    // Copies: a change of one is not one of the others.
+    sandbox.write("memory/b.txt", "another");
+    assert_eq!(sandbox.read("memory/a/first.txt"), "the same");
+    assert_eq!(number(&sandbox.path("memory/two.db"), "SELECT n FROM t"), 9);
+    // Without the file it is a link to.
+    sandbox.expect(1, "restore", &[archive, "--only", "memory/c.txt", "--yes"]);
+    let target = sandbox.outside("target");
+    sandbox.expect(1, "restore", &[archive, "--only", "memory/b.txt", "--to", target.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(target.join("memory/b.txt")).unwrap(), "the same");
+}
+
+#[test]
+fn archives_that_went_away_with_their_disk_are_missed() {
+    let sandbox = with_files();
+    // At another second than the next one, which would have its name.
+    assert!(
+        sandbox.program("backup").env("OPS_NOW", "2026-05-01T03:00:00Z").output().unwrap().status.success()
+    );
+    let away = sandbox.outside("disk").join("backups");
+    fs::rename(sandbox.path("backups"), &away).unwrap();
+    for there in [false, true] {
+        if there {
+            fs::create_dir(sandbox.path("backups")).unwrap();
+        }
+        let said = sandbox.expect(3, "restore", &["--yes"]);
+        assert!(said.stderr.contains("none of 1 archive made before is in"), "{said:?}");
+        assert_eq!(said.stderr.contains("which is not there"), !there, "{said:?}");
+        assert!(said.stderr.contains("is a disk not mounted?"), "{said:?}");
+    }
+    // A backup is made all the same: the better of two evils. It says so, once.
+    let said = sandbox.expect(1, "backup", &[]);
+    assert!(
+        said.stderr.contains("none of 1 archive made before") && said.stderr.contains("mounted?"),
+        "{said:?}"
+    );
+    sandbox.expect(0, "backup", &[]);
+    fs::remove_dir_all(sandbox.path("backups")).unwrap();
+    fs::rename(&away, sandbox.path("backups")).unwrap();
+    sandbox.expect(0, "restore", &["--yes"]);
 }

@@ -125,9 +125,12 @@ impl Drop for Sandbox {
     }
 }
 
-/// Where cargo put a program.
-pub fn built(name: &str) -> &'static Path {
-    Path::new(match name {
+/// Where cargo put a program, or `OPS_TEST_PROGRAMS` has another build of it.
+pub fn built(name: &str) -> PathBuf {
+    if let Some(programs) = std::env::var_os("OPS_TEST_PROGRAMS") {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join(programs).join(name);
+    }
+    PathBuf::from(match name {
         "ops" => env!("CARGO_BIN_EXE_ops"),
         "health-check" => env!("CARGO_BIN_EXE_health-check"),
         "alert" => env!("CARGO_BIN_EXE_alert"),

@@ -96,7 +96,7 @@ pub fn writers_at_full_speed(time: Duration) {
         assert!(
             Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(&into).status().unwrap().success()
         );
-        let folder = into.join(archive.file_name().unwrap().to_str().unwrap().trim_end_matches(".tar.gz"));
+        let folder = into.join("busy");
         for at in [0, 1] {
             let db = Connection::open(folder.join(names[at])).unwrap();
             let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();

@@ -80,7 +80,11 @@ fn a_full_disk_is_survived_by_every_program() {
     let backup_failed = room.expect(2, "backup", &[]);
     assert!(backup_failed.stderr.contains("no room for a backup"), "{backup_failed:?}");
     let restore_failed = room.expect(2, "restore", &["latest", "--yes"]);
-    assert!(restore_failed.stderr.contains("No space left on device"), "{restore_failed:?}");
+    for part in ["no room in", "are needed and", "nothing was changed", "hint: free some space"] {
+        assert!(restore_failed.stderr.contains(part), "{part} in {restore_failed:?}");
+    }
+    let listed = room.expect(0, "restore", &["--list"]);
+    assert!(listed.stdout.contains("memory/agent.db"), "{listed:?}");
     assert_eq!(room.names("backups"), backups);
     assert_eq!(fs::read(&archive).unwrap(), bytes);
     assert_eq!(room.names(""), [".ops", "backups", "filler", "logs", "memory", "ops.toml"]);
@@ -91,7 +95,7 @@ fn a_full_disk_is_survived_by_every_program() {
     room.expect(0, "health-check", &["--only", "process"]);
 
     // An agent that dies now is told of, whether it can be restarted or not.
-    room.shell(&format!("kill -9 {pid}"));
+    room.shell(&format!("kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done"));
     let dead = room.run("alert", &[]);
     assert!(matches!(dead.code, 0 | 1), "{dead:?}");
     let message = sink.taken();
@@ -154,6 +158,78 @@ fn a_disk_that_fills_up_during_a_backup_leaves_the_old_one() {
     room.expect(0, "backup", &[]);
     room.expect(0, "backup", &["verify", "latest"]);
     room.databases_are_sound();
+    room.expect(0, "ops", &["stop"]);
+}
+
+#[test]
+fn a_restore_that_cannot_fit_is_refused_before_it_begins_and_one_that_fills_the_disk_changes_nothing() {
+    let sink = Sink::start();
+    let room = Room::small(64 * 1024);
+    room.sandbox.write("ops.toml", settings(&sink));
+    room.expect(0, "ops", &["up"]);
+    room.shell("head -c 16M /dev/urandom >\"$HOME_FOLDER/memory/noise.bin\"");
+    room.expect(0, "backup", &[]);
+    let (names, pid) = (room.names(""), room.agent());
+    room.shell("head -c 24M /dev/zero >\"$HOME_FOLDER/filler\"");
+    let refused = room.expect(2, "restore", &["latest", "--yes"]);
+    for part in ["no room in", "are needed and", "are free; nothing was changed", "hint: free some space"] {
+        assert!(refused.stderr.contains(part), "{part} in {refused:?}");
+    }
+    // One small file still fits.
+    let one = room.sandbox.outside("one");
+    room.expect(0, "restore", &["--only", "memory/identity_core.json", "--to", one.to_str().unwrap()]);
+    fs::remove_file(room.path("filler")).unwrap();
+    assert_eq!(room.agent(), pid);
+
+    // All bytes fit, but files take whole pages: it is full in the middle. Nobody else writes.
+    room.expect(0, "ops", &["stop"]);
+    let would = room.expect(0, "restore", &["latest", "--dry-run", "--json"]).stdout;
+    let would: serde_json::Value = serde_json::from_str(&would).unwrap();
+    let free = room.shell("df --output=avail -B1 \"$HOME_FOLDER\" | tail -1");
+    let filler = free.trim().parse::<u64>().unwrap() - would["bytes"].as_u64().unwrap() - 4096;
+    room.shell(&format!("head -c {filler} /dev/zero >\"$HOME_FOLDER/filler\""));
+    let full = room.expect(2, "restore", &["latest", "--yes"]);
+    for part in ["no room in", "are needed and it is full", "nothing was changed", "hint: free some space"] {
+        assert!(full.stderr.contains(part), "{part} in {full:?}");
+    }
+    assert_eq!(room.names(".ops/restore"), Vec::<String>::new());
+    fs::remove_file(room.path("filler")).unwrap();
+    room.expect(0, "ops", &["start"]);
+    let now: Vec<String> =
+        room.names("").into_iter().filter(|name| !name.starts_with(".pre-restore.")).collect();
+    assert_eq!(now, names);
+    room.expect(0, "health-check", &["--only", "process"]);
+    room.databases_are_sound();
+    room.expect(0, "backup", &["verify", "latest"]);
+    room.expect(0, "restore", &["latest", "--yes"]);
+    room.expect(0, "ops", &["stop"]);
+}
+
+#[test]
+fn a_backup_folder_that_goes_away_meanwhile_is_told() {
+    let sink = Sink::start();
+    let room = Room::small(128 * 1024);
+    room.sandbox.write("ops.toml", settings(&sink));
+    room.expect(0, "ops", &["up"]);
+    room.shell("head -c 20M /dev/urandom >\"$HOME_FOLDER/memory/noise.bin\"");
+    let told = (0..5).any(|_| {
+        let before = room.names("backups").len();
+        let running = room.program("backup").stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        wait_until("it has begun", || room.names("backups").len() > before);
+        room.shell("mv \"$HOME_FOLDER/backups\" \"$HOME_FOLDER/away\"");
+        let ended = said(running.wait_with_output().unwrap());
+        room.shell("rm -rf \"$HOME_FOLDER/backups\"; mv \"$HOME_FOLDER/away\" \"$HOME_FOLDER/backups\"");
+        if ended.code == 0 {
+            return false;
+        }
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains("went away while an archive was made"), "{ended:?}");
+        assert!(ended.stderr.contains("hint: is its disk still mounted?"), "{ended:?}");
+        true
+    });
+    assert!(told, "five times the backup was done before its folder was gone");
+    room.expect(0, "backup", &["verify", "latest"]);
+    room.expect(0, "backup", &[]);
     room.expect(0, "ops", &["stop"]);
 }
 

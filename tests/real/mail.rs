@@ -115,7 +115,9 @@ fn a_mail_goes_out_encrypted_with_a_login_and_nothing_goes_to_a_stranger() {
         assert_eq!(mails[0]["to"][0], "me@example.org");
         assert_eq!((&mails[0]["tls"], &mails[0]["login"]), (&true.into(), &true.into()), "{}", mails[0]);
         let text = mails[0]["text"].as_str().unwrap();
-        for header in ["Subject: ", "Message-ID: ", "Date: ", "Auto-Submitted: auto-generated"] {
+        for header in
+            ["Subject: ", "Message-ID: ", "Date: ", "Auto-Submitted: auto-generated", "multipart/alternative"]
+        {
             assert!(text.contains(header), "{header} in {text}");
         }
 

@@ -7,6 +7,7 @@
 #[path = "../it/sandbox.rs"]
 mod sandbox;
 
+mod alertmanager;
 mod archives;
 mod cron;
 mod crypt;
@@ -24,4 +25,5 @@ mod read_only;
 mod room;
 mod s3;
 mod scripts;
+mod shared_extents;
 mod torture;

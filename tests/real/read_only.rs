@@ -51,6 +51,8 @@ fn a_read_only_home_is_survived_by_every_program() {
     room.expect(0, "backup", &["list"]);
     room.expect(0, "backup", &["verify", "latest"]);
     room.expect(0, "backup", &["--dry-run"]);
+    let listed = room.expect(0, "restore", &["--list", "--only", "memory"]);
+    assert!(listed.stdout.contains("memory/agent.db"), "{listed:?}");
     room.expect(0, "rotate-logs", &["--dry-run"]);
 
     // Who would write says that it cannot.
@@ -72,7 +74,7 @@ fn a_read_only_home_is_survived_by_every_program() {
     // People are told, once, although nothing can be remembered in the home.
     room.expect(0, "alert", &[]);
     assert!(sink.taken().is_empty());
-    room.shell(&format!("kill -9 {pid}"));
+    room.shell(&format!("kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done"));
     let told = room.run("alert", &[]);
     assert!(matches!(told.code, 1 | 2), "{told:?}");
     assert!(told.stdout.contains("could not be restarted") && told.stdout.contains(why), "{told:?}");

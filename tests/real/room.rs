@@ -64,6 +64,16 @@ impl Room {
         Room::new(&format!("mount -t tmpfs -o size={kib}k,mode=0755 tmpfs \"$HOME_FOLDER\""))
     }
 
+    /// A home on a file system that a program of a package makes in an image.
+    pub fn on(make: (&str, &str), mebibytes: u32) -> Room {
+        let make = peer(make.0, make.1);
+        Room::new(&format!(
+            "image=$(dirname \"$READY\")/image\ntruncate -s {mebibytes}M \"$image\"\n{} -q \"$image\"\n\
+             mount -o loop \"$image\" \"$HOME_FOLDER\"",
+            make.display()
+        ))
+    }
+
     /// Anything, to be run in the room with this environment.
     fn enter(&self, program: &Path) -> Command {
         let mut command = Command::new(peer("nsenter", "util-linux"));

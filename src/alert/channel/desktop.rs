@@ -49,7 +49,7 @@ fn show(message: &Message) -> Outcome {
         .urgency(urgency)
         .show();
     match shown {
-        Ok(_) => Outcome::Delivered,
+        Ok(_) => Outcome::Delivered(None),
         Err(error) => Outcome::Failed(crate::base::text::one_line(&error.to_string(), 300)),
     }
 }
@@ -62,9 +62,9 @@ fn show(message: &Message) -> Outcome {
     let _ = notify_rust::set_application("com.apple.Terminal");
     let shown = notify_rust::Notification::new().summary(&title(message)).body(&message.line()).show();
     match shown {
-        Ok(_) => Outcome::Delivered,
+        Ok(_) => Outcome::Delivered(None),
         Err(first) => match osascript(message) {
-            Ok(()) => Outcome::Delivered,
+            Ok(()) => Outcome::Delivered(None),
             Err(second) => Outcome::Failed(crate::base::text::one_line(&format!("{first}; {second:#}"), 300)),
         },
     }

@@ -2,12 +2,13 @@
 
 use super::Outcome;
 use crate::alert::message::Message;
+use crate::base::State;
 use crate::base::secret::redact;
 use crate::base::text::one_line;
-use crate::config::{Email, Tls};
+use crate::config::channels::{Email, Tls};
 use anyhow::{Context, Result};
-use lettre::message::Mailbox;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{self, TlsParameters};
 use lettre::{SmtpTransport, Transport};
@@ -31,7 +32,7 @@ pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outco
         Err(error) => return Outcome::Failed(hide(format!("{error:#}"))),
     };
     match transport.send(&mail) {
-        Ok(_) => Outcome::Delivered,
+        Ok(_) => Outcome::Delivered(None),
         Err(error) => {
             let permanent = error.is_permanent();
             let why = hide(explain(&error));
@@ -66,7 +67,6 @@ fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
         .subject(one_line(&subject, 180))
         .date(SystemTime::from(message.at))
         .message_id(Some(id(&message.uid)))
-        .header(ContentType::TEXT_PLAIN)
         // So that nobody's absence note answers.
         .raw_header(HeaderValue::new(
             HeaderName::new_from_ascii_str("Auto-Submitted"),
@@ -78,7 +78,38 @@ fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
     if let Some(thread) = message.thread.as_deref().filter(|thread| *thread != message.uid) {
         builder = builder.in_reply_to(id(thread)).references(id(thread));
     }
-    builder.body(message.body()).context("cannot write the mail")
+    let body = MultiPart::alternative_plain_html(message.body(), html(message));
+    builder.multipart(body).context("cannot write the mail")
+}
+
+/// The same as the plain text, for those who look at pages: no picture, no link but the runbook's.
+fn html(message: &Message) -> String {
+    let colour = match message.severity {
+        State::Critical => "#b00020",
+        State::Warning | State::Unknown => "#8a5a00",
+        State::Ok => "#1b6e35",
+    };
+    let page = maud::html! {
+        (maud::DOCTYPE)
+        html lang="en" {
+            body style="font-family: sans-serif" {
+                h2 style={ "color: " (colour) } { (message.title()) }
+                p { (message.line()) }
+                table {
+                    @for (name, value) in message.rows() {
+                        tr {
+                            th style="text-align: left; vertical-align: top; padding-right: 1em" { (name) }
+                            td {
+                                @if name == "runbook" && value.starts_with("https://") { a href=(value) { (value) } }
+                                @else { (value) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
 fn transport(email: &Email, password: Option<&str>, deadline: Instant) -> Result<SmtpTransport> {

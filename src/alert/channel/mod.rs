@@ -1,24 +1,33 @@
 //! The ways to reach people: one file each. All are tried side by side, each within its time.
 
+pub(super) mod alertmanager;
+mod command;
 mod desktop;
+mod document;
 mod email;
+mod gotify;
+mod ntfy;
+mod telegram;
 mod webhook;
 
 use super::message::Message;
 use crate::base::units::Span;
-use crate::config::{self, Alerts};
+use crate::config::alerts::{Alerts, ChannelName};
+use crate::config::channels as settings;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// What became of one message on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Somebody can read it now.
-    Delivered,
+    /// Somebody can read it now; by what it can be found there again, if it can.
+    Delivered(Option<String>),
     /// There is nothing to deliver to here (no desktop session): neither success nor failure.
     Unavailable(String),
     /// Not this time; a later run tries again.
     Failed(String),
+    /// Not before so long from now: the other side asked for it.
+    Later(String, Duration),
     /// The other side will never take it: trying again is of no use.
     Refused(String),
 }
@@ -27,9 +36,9 @@ impl Outcome {
     /// The word in the journal and in documents.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Outcome::Delivered => "delivered",
+            Outcome::Delivered(_) => "delivered",
             Outcome::Unavailable(_) => "unavailable",
-            Outcome::Failed(_) => "failed",
+            Outcome::Failed(_) | Outcome::Later(..) => "failed",
             Outcome::Refused(_) => "refused",
         }
     }
@@ -37,8 +46,11 @@ impl Outcome {
     /// Why it was not delivered.
     pub(super) fn error(&self) -> Option<&str> {
         match self {
-            Outcome::Delivered => None,
-            Outcome::Unavailable(why) | Outcome::Failed(why) | Outcome::Refused(why) => Some(why),
+            Outcome::Delivered(_) => None,
+            Outcome::Unavailable(why)
+            | Outcome::Failed(why)
+            | Outcome::Later(why, _)
+            | Outcome::Refused(why) => Some(why),
         }
     }
 }
@@ -49,26 +61,47 @@ pub enum Channel {
     /// A notification on this machine's screen.
     Desktop,
     /// A mail.
-    Email(Box<config::Email>),
+    Email(Box<settings::Email>),
     /// An HTTP request.
-    Webhook(Box<config::Webhook>),
+    Webhook(Box<settings::Webhook>),
+    /// A message by a Telegram bot.
+    Telegram(Box<settings::Telegram>),
+    /// A notification by an ntfy server.
+    Ntfy(Box<settings::Ntfy>),
+    /// A notification by a Gotify server.
+    Gotify(Box<settings::Gotify>),
+    /// A program of the operator's own.
+    Command(Box<settings::Command>),
 }
 
 impl Channel {
     /// Every channel that is set up, in the order in which one stands in for another.
     pub fn all(alerts: &Alerts) -> Vec<Channel> {
-        let desktop = alerts.desktop.enabled.then_some(Channel::Desktop);
-        let email = alerts.email.clone().map(|email| Channel::Email(Box::new(email)));
-        let webhook = alerts.webhook.clone().map(|webhook| Channel::Webhook(Box::new(webhook)));
-        desktop.into_iter().chain(email).chain(webhook).collect()
+        ChannelName::ALL.into_iter().filter_map(|name| Channel::of(alerts, name)).collect()
+    }
+
+    fn of(alerts: &Alerts, name: ChannelName) -> Option<Channel> {
+        match name {
+            ChannelName::Desktop => alerts.desktop.enabled.then_some(Channel::Desktop),
+            ChannelName::Email => alerts.email.clone().map(|email| Channel::Email(Box::new(email))),
+            ChannelName::Webhook => alerts.webhook.clone().map(|hook| Channel::Webhook(Box::new(hook))),
+            ChannelName::Telegram => alerts.telegram.clone().map(|bot| Channel::Telegram(Box::new(bot))),
+            ChannelName::Ntfy => alerts.ntfy.clone().map(|ntfy| Channel::Ntfy(Box::new(ntfy))),
+            ChannelName::Gotify => alerts.gotify.clone().map(|gotify| Channel::Gotify(Box::new(gotify))),
+            ChannelName::Command => alerts.command.clone().map(|own| Channel::Command(Box::new(own))),
+        }
     }
 
     /// Its name in the config.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> ChannelName {
         match self {
-            Channel::Desktop => "desktop",
-            Channel::Email(_) => "email",
-            Channel::Webhook(_) => "webhook",
+            Channel::Desktop => ChannelName::Desktop,
+            Channel::Email(_) => ChannelName::Email,
+            Channel::Webhook(_) => ChannelName::Webhook,
+            Channel::Telegram(_) => ChannelName::Telegram,
+            Channel::Ntfy(_) => ChannelName::Ntfy,
+            Channel::Gotify(_) => ChannelName::Gotify,
+            Channel::Command(_) => ChannelName::Command,
         }
     }
 
@@ -76,45 +109,74 @@ impl Channel {
     fn limit(&self) -> Duration {
         match self {
             Channel::Desktop => Duration::from_secs(2),
-            Channel::Email(_) | Channel::Webhook(_) => Duration::from_secs(10),
+            _ => Duration::from_secs(10),
         }
     }
 
-    fn send(&self, message: &Message, deadline: Instant) -> Outcome {
+    /// Sends one message; one that is to wait for less than the time there is, waits.
+    fn send(&self, letter: &Letter, deadline: Instant) -> Outcome {
+        match self.try_once(letter, deadline) {
+            Outcome::Later(_, wait) if Instant::now() + wait + Duration::from_secs(1) < deadline => {
+                std::thread::sleep(wait);
+                self.try_once(letter, deadline)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_once(&self, Letter { message, earlier, .. }: &Letter, deadline: Instant) -> Outcome {
         match self {
             Channel::Desktop => desktop::send(message),
             Channel::Email(email) => email::send(email, message, deadline),
             Channel::Webhook(webhook) => webhook::send(webhook, message, deadline),
+            Channel::Telegram(telegram) => telegram::send(telegram, message, earlier, deadline),
+            Channel::Ntfy(ntfy) => ntfy::send(ntfy, message, deadline),
+            Channel::Gotify(gotify) => gotify::send(gotify, message, deadline),
+            Channel::Command(command) => command::send(command, message, deadline),
         }
     }
 }
 
-/// Sends messages, each channel's in their order, all channels side by side. `record` hears of
-/// each outcome as it comes: (index of the message, channel, outcome).
+/// A message on its way to one channel.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    /// Which message of the run.
+    pub(super) index: usize,
+    /// What it says.
+    pub(super) message: Message,
+    /// By what the earlier ones of its incident are found there, the first one first.
+    pub(super) earlier: Vec<String>,
+}
+
+/// Sends messages, each channel's in their order, all channels side by side, and none beyond
+/// `until`. `record` hears of each outcome as it comes: (index of the message, channel, outcome).
 ///
 /// A library's own timeout may be one for each read, so a peer that answers a byte a second
 /// would hold us for ever: each channel has a thread, and who is not done in time has failed.
 pub(super) fn send_all(
-    work: Vec<(Channel, Vec<(usize, Message)>)>,
-    record: impl FnMut(usize, &'static str, Outcome),
+    work: Vec<(Channel, Vec<Letter>)>,
+    until: Instant,
+    record: impl FnMut(usize, ChannelName, Outcome),
 ) {
-    send_within(work.into_iter().map(|(channel, messages)| (channel.limit(), channel, messages)), record);
+    let left = until.saturating_duration_since(Instant::now());
+    let within = |channel: &Channel| channel.limit().min(left);
+    send_within(work.into_iter().map(|(channel, letters)| (within(&channel), channel, letters)), record);
 }
 
 fn send_within(
-    work: impl Iterator<Item = (Duration, Channel, Vec<(usize, Message)>)>,
-    mut record: impl FnMut(usize, &'static str, Outcome),
+    work: impl Iterator<Item = (Duration, Channel, Vec<Letter>)>,
+    mut record: impl FnMut(usize, ChannelName, Outcome),
 ) {
     let begun = Instant::now();
     let (send, receive) = mpsc::channel();
-    let mut open: Vec<(Duration, &'static str, usize)> = Vec::new();
-    for (limit, channel, messages) in work {
-        open.extend(messages.iter().map(|(index, _)| (limit, channel.name(), *index)));
+    let mut open: Vec<(Duration, ChannelName, usize)> = Vec::new();
+    for (limit, channel, letters) in work {
+        open.extend(letters.iter().map(|letter| (limit, channel.name(), letter.index)));
         let send = send.clone();
         std::thread::spawn(move || {
-            for (index, message) in messages {
-                let outcome = channel.send(&message, begun + limit);
-                if send.send((index, channel.name(), outcome)).is_err() {
+            for letter in letters {
+                let outcome = channel.send(&letter, begun + limit);
+                if send.send((letter.index, channel.name(), outcome)).is_err() {
                     return;
                 }
             }
@@ -151,16 +213,23 @@ mod tests {
     use std::net::TcpListener;
 
     fn webhook(url: String) -> Channel {
-        Channel::Webhook(Box::new(config::Webhook {
+        Channel::Webhook(Box::new(settings::Webhook {
             url: Secret::new(url),
             headers: [("X-Token".to_owned(), Secret::new("s3cr3t-token"))].into(),
+            format: settings::Format::Generic,
+            template: None,
+            secret: Some(Secret::new("s3cr3t-key")),
         }))
     }
 
+    fn letter(index: usize) -> Letter {
+        Letter { index, message: Message::test("agent", &Run::begin("alert")), earlier: Vec::new() }
+    }
+
     fn send_one(channel: Channel) -> Outcome {
-        let message = Message::test("agent", &Run::begin("alert"));
         let mut outcomes = Vec::new();
-        send_all(vec![(channel, vec![(0, message)])], |_, _, outcome| outcomes.push(outcome));
+        let until = Instant::now() + Duration::from_secs(15);
+        send_all(vec![(channel, vec![letter(0)])], until, |_, _, outcome| outcomes.push(outcome));
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0)
     }
@@ -201,7 +270,7 @@ mod tests {
     fn a_failure_names_no_secret() {
         for url in ["http://127.0.0.1:1/hook/s3cr3t", "http://no such host/s3cr3t", "s3cr3t"] {
             let outcome = send_one(webhook(url.to_owned()));
-            assert_ne!(outcome, Outcome::Delivered);
+            assert_ne!(outcome.word(), "delivered");
             assert!(!format!("{outcome:?}").contains("s3cr3t"), "{outcome:?}");
         }
     }
@@ -212,10 +281,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mute = webhook(format!("http://{}/", listener.local_addr().unwrap()));
         let good = webhook(server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
-        let message = Message::test("agent", &Run::begin("alert"));
         let mut outcomes = Vec::new();
         let limit = Duration::from_millis(1500);
-        let work = [(limit, mute, vec![(0, message.clone())]), (limit, good, vec![(1, message)])];
+        let work = [(limit, mute, vec![letter(0)]), (limit, good, vec![letter(1)])];
         send_within(work.into_iter(), |index, _, outcome| outcomes.push((index, outcome.word())));
         assert_eq!(outcomes, [(1, "delivered"), (0, "failed")]);
     }

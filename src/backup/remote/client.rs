@@ -3,15 +3,13 @@
 
 use crate::base::secret::redact;
 use crate::base::text::one_line;
-use crate::base::{Fault, State};
+use crate::base::{Fault, State, tls};
 use crate::config::S3;
 use anyhow::{Context, Result};
 use rusty_s3::{Bucket, Credentials, Method, S3Action, UrlStyle};
 use std::cell::Cell;
-use std::fs;
 use std::time::{Duration, Instant};
 use ureq::http::{self, HeaderMap};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How often one request is tried.
 const TRIES: u32 = 4;
@@ -129,22 +127,11 @@ impl Client {
             .max_redirects_will_error(false)
             .user_agent(concat!("agent-ops/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &s3.ca_file {
-            let unusable = |why: &dyn std::fmt::Display| {
-                Fault::unknown(format!("the ca_file {} of [backup.s3]: {why}", path.display()))
+            let trusted = tls::trusting(path).map_err(|error| {
+                Fault::unknown(format!("[backup.s3]: {error:#}"))
                     .hint("it is a PEM file with the certificate of the authority")
-            };
-            let pem = fs::read(path).map_err(|error| unusable(&error))?;
-            let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error))?;
-            let certificates = items.into_iter().filter_map(|item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            });
-            let certificates: Vec<Certificate<'static>> = certificates.collect();
-            if certificates.is_empty() {
-                return Err(unusable(&"there is no certificate in it").into());
-            }
-            let roots = RootCerts::new_with_certs(&certificates);
-            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+            })?;
+            config = config.tls_config(trusted);
         }
         Ok(Client {
             bucket,

@@ -36,6 +36,9 @@ impl Most<COUNT> {
 }
 
 impl Most<SECONDS> {
+    pub(super) fn quarter() -> Self {
+        Most(Range::above(900.0))
+    }
     pub(super) fn hour() -> Self {
         Most(Range::above(3600.0))
     }

@@ -8,15 +8,17 @@ mod own;
 mod rules;
 mod streak;
 mod values;
+mod written;
 
 pub use agent::{Heartbeat, Process, Resources, Restarts};
 pub use files::{Disk, FileAge, Jsonl, LogErrors, LogSize, Mode, Permissions, Pin, Sha256, Sqlite, Which};
 pub use limits::{Bounds, Free, Least, Limit, Most};
-pub use network::{Http, HttpUrl, Member, Tcp};
-pub use own::{BackupAge, CopyAge, DrillAge};
+pub use network::{Http, Member, Tcp};
+pub use own::{BackupAge, CopyAge, DrillAge, Schedule};
 pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
 pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
+pub use written::HttpUrl;
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;
@@ -50,9 +52,9 @@ pub struct Common {
     /// Not looked again within this: the last answer stands. For what is rate-limited, or costs
     /// the agent something.
     pub every: Option<Span>,
-    /// The service that it is about, where its kind does not say: it goes with that service when that
-    /// is not enabled.
-    pub needs: Option<String>,
+    /// Checks from which this one follows: while one of them is CRITICAL, or its service was stopped
+    /// by its operator, nobody is alerted to this one.
+    pub after: Vec<String>,
     /// The alert type while it warns; by its kind unless said otherwise.
     pub alert_warning: Option<String>,
     /// The alert type while it is critical or cannot be told.
@@ -62,7 +64,7 @@ pub struct Common {
 impl Common {
     /// Their names in the file.
     pub(super) const KEYS: [&str; 8] =
-        ["enabled", "critical", "timeout", "for", "every", "needs", "alert_warning", "alert_critical"];
+        ["enabled", "critical", "timeout", "for", "every", "after", "alert_warning", "alert_critical"];
 }
 
 impl Default for Common {
@@ -73,7 +75,7 @@ impl Default for Common {
             timeout: Span::seconds(8),
             streak: Streak::default(),
             every: None,
-            needs: None,
+            after: Vec::new(),
             alert_warning: None,
             alert_critical: None,
         }
@@ -164,6 +166,8 @@ kinds! {
     "drill_age" => DrillAge,
     /// Is there a recent backup in the bucket?
     "copy_age" => CopyAge,
+    /// Do our own jobs run when they should?
+    "schedule" => Schedule,
 }
 
 impl Kind {

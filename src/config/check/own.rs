@@ -39,3 +39,15 @@ pub struct CopyAge {
     #[serde(default = "Most::three_days")]
     pub crit: Most<{ SECONDS }>,
 }
+
+/// `kind = "schedule"`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// How late a job may be before that is a warning.
+    #[serde(default = "Most::quarter")]
+    pub warn: Most<{ SECONDS }>,
+    /// The same, for critical.
+    #[serde(default = "Most::hour")]
+    pub crit: Most<{ SECONDS }>,
+}

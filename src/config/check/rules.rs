@@ -4,6 +4,7 @@ use crate::base::State;
 use crate::base::range::{Range, Unit};
 use crate::base::units::Span;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
 
 /// How a value is judged.
 #[derive(Clone, Debug)]
@@ -33,8 +34,8 @@ pub struct Rules {
 impl Rules {
     /// Why they contradict each other, if they do.
     pub(super) fn wrong(&self) -> Option<&'static str> {
-        if self.per.is_some_and(|per| per.0.as_secs() == 0) {
-            return Some("per is shorter than a second");
+        if self.per.is_some_and(|per| per < Span::seconds(1) || per > Span::days(366)) {
+            return Some("per is shorter than a second or longer than a year");
         }
         let ways = [self.age, self.per.is_some(), !self.equals.is_empty()];
         let mixed = ways.into_iter().filter(|given| *given).count() > 1;
@@ -180,19 +181,25 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A place in a JSON document, as of RFC 6901: `/details/last_heartbeat`, `/jobs/0`; `""` is all of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// A place in a JSON document: names with dots between them (`details.last_heartbeat`, `jobs.0`), or a
+/// pointer as of RFC 6901 (`/a.b/c`). `""` is all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Pointer(pub String);
+pub struct Place(String);
 
-impl<'de> Deserialize<'de> for Pointer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pointer, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() || text.starts_with('/') {
-            return Ok(Pointer(text));
+impl Place {
+    /// As a pointer.
+    pub fn pointer(&self) -> Cow<'_, str> {
+        if self.0.is_empty() || self.0.starts_with('/') {
+            return Cow::Borrowed(&self.0);
         }
-        let meant = text.replace('.', "/");
-        Err(de::Error::custom(format!("'{text}' is no JSON pointer; write it like \"/{meant}\"")))
+        let escaped = self.0.replace('~', "~0").replace('/', "~1");
+        Cow::Owned(format!("/{}", escaped.replace('.', "/")))
+    }
+
+    /// As it was written.
+    pub fn shown(&self) -> &str {
+        &self.0
     }
 }
 
@@ -204,7 +211,7 @@ mod tests {
     struct Table {
         #[serde(default)]
         equals: Words,
-        value: Option<Pointer>,
+        value: Option<Place>,
         unit: Option<Measure>,
     }
 
@@ -218,10 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dotted_path_is_told_how_to_be_a_pointer() {
-        let read = |text: &str| toml::from_str::<Table>(text).map(|table| table.value);
-        assert_eq!(read("value = \"/a/b\"").unwrap(), Some(Pointer("/a/b".to_owned())));
-        assert!(read("value = \"a.b\"").unwrap_err().to_string().contains("\"/a/b\""));
+    fn places_are_written_with_dots_or_as_pointers() {
+        let document = serde_json::json!({"a": {"b": [1, 2]}, "c.d": 3, "e/f": 4});
+        for (written, value) in [("a.b.1", 2), ("/a/b/0", 1), ("/c.d", 3), ("e/f", 4)] {
+            let table: Table = toml::from_str(&format!("value = \"{written}\"")).unwrap();
+            assert_eq!(document.pointer(&table.value.unwrap().pointer()).unwrap(), value, "{written}");
+        }
         let error = toml::from_str::<Table>("unit = \"GB\"").map(|table| table.unit).unwrap_err();
         assert!(error.to_string().contains("no unit"), "{error}");
     }

@@ -1,8 +1,8 @@
 //! Checks that read a value: from a JSON document, a database, a Prometheus endpoint; or ask a
 //! program.
 
-use super::network::HttpUrl;
-use super::rules::{self, Pointer, Words, judged};
+use super::rules::{self, Place, Words, judged};
+use super::written::HttpUrl;
 use crate::base::State;
 use crate::base::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ judged! {
         pub file: PathBuf,
         /// Where in it the value is; all of it unless said otherwise.
         #[serde(default)]
-        pub value: Pointer,
+        pub value: Place,
         /// The file has a document a line: an array of its last so many lines, the newest first.
         #[serde(default)]
         pub lines: usize,

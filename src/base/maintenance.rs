@@ -1,0 +1,139 @@
+//! A note that something of ours is at the agent: nobody is alerted meanwhile, nothing is restarted.
+//!
+//! It is released when the work is done, it is void as soon as the process that took it is gone, and
+//! it ends by itself.
+
+use super::process::{Identity, Process};
+use super::units::Span;
+use super::{Home, Run, durable};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+
+/// A note that holds as long as this lives.
+#[derive(Debug)]
+pub struct Maintenance {
+    path: PathBuf,
+}
+
+/// What the note says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// What is done, such as `ops restart`.
+    pub what: String,
+    /// The run that does it.
+    pub run: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// When it ends, whatever happens.
+    pub until: DateTime<Utc>,
+    process: Identity,
+}
+
+impl Maintenance {
+    /// Takes a note for work that takes no longer than `limit`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(home: &Home, run: &Run, limit: Span) -> Result<Maintenance> {
+        let what = "cannot note that maintenance begins";
+        let me = Process::find(std::process::id())?.context(what)?;
+        let note = Note {
+            what: run.program.clone(),
+            run: run.id.clone(),
+            since: run.now,
+            until: run.now.checked_add_signed(limit.delta()).unwrap_or(DateTime::<Utc>::MAX_UTC),
+            process: me.identity,
+        };
+        let folder = folder(home);
+        durable::make_folder(&folder, 0o700)?;
+        for (path, _) in
+            notes(home).into_iter().filter(|(_, note)| !note.as_ref().is_some_and(Note::is_at_it))
+        {
+            // Somebody's who was killed.
+            let _ = fs::remove_file(path);
+        }
+        let path = folder.join(format!("{}.json", run.id));
+        durable::replace(&path, &serde_json::to_vec_pretty(&note)?, 0o600).context(what)?;
+        Ok(Maintenance { path })
+    }
+
+    /// The note that holds now; of several the one that ends last.
+    pub fn now(home: &Home, now: DateTime<Utc>) -> Option<Note> {
+        let notes = notes(home).into_iter().filter_map(|(_, note)| note);
+        notes.filter(|note| note.holds(now)).max_by_key(|note| note.until)
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Note {
+    /// One from the future was taken by a clock that is wrong.
+    fn holds(&self, now: DateTime<Utc>) -> bool {
+        self.since <= now && now < self.until && self.is_at_it()
+    }
+
+    fn is_at_it(&self) -> bool {
+        // One that cannot be looked at may be there.
+        !matches!(self.process.find(), Ok(None))
+    }
+}
+
+fn folder(home: &Home) -> PathBuf {
+    home.ops().join("maintenance")
+}
+
+fn notes(home: &Home) -> Vec<(PathBuf, Option<Note>)> {
+    let Ok(entries) = fs::read_dir(folder(home)) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let paths = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths
+        .map(|path| {
+            let note = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            (path, note)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn it_holds_until_it_is_released_or_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let run = Run::begin("ops restart");
+        let now = run.now;
+        assert!(Maintenance::now(&home, now).is_none());
+        let held = Maintenance::begin(&home, &run, Span::minutes(10)).unwrap();
+        assert_eq!(Maintenance::now(&home, now).unwrap().what, "ops restart");
+        assert!(Maintenance::now(&home, now + TimeDelta::minutes(10)).is_none(), "it ends by itself");
+        assert!(Maintenance::now(&home, now - TimeDelta::seconds(1)).is_none(), "not from the future");
+        drop(held);
+        assert!(Maintenance::now(&home, now).is_none());
+    }
+
+    #[test]
+    fn the_note_of_one_that_was_killed_is_void_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let run = Run::begin("ops upgrade");
+        std::mem::forget(Maintenance::begin(&home, &run, Span::days(1)).unwrap());
+        let path = folder(&home).join(format!("{}.json", run.id));
+        let mut note: Note = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        note.process.start += 1;
+        fs::write(&path, serde_json::to_vec(&note).unwrap()).unwrap();
+        assert!(Maintenance::now(&home, run.now).is_none());
+        fs::write(folder(&home).join("torn.json"), "{").unwrap();
+        let _held = Maintenance::begin(&home, &Run::begin("ops stop"), Span::minutes(1)).unwrap();
+        assert_eq!(fs::read_dir(folder(&home)).unwrap().count(), 1);
+    }
+}
