@@ -90,6 +90,11 @@ impl Choice {
         })
     }
 
+    /// Whether it was found by the files of the home.
+    pub(super) fn recognised(&self) -> bool {
+        self.by.is_some()
+    }
+
     /// What it is, and why.
     pub(super) fn describe(&self) -> String {
         match &self.by {

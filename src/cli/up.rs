@@ -56,7 +56,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         None => {
             let home = new_home(context);
             let choice = init::Choice::make(&home, None, None)?;
-            context.note(&choice.describe());
+            if choice.recognised() {
+                context.note(&choice.describe());
+            }
             (init::write(&home, &choice)?.0, true)
         }
     };

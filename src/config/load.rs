@@ -134,6 +134,8 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     expand::table(root.get_mut(), &lookup as &Lookup<'_>)
         .map_err(|(span, message)| wrong(Some(span), &message))?;
 
+    // Of the file only: what stands in a preset has no place in it.
+    let places = table_places(root.get_ref());
     let base = choose_preset(&root, folder, &wrong)?;
     if let Some(base) = &base {
         if base.file.is_some() {
@@ -148,7 +150,6 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         }
     }
 
-    let places = table_places(root.get_ref());
     let check = read_checks(root.get_mut(), &wrong)?;
     let read =
         File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
@@ -217,6 +218,9 @@ fn choose_preset(root: &Spanned<DeTable<'_>>, folder: &Path, wrong: &WrongAt<'_>
 fn stands_alone(preset: &Preset, lookup: &Lookup<'_>) -> Result<()> {
     let mut root = Spanned::new(0..0, preset.tables(lookup)?);
     let wrong = |span: Option<Range<usize>>, message: &str| preset.wrong(span, message);
+    if let Some((key, _)) = root.get_ref().get_key_value("agent") {
+        return Err(wrong(Some(key.span()), "[agent] is for ops.toml: a preset has none").into());
+    }
     read_checks(root.get_mut(), &wrong)?;
     File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
     Ok(())

@@ -134,7 +134,9 @@ impl Agent {
         let said = self.run("health-check", &["--json"]);
         let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
         let findings = report["findings"].as_array().unwrap();
-        let ours = |found: &&Value| !["disk", "backup", "drill", "schedule"].contains(&found["check"].as_str().unwrap());
+        let ours = |found: &&Value| {
+            !["disk", "backup", "drill", "schedule"].contains(&found["check"].as_str().unwrap())
+        };
         let bad: Vec<_> = findings.iter().filter(ours).filter(|found| found["state"] != "ok").collect();
         assert!(findings.len() > 6 && bad.is_empty(), "{bad:#?}");
     }
@@ -143,6 +145,22 @@ impl Agent {
         let record: Value =
             serde_json::from_str(&self.sandbox.read(&format!(".ops/service/{service}.json"))).unwrap();
         record["identity"]["pid"].as_u64().unwrap() as u32
+    }
+
+    /// Makes a backup and unpacks it: where its files are.
+    #[track_caller]
+    fn backed_up(&self) -> PathBuf {
+        self.ops(0, &["backup"]);
+        let into = self.sandbox.outside("unpacked");
+        let latest = self.sandbox.path("backups/latest");
+        let tar = Command::new("tar").arg("xzf").arg(latest).arg("-C").arg(&into).output().unwrap();
+        assert!(tar.status.success(), "{tar:?}");
+        fs::read_dir(into).unwrap().next().unwrap().unwrap().path()
+    }
+
+    /// The value of a variable of the environment.
+    fn get(&self, name: &str) -> &str {
+        &self.environment.iter().rfind(|(known, _)| *known == name).unwrap().1
     }
 
     fn database(&self, name: &str) -> rusqlite::Connection {
@@ -204,6 +222,9 @@ fn a_preset_of_one_s_own_takes_ten_lines() {
     assert!(origin.contains("bot.toml"), "{origin}");
 
     // What is wrong in it is told with its own place.
+    sandbox.write("bot.toml", "[agent]\nname = \"x\"\n");
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("bot.toml:1:2: [agent] is for ops.toml"), "{said:?}");
     sandbox
         .write("bot.toml", "[service.bot]\ncommand = [\"sleep\"]\n[check.disk]\nkind = \"disk\"\nwarm = 1\n");
     let said = sandbox.expect(3, "ops", &["config", "check"]);
@@ -251,6 +272,10 @@ fn mama_and_how_it_fails() {
     let database = agent.database("mama.db");
     let insert = |sql: &str| _ = database.execute(sql, []).unwrap();
     insert("INSERT INTO jobs VALUES('a', 'news', 1, NULL, '{\"success\":false}')");
+    let copy = agent.backed_up();
+    let jobs = rusqlite::Connection::open(copy.join("mama.db")).unwrap();
+    assert_eq!(jobs.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, u32>(0)).unwrap(), 1);
+    assert!(copy.join("soul.md").exists() && !copy.join("mama.pid").exists() && !copy.join("logs").exists());
     agent.expect("failed_jobs", "warning", "failed_jobs in mama.db is 1");
     insert(
         "UPDATE jobs SET last_result = '{\"success\":true}', next_run = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 minutes')",
@@ -294,7 +319,7 @@ fn append(path: &Path, text: &str) {
 #[test]
 fn mama_lives_on_without_its_api_when_its_port_is_taken() {
     let agent = mama();
-    let port = agent.environment.iter().find(|(name, _)| *name == "MAMA_API_PORT").unwrap().1.clone();
+    let port = agent.get("MAMA_API_PORT").to_owned();
     let blocker = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
     let said = agent.ops(2, &["start"]);
     assert!(said.stderr.contains(&format!("its port {port} is taken")), "{said:?}");
@@ -377,6 +402,15 @@ fn machina_and_how_it_fails() {
     agent.sandbox.write("work/memory/skills.jsonl", "{\"a\":1}\n{\"a\":");
     agent.expect_at(3600, "streams", "warning", "skills.jsonl");
 
+    agent.sandbox.write("work/queue/tmp/half", "x");
+    agent.sandbox.write("build/big.o", "x");
+    let copy = agent.backed_up();
+    assert!(
+        copy.join("work/queue/dlq/job.json").exists()
+            && copy.join("work/memory/autonomic_state.json").exists()
+    );
+    assert!(!copy.join("work/queue/tmp/half").exists() && !copy.join("build").exists());
+
     // No handler for TERM; the engine removes its own pid file.
     let pids = [agent.pid("serve"), agent.pid("autonomic")];
     agent.ops(0, &["stop"]);
@@ -384,6 +418,7 @@ fn machina_and_how_it_fails() {
     assert!(!agent.sandbox.path("autonomic.pid").exists());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn machina_s_leak_is_seen_before_it_ends_it() {
     let agent = machina();
@@ -400,10 +435,10 @@ fn machina_s_leak_is_seen_before_it_ends_it() {
     agent.ops(0, &["stop"]);
 }
 
+#[cfg(target_os = "linux")]
 fn agent_get(agent: &Agent, path: &str) {
     use std::io::{Read, Write};
-    let port: u16 =
-        agent.environment.iter().find(|(name, _)| *name == "MACHINA_PORT").unwrap().1.parse().unwrap();
+    let port: u16 = agent.get("MACHINA_PORT").parse().unwrap();
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
@@ -482,6 +517,14 @@ fn dharmic_and_how_it_fails() {
     fs::set_permissions(secrets, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     agent.expect("secrets", "warning", ".env is 0640");
 
+    agent.sandbox.write("memory/sessions/2026-11-20.jsonl", "{}\n");
+    agent.sandbox.write("memory.pre-restore.1/x", "x");
+    let copy = agent.backed_up();
+    for file in ["memory/council_bridge.db", "memory/sessions/2026-11-20.jsonl", ".env"] {
+        assert!(copy.join(file).exists(), "{file}");
+    }
+    assert!(!copy.join(".venv").exists() && !copy.join("memory.pre-restore.1").exists());
+
     // Killed, its file says running for ever.
     kill(agent.pid("daemon"));
     agent.expect("process", "critical", "is not running");
@@ -558,6 +601,13 @@ fn gomikrobot_and_how_it_fails() {
     agent.expect("failed_tasks", "ok", "is 0");
     drop(database);
     agent.sandbox.write("whatsapp-qr.png", "");
+    agent.sandbox.write("workspace/SOUL.md", "x");
+    agent.sandbox.write("sessions/a.jsonl", "{}\n");
+    let copy = agent.backed_up();
+    let tasks = rusqlite::Connection::open(copy.join("timeline.db")).unwrap();
+    assert_eq!(tasks.query_row("SELECT count(*) FROM tasks", [], |row| row.get::<_, u32>(0)).unwrap(), 2);
+    assert!(copy.join("workspace/SOUL.md").exists() && copy.join("sessions/a.jsonl").exists());
+    assert!(!copy.join("whatsapp-qr.png").exists());
     agent.expect("secrets", "critical", "whatsapp-qr.png");
     let pid = agent.pid("gateway");
     assert_eq!(agent.sandbox.read("logs/gateway.pid").trim(), pid.to_string());
@@ -575,7 +625,7 @@ fn gomikrobot_and_how_it_fails() {
 #[test]
 fn gomikrobot_ends_with_0_when_it_cannot_bind() {
     let agent = gomikrobot();
-    let port = agent.environment.iter().find(|(name, _)| name.ends_with("DASHBOARD_PORT")).unwrap().1.clone();
+    let port = agent.get("MIKROBOT_GATEWAY_DASHBOARD_PORT").to_owned();
     let _blocker = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
     let said = agent.ops(2, &["start"]);
     assert!(said.stderr.contains(&format!("its port {port} is taken")), "{said:?}");
@@ -626,6 +676,10 @@ fn macha_and_how_it_fails() {
     agent.expect("approvals", "warning", "12");
     agent.sandbox.write("actions.jsonl", "{\"success\":false}\n".repeat(8));
     agent.expect("failed_actions", "warning", "8");
+    agent.sandbox.write("models/huge.gguf", "x");
+    let copy = agent.backed_up();
+    assert!(copy.join("approval_queue.json").exists() && copy.join("actions.jsonl").exists());
+    assert!(!copy.join("models").exists() && !copy.join("orchestrator.log").exists());
     let pid = agent.pid("orchestrator");
     agent.ops(0, &["stop"]);
     assert!(!alive(pid));
@@ -636,8 +690,10 @@ fn macha_and_how_it_fails() {
 
 #[test]
 fn macha_stops_only_after_a_while() {
-    let agent = macha();
+    let mut agent = macha();
+    agent.set("MACHA_CHROMA_PORT", free_port());
     agent.config("[service.orchestrator]\nenv = { MISBEHAVE = \"errors\" }");
+    agent.expect("chroma", "critical", "refused");
     agent.expect("cycle_errors", "ok", "");
     agent.ops(0, &["start"]);
     agent.until("cycle_errors", "warning", "ERROR in orchestration cycle");
@@ -654,4 +710,32 @@ fn macha_stops_only_after_a_while() {
     let said = agent.ops(2, &["stop"]);
     assert!(said.stderr.contains("still runs 10ms after TERM"), "{said:?}");
     wait_until("it has slept", || !alive(agent.pid("orchestrator")));
+}
+
+#[test]
+fn the_documents_about_presets_are_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/presets.md")).unwrap();
+    let own = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(own.lines().filter(|line| !line.is_empty()).count() <= 10, "ten lines were promised");
+    let sandbox = Sandbox::new();
+    let preset = sandbox.write("bot.toml", own);
+    sandbox.expect(0, "ops", &["init", "--preset", preset.to_str().unwrap()]);
+
+    let mut seen = 0;
+    for entry in fs::read_dir(root.join("presets")).unwrap() {
+        let path = entry.unwrap().path();
+        let preset = fs::read_to_string(&path).unwrap();
+        let line = |stem: &str| format!("| `{stem}` |");
+        let row =
+            text.lines().rfind(|row| row.starts_with(&line(&path.file_stem().unwrap().to_string_lossy())));
+        for variable in preset.split("${").skip(1).map(|rest| rest.split('}').next().unwrap()) {
+            let (name, default) = variable.split_once(":-").expect("it may be left unset");
+            let told =
+                if default.is_empty() { format!("`{name}`") } else { format!("`{name}` (`{default}`)") };
+            assert!(name == "HOME" || row.unwrap().contains(&told), "{variable} of {}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} variables were looked at");
 }

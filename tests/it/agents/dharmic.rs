@@ -26,13 +26,14 @@ pub fn daemon(args: &[&str]) -> i32 {
         let line = format!("[{}] [DAEMON] {message}", now.format("%F %T"));
         append(format!("logs/daemon_{}.log", now.format("%Y%m%d")), &line);
     };
+    let stop = on_term();
     fs::create_dir_all("logs").unwrap();
     fs::write("logs/daemon.pid", std::process::id().to_string()).unwrap();
     write("starting", "{}");
     say("Starting");
-    // Its first heartbeat asks a model.
+    // Its first heartbeat asks a model; a TERM that comes meanwhile is lost.
     pause(100);
-    let stop = on_term();
+    stop.store(false, std::sync::atomic::Ordering::SeqCst);
     write("running", "{}");
     let mut last = Instant::now();
     while !set(&stop) {
