@@ -193,8 +193,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes.push(nobody(loaded));
     }
     // The journal is thinned, and the run noted, at leisure: people have been told.
-    if let Err(error) =
-        journal.note(run, store::FINISHED, summary.state).and_then(|()| journal.forget_old(run.now))
+    if let Err(error) = journal.ran(run, store::JOB, summary.state).and_then(|()| journal.forget_old(run.now))
     {
         notes.push(format!("{error:#}"));
     }

@@ -379,16 +379,17 @@ pub fn say_silence(journal: &Journal, run: &Run, length: Span, reason: &str) -> 
     Ok(until)
 }
 
-/// How many runs of `alert` came to their end: grows by one with each.
-pub(super) fn finished(journal: &Journal) -> Result<i64> {
+/// The run of `alert` that came to its end last; none: there was none.
+pub(super) fn finished(journal: &Journal) -> Result<Option<String>> {
     journal
         .connection()
-        .query_row("SELECT coalesce(max(id), 0) FROM actions WHERE what = ?1", [FINISHED], |row| row.get(0))
+        .query_row("SELECT run FROM jobs WHERE name = ?1", [JOB], |row| row.get(0))
+        .optional()
         .context("cannot read the journal")
 }
 
-/// What [`finished`] counts.
-pub(super) const FINISHED: &str = "looked, and told whom it had to";
+/// What a run of `alert` is called among the jobs of the schedule.
+pub(super) const JOB: &str = "alert";
 
 fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     let id = row.get(0)?;

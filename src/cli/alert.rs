@@ -7,6 +7,7 @@ use crate::alert::{self, Delivery, Incident, Listed, Message, Summary};
 use crate::base::units::{Span, age, local, rfc3339};
 use crate::base::{Fault, Journal, State, render, text};
 use crate::config::{Alerts, ChannelName, Loaded};
+use crate::schedule::Job;
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand};
@@ -66,10 +67,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
     match args.verb {
         None if args.dry_run => once(context, &loaded, true),
-        None => {
-            let url = loaded.config.alerts.deadman.alert.as_ref();
-            watched(context, url, || once(context, &loaded, false))
-        }
+        None => watched(context, &loaded, Job::Alert, || once(context, &loaded, false)),
         Some(_) if args.dry_run => {
             Err(Fault::unknown("--dry-run is for a run of alert, not for its verbs").into())
         }

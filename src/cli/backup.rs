@@ -9,6 +9,7 @@ use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::restore;
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -72,9 +73,10 @@ pub enum Verb {
 /// Makes an archive, or does what the verb says.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let made = args.verb.is_none() && !args.dry_run;
-    let url = loaded.config.alerts.deadman.backup.as_ref().filter(|_| made);
-    watched(context, url, || act(context, &loaded, args))
+    if args.verb.is_some() || args.dry_run {
+        return act(context, &loaded, args);
+    }
+    watched(context, &loaded, Job::Backup, || act(context, &loaded, args))
 }
 
 fn act(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {

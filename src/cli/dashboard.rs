@@ -5,6 +5,7 @@ use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
 use crate::dashboard::{self, Snapshot};
+use crate::schedule::Job;
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
@@ -48,7 +49,13 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     }
     let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
     match args.view {
-        View::Web => web(context, &loaded, &snapshot)?,
+        View::Web => {
+            web(context, &loaded, &snapshot)?;
+            if let Some(journal) = &journal {
+                // Not noted, it looks late: that is a question, not a harm.
+                let _ = journal.ran(&context.run, Job::Dashboard.key(), State::Ok);
+            }
+        }
         View::Prom if context.common.json => {
             return Err(Fault::unknown("the Prometheus text is no JSON: choose one of them").into());
         }

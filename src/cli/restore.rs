@@ -9,6 +9,7 @@ use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::restore::{self, Aside, Prepared, Restored, Verified};
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -55,8 +56,10 @@ pub struct Args {
 /// Restores, and says where the replaced files are.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let url = loaded.config.alerts.deadman.drill.as_ref().filter(|_| args.drill && !args.dry_run);
-    watched(context, url, || restore_from(context, &loaded, args))
+    if !args.drill || args.dry_run {
+        return restore_from(context, &loaded, args);
+    }
+    watched(context, &loaded, Job::Drill, || restore_from(context, &loaded, args))
 }
 
 fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {

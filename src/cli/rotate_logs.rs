@@ -7,6 +7,7 @@ use crate::base::units::Size;
 use crate::base::{Journal, State, events, text};
 use crate::config::Loaded;
 use crate::logs::{self, Action, Done, Outcome};
+use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
 
@@ -24,8 +25,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     if args.dry_run {
         return rotate(context, &loaded, &args);
     }
-    let url = loaded.config.alerts.deadman.rotate_logs.as_ref();
-    watched(context, url, || rotate(context, &loaded, &args))
+    watched(context, &loaded, Job::RotateLogs, || rotate(context, &loaded, &args))
 }
 
 fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {

@@ -1,21 +1,36 @@
-//! Jobs that somebody waits to hear of: the dead-man's pings of `[alerts.deadman]`.
+//! The jobs of the schedule: when each ran is noted, and whoever waits to hear of it is told, by the
+//! dead-man's pings of `[alerts.deadman]`.
 
 use super::Context;
 use crate::alert::Deadman;
 use crate::base::secret::Secret;
-use crate::base::{Fault, State};
+use crate::base::{Fault, Journal, State};
+use crate::config::{Loaded, channels};
+use crate::schedule::Job;
 use anyhow::Result;
 
-/// Does a job, and tells the address, if there is one, that it begins and how it ended. Whatever
-/// becomes of that changes nothing about the job.
+/// Does a job, notes that it ran, and tells its address, if there is one, that it begins and how it
+/// ended. Whatever becomes of that changes nothing about the job.
 pub(super) fn watched(
     context: &Context,
-    url: Option<&Secret>,
-    job: impl FnOnce() -> Result<State>,
+    loaded: &Loaded,
+    job: Job,
+    work: impl FnOnce() -> Result<State>,
 ) -> Result<State> {
-    let Some(url) = url else { return job() };
+    let work = || {
+        let done = work();
+        let state = done.as_ref().map_or_else(|error| Fault::of(error).0, |state| *state);
+        // `alert` notes it by itself. Not noted, a job looks late: that is a question, not a harm.
+        if job != Job::Alert
+            && let Ok(journal) = Journal::open(&loaded.home)
+        {
+            let _ = journal.ran(&context.run, job.key(), state);
+        }
+        done
+    };
+    let Some(url) = address(&loaded.config.alerts.deadman, job) else { return work() };
     let deadman = Deadman::start(url, &context.run);
-    let done = job();
+    let done = work();
     let (state, words) = match &done {
         Ok(state) => {
             let said = context.said();
@@ -28,4 +43,14 @@ pub(super) fn watched(
         context.note(&format!("the dead-man's switch was not reached: {why}"));
     }
     done
+}
+
+fn address(deadman: &channels::Deadman, job: Job) -> Option<&Secret> {
+    match job {
+        Job::Alert => deadman.alert.as_ref(),
+        Job::Backup => deadman.backup.as_ref(),
+        Job::RotateLogs => deadman.rotate_logs.as_ref(),
+        Job::Drill => deadman.drill.as_ref(),
+        Job::Dashboard => None,
+    }
 }

@@ -189,3 +189,93 @@ fn two_agents_of_one_user_have_a_block_each() {
     sandbox.expect(0, "ops", &["cron-uninstall", "--home", other.to_str().unwrap()]);
     assert_eq!(fs::read(&file).unwrap(), one);
 }
+
+#[test]
+fn jobs_that_do_not_run_are_missed() {
+    let sandbox = crate::service::with_agent(&[]);
+    let spool = sandbox.outside("spool").join("crontab");
+    sandbox.fake(
+        "crontab",
+        &format!(
+            "if [ \"$1\" = -l ]; then [ -f {0} ] || {{ echo 'no crontab for me' >&2; exit 1; }}; cat {0}; else cat > {0}; fi\n",
+            spool.display()
+        ),
+    );
+    let begin = chrono::Utc::now();
+    let at = |minutes: i64| {
+        crate::checks::look_at(&sandbox, begin + chrono::TimeDelta::minutes(minutes), "schedule", &[])
+    };
+    let run = |program: &str, args: &[&str], minutes: i64| {
+        let now = begin + chrono::TimeDelta::minutes(minutes);
+        let said = sandbox.program(program).args(args).env("OPS_NOW", now.to_rfc3339()).output().unwrap();
+        assert!(said.status.code().unwrap() < 3, "{said:?}");
+    };
+    assert!(at(0)["summary"].as_str().unwrap().contains("no jobs are in the crontab"));
+    let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
+    // Only the two that run often: the others would be due at times that depend on the clock.
+    sandbox.write("ops.toml", config + "\n[schedule]\nrotate_logs = \"\"\nbackup = \"\"\ndrill = \"\"\n");
+    let said = sandbox.expect(0, "ops", &["cron-install"]);
+    assert!(said.stdout.contains("alert        */5 * * * *    next "), "{}", said.stdout);
+    assert_eq!(at(1)["state"], "ok", "{}", at(1));
+    run("alert", &[], 29);
+    run("dashboard", &["web"], 29);
+    assert_eq!(at(29)["summary"], "2 jobs in the crontab, all on time");
+    let late = at(60);
+    assert_eq!(late["state"], "ok", "due a moment ago: {late}");
+    assert_eq!(at(29)["metrics"][0]["value"], 0.0);
+
+    // The lines are changed, then gone.
+    let lines = std::fs::read_to_string(&spool).unwrap();
+    std::fs::write(&spool, lines.replace("*/5", "*/50")).unwrap();
+    let found = at(29);
+    assert!(
+        found["state"] == "warning" && found["summary"].as_str().unwrap().contains("were changed"),
+        "{found}"
+    );
+    std::fs::write(&spool, "0 0 * * * other\n").unwrap();
+    let found = at(29);
+    assert!(
+        found["state"] == "critical" && found["summary"].as_str().unwrap().contains("are gone"),
+        "{found}"
+    );
+    sandbox.expect(0, "ops", &["cron-install"]);
+    sandbox.expect(0, "ops", &["cron-uninstall"]);
+    assert!(at(29)["summary"].as_str().unwrap().contains("no jobs are in the crontab"));
+}
+
+#[test]
+fn a_daily_job_that_did_not_run_is_late_for_hours() {
+    let sandbox = crate::service::with_agent(&[]);
+    let spool = sandbox.outside("spool").join("crontab");
+    sandbox.fake(
+        "crontab",
+        &format!(
+            "if [ \"$1\" = -l ]; then cat {0} 2>/dev/null || {{ echo 'no crontab for me' >&2; exit 1; }}; else cat > {0}; fi\n",
+            spool.display()
+        ),
+    );
+    let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
+    let schedule =
+        "alert = \"\"\nrotate_logs = \"\"\nbackup = \"0 2 * * *\"\ndrill = \"\"\ndashboard = \"\"\n";
+    sandbox.write("ops.toml", format!("{config}\n[schedule]\n{schedule}"));
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let tomorrow = (chrono::Utc::now() + chrono::TimeDelta::days(2)).date_naive();
+    let at = |hour: u32, minute: u32| {
+        crate::checks::look_at(
+            &sandbox,
+            tomorrow.and_hms_opt(hour, minute, 0).unwrap().and_utc(),
+            "schedule",
+            &[],
+        )
+    };
+    for (hour, minute, state) in [(2, 5, "ok"), (2, 20, "warning"), (4, 0, "critical")] {
+        let found = at(hour, minute);
+        assert_eq!(found["state"], state, "{found}");
+    }
+    assert!(at(4, 0)["summary"].as_str().unwrap().contains("backup was due 2h ago and did not run"));
+    let now = tomorrow.and_hms_opt(4, 1, 0).unwrap().and_utc().to_rfc3339();
+    sandbox.program("backup").env("OPS_NOW", now).output().unwrap();
+    assert_eq!(at(4, 2)["state"], "ok");
+    // A clock that went back does not make it late.
+    assert_eq!(at(1, 0)["state"], "ok");
+}
