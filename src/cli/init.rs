@@ -114,7 +114,7 @@ impl Choice {
                 .hint("ops init --list shows them; a path to one of your own ends in .toml")
                 .into());
         };
-        Ok(config::starter(&self.name, &self.preset, &starter.about()?.starter))
+        Ok(config::starter(&self.name, &self.preset, &starter.about()?.suggested(home)))
     }
 }
 

@@ -1,15 +1,20 @@
 //! The presets: what is known of an agent, as plain data. Those in `presets/` are compiled in; a path
 //! that ends in `.toml` names one of the user's own.
 
+use super::check::Pattern;
 use super::expand::{self, Lookup};
 use super::place;
-use crate::base::Fault;
+use crate::base::{Fault, lines};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, Deserializer};
+
+/// So much of an agent's own config is looked at.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// One preset.
 #[derive(Clone, Debug)]
@@ -32,6 +37,37 @@ pub struct About {
     pub recognise: Vec<Vec<String>>,
     /// What a person may want to change: lines for a new `ops.toml`, commented out.
     pub starter: String,
+    /// What the agent's own config decides.
+    pub unless: Vec<Unless>,
+}
+
+/// `[[preset.unless]]`: lines for a new `ops.toml` of an agent whose own config does not say something.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unless {
+    /// The agent's config, relative to its home. Where it is not there, nothing is known.
+    pub file: PathBuf,
+    /// What it would have to match.
+    pub matches: Pattern,
+    /// The lines.
+    pub write: String,
+}
+
+impl About {
+    /// The lines for a new `ops.toml` in this home.
+    pub fn suggested(&self, home: &Path) -> String {
+        let mut suggested = self.starter.trim().to_owned();
+        for unless in &self.unless {
+            let mut text = String::new();
+            let read = lines::open(&home.join(&unless.file))
+                .and_then(|file| Ok(file.take(MOST_BYTES).read_to_string(&mut text)?));
+            if read.is_ok_and(|_| !unless.matches.0.is_match(&text)) {
+                suggested.push_str("\n\n");
+                suggested.push_str(unless.write.trim());
+            }
+        }
+        suggested
+    }
 }
 
 /// The names of those that are compiled in.

@@ -7,8 +7,8 @@ pub fn starter(name: &str, preset: &str, suggested: &str) -> String {
     let preset_line = format!("preset = \"{preset}\"");
     format!(
         r##"# agent-ops: how the agent "{name}" is kept alive, backed up, quiet and visible.
-# Every key has a default: what is commented out shows it. `ops config show` prints them all,
-# `ops config check` tells what is wrong and where.
+# Every key has a default. What is commented out shows it, or what to write instead. `ops config show`
+# prints what is in force, `ops config check` tells what is wrong and where.
 
 [agent]
 name = "{name}"

@@ -336,6 +336,22 @@ fn mama_lives_on_without_its_api_when_its_port_is_taken() {
 }
 
 #[test]
+fn mama_is_not_asked_for_an_api_that_is_off() {
+    for (config, asked) in [
+        ("channels:\n  terminal:\n    enabled: true\n  api:\n    enabled: false\n", false),
+        ("channels:\n  terminal:\n    enabled: true\n", false),
+        ("channels:\n  api: # mine\n    # yes\n    enabled: true\n    port: 3377\n", true),
+    ] {
+        let agent = Agent::new(".mama");
+        agent.sandbox.write("config.yaml", config);
+        agent.ops(0, &["init", "--preset", "mama"]);
+        let list = agent.ops(0, &["health", "--list"]).stdout;
+        let line = list.lines().find(|line| line.starts_with("api ")).unwrap();
+        assert_eq!(!line.ends_with("(off)"), asked, "{config}{list}");
+    }
+}
+
+#[test]
 fn mama_started_by_somebody_else_is_known_by_its_pid_file() {
     let agent = mama();
     let command = agent.sandbox.program("ops");
@@ -721,6 +737,13 @@ fn the_documents_about_presets_are_true() {
     let sandbox = Sandbox::new();
     let preset = sandbox.write("bot.toml", own);
     sandbox.expect(0, "ops", &["init", "--preset", preset.to_str().unwrap()]);
+    let about = text.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    sandbox.write("bot.toml", format!("{own}{about}"));
+    sandbox.write("config.yaml", "web: off\n");
+    let said = sandbox.expect(0, "ops", &["init", "--dry-run", "--preset", preset.to_str().unwrap()]);
+    assert!(
+        said.stdout.contains("# stop_grace") && said.stdout.contains("\n[service.web]\nenabled = false\n")
+    );
 
     let mut seen = 0;
     for entry in fs::read_dir(root.join("presets")).unwrap() {
