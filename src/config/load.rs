@@ -4,8 +4,7 @@ use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
 use super::{
     Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, alerts, disabled,
-    place,
-    preset::{self, Preset},
+    place, preset::Preset,
 };
 use crate::base::secret::Secret;
 use crate::base::{Fault, Home, text};
@@ -201,9 +200,10 @@ fn choose_preset(root: &Spanned<DeTable<'_>>, folder: &Path, wrong: &WrongAt<'_>
         Some((_, Some("none"))) => Ok(None),
         Some((span, Some(name))) => match Preset::find(name, folder) {
             Ok(None) => {
-                let known: Vec<_> = preset::NAMES.into_iter().chain(["none"]).collect();
+                let known: Vec<_> = Preset::all().map(|preset| preset.name).collect();
+                let known = known.join(", ");
                 Err(wrong(Some(span), &format!("there is no preset '{name}'"))
-                    .hint(format!("presets: {}, or a path to one that ends in .toml", known.join(", ")))
+                    .hint(format!("presets: {known}, none, or a path to one that ends in .toml"))
                     .into())
             }
             found => found.map_err(|error| wrong(Some(span), &format!("{error:#}")).into()),
@@ -515,8 +515,8 @@ mod tests {
 
     #[test]
     fn every_preset_stands_alone() {
-        for name in preset::NAMES {
-            read(&format!("[agent]\npreset = \"{name}\"\n")).unwrap();
+        for preset in Preset::all() {
+            read(&format!("[agent]\npreset = \"{}\"\n", preset.name)).unwrap();
         }
     }
 

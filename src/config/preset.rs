@@ -60,7 +60,7 @@ impl About {
         for unless in &self.unless {
             let mut text = String::new();
             let read = lines::open(&home.join(&unless.file))
-                .and_then(|file| Ok(file.take(MOST_BYTES).read_to_string(&mut text)?));
+                .and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
             if read.is_ok_and(|_| !unless.matches.0.is_match(&text)) {
                 suggested.push_str("\n\n");
                 suggested.push_str(unless.write.trim());
@@ -70,26 +70,23 @@ impl About {
     }
 }
 
-/// The names of those that are compiled in.
-pub const NAMES: [&str; 6] = ["builtin", "dharmic", "mama", "machina", "gomikrobot", "macha"];
-
-fn compiled_in(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "builtin" => include_str!("../../presets/builtin.toml"),
-        "dharmic" => include_str!("../../presets/dharmic.toml"),
-        "mama" => include_str!("../../presets/mama.toml"),
-        "machina" => include_str!("../../presets/machina.toml"),
-        "gomikrobot" => include_str!("../../presets/gomikrobot.toml"),
-        "macha" => include_str!("../../presets/macha.toml"),
-        _ => return None,
-    })
-}
+/// Those that are compiled in: names and sources.
+const COMPILED_IN: [(&str, &str); 6] = [
+    ("builtin", include_str!("../../presets/builtin.toml")),
+    ("dharmic", include_str!("../../presets/dharmic.toml")),
+    ("mama", include_str!("../../presets/mama.toml")),
+    ("machina", include_str!("../../presets/machina.toml")),
+    ("gomikrobot", include_str!("../../presets/gomikrobot.toml")),
+    ("macha", include_str!("../../presets/macha.toml")),
+];
 
 impl Preset {
     /// All that are compiled in.
     pub fn all() -> impl Iterator<Item = Preset> {
-        NAMES.into_iter().filter_map(|name| {
-            Some(Preset { name: name.to_owned(), source: Cow::Borrowed(compiled_in(name)?), file: None })
+        COMPILED_IN.into_iter().map(|(name, source)| Preset {
+            name: name.to_owned(),
+            source: Cow::Borrowed(source),
+            file: None,
         })
     }
 
@@ -98,16 +95,16 @@ impl Preset {
     /// # Errors
     /// When there is a path, and the file cannot be read.
     pub fn find(name: &str, folder: &Path) -> Result<Option<Preset>> {
-        let (source, file) = match compiled_in(name) {
-            Some(source) => (Cow::Borrowed(source), None),
-            None if name.ends_with(".toml") => {
-                let path = folder.join(super::load::tilde(Path::new(name)));
-                let read = std::fs::read_to_string(&path);
-                (Cow::Owned(read.with_context(|| format!("cannot read {}", path.display()))?), Some(path))
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(Preset { name: name.to_owned(), source, file }))
+        if let Some(preset) = Preset::all().find(|preset| preset.name == name) {
+            return Ok(Some(preset));
+        }
+        if !name.ends_with(".toml") {
+            return Ok(None);
+        }
+        let path = folder.join(super::load::tilde(Path::new(name)));
+        let source =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))
     }
 
     /// What it says of itself.
