@@ -4,13 +4,16 @@
 //! and it still has that pid and that start time, or its pid file names a process that could
 //! have written it and whose command line fits. Nothing else is ever signalled.
 
+mod detect;
 mod identify;
 mod ready;
 mod record;
 mod session;
 mod start;
 mod stop;
+mod tree;
 
+pub use detect::{Detected, Detection, Kind};
 pub use session::exec_session_if_asked;
 
 use crate::base::process::Process;
@@ -108,6 +111,11 @@ impl Services<'_> {
         identify::look(self, name)
     }
 
+    /// Every process that is the agent's, or looks like it. Signals none.
+    pub fn detect(&self) -> Result<Detection> {
+        detect::detect(self)
+    }
+
     /// Starts a service and waits until it is ready. The operator wants it to run from now on.
     ///
     /// # Errors
@@ -124,12 +132,12 @@ impl Services<'_> {
         start::start(self, name, true)
     }
 
-    /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False: it
-    /// did not run. With `remember` it is an operator's word: nothing of ours starts it again
+    /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False:
+    /// nothing of it ran. With `remember` it is an operator's word: nothing of ours starts it again
     /// by itself.
     ///
     /// # Errors
-    /// When something of it is left afterwards.
+    /// When something of it is left afterwards, or a port of it is still taken.
     pub fn stop(&self, name: &str, force: bool, remember: bool) -> Result<bool> {
         let _lock = self.lock(name)?;
         stop::stop(self, name, force, remember)

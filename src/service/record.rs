@@ -1,5 +1,6 @@
 //! What we know of a service from one run to the next: `.ops/service/NAME.json`.
 
+use super::tree::Mark;
 use crate::base::process::Identity;
 use crate::base::{Home, durable};
 use anyhow::Result;
@@ -13,8 +14,6 @@ use std::fs;
 pub(super) struct Record {
     /// The process we started last.
     pub identity: Option<Identity>,
-    /// The value of [`MARKER`] in the environment of that process and its descendants.
-    pub marker: String,
     /// When we started it.
     pub started: Option<DateTime<Utc>>,
     /// By which run.
@@ -22,9 +21,6 @@ pub(super) struct Record {
     /// When its operator stopped it; none once it was started again.
     pub stopped_by_operator: Option<DateTime<Utc>>,
 }
-
-/// The variable that marks what descends from a service that we started.
-pub(super) const MARKER: &str = "AGENT_OPS_SERVICE";
 
 impl Record {
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the
@@ -34,6 +30,12 @@ impl Record {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default()
+    }
+
+    /// Whether a mark is of this service. A home that was moved while it runs has another name in it,
+    /// but the run is the same.
+    pub(super) fn owns(&self, mark: &Mark, service: &str, home: &str) -> bool {
+        mark.service == service && (mark.home == home || (mark.run == self.run && !self.run.is_empty()))
     }
 
     pub(super) fn write(&self, home: &Home, service: &str) -> Result<()> {

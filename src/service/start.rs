@@ -1,7 +1,8 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
-use super::record::{MARKER, Record};
+use super::record::Record;
+use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, ready, session, stop};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
@@ -34,20 +35,18 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
         return Err(Fault::unknown(message).hint(hint).into());
     }
-    stop::end_leftovers(&record, force)?;
+    stop::end_last_session(services, name, &record, force)?;
     drop_stale_pid_file(services, service)?;
     durable::make_folder(&services.home.logs(), 0o755)?;
 
     let since = Utc::now();
     let begun = Instant::now();
     let output = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
-    let marker = format!("{name}:{}", services.run.id);
     let logs = Logs::open(&output)?;
-    let mut child = spawn(services, service, &logs, &marker)?;
+    let mut child = spawn(services, service, &logs, &Mark::new(services, name))?;
     let process = Process::find(child.id())?.context("the process that was just started cannot be found")?;
     record = Record {
         identity: Some(process.identity.clone()),
-        marker,
         started: Some(since),
         run: services.run.id.clone(),
         stopped_by_operator: None,
@@ -110,7 +109,7 @@ fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()>
         .with_context(|| format!("cannot remove the stale pid file {}", services.home.show(path)))
 }
 
-fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, marker: &str) -> Result<Child> {
+fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
     if let Some(path) = &services.config.agent.env_file {
@@ -121,7 +120,7 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, marker: &str) 
     }
     command
         .envs(&service.env)
-        .env(MARKER, marker)
+        .env(MARKER, mark.to_string())
         .current_dir(&service.cwd)
         .stdin(Stdio::null())
         .stdout(logs.stdout.try_clone()?)
