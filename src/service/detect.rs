@@ -208,8 +208,8 @@ impl<'a> Machine<'a> {
             for (pid, arguments) in &unmarked {
                 let why = match command.fit(arguments) {
                     Fit::Whole => format!("its command line is that of {name}"),
-                    Fit::Arguments => format!("has the arguments of {name}"),
-                    Fit::None => continue,
+                    Fit::Arguments if command.telling_arguments() => format!("has the arguments of {name}"),
+                    Fit::Arguments | Fit::None => continue,
                 };
                 evidence.add(*pid, Kind::Stranger, name, why);
             }

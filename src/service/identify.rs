@@ -112,6 +112,12 @@ impl Wanted {
         Ok(Wanted { words, interpreter })
     }
 
+    /// Whether its arguments say anything by themselves: a script, a folder, a module do; `serve` is
+    /// in many a command line.
+    pub(super) fn telling_arguments(&self) -> bool {
+        self.words.iter().skip(1).any(|word| word.contains(['/', '.']))
+    }
+
     pub(super) fn fit(&self, arguments: &[OsString]) -> Fit {
         match () {
             () if fits(&self.words, self.interpreter.as_deref(), arguments) => Fit::Whole,
