@@ -6,6 +6,7 @@
 
 mod detect;
 mod identify;
+mod ports;
 mod ready;
 mod record;
 mod session;
@@ -152,6 +153,12 @@ impl Services<'_> {
 
     fn service(&self, name: &str) -> Result<&config::Service> {
         self.config.service.get(name).ok_or_else(|| {
+            if self.config.disabled.iter().any(|disabled| disabled == name) {
+                let file = self.config.file.display();
+                return Fault::unknown(format!("the service '{name}' is not enabled"))
+                    .hint(format!("write enabled = true into [service.{name}] of {file}"))
+                    .into();
+            }
             let known: Vec<&str> = self.config.service.keys().map(String::as_str).collect();
             let hint = match text::nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean '{near}'?"),
@@ -167,17 +174,19 @@ impl Services<'_> {
         crate::base::durable::Lock::take(self.home, &format!("service-{name}"), self.run, patience)
     }
 
-    /// The command with `{ops}`, `{home}` and `{config}` filled in.
-    fn command(&self, service: &config::Service) -> Vec<String> {
+    /// A word of the config with `{ops}`, `{home}` and `{config}` filled in.
+    fn fill(&self, word: &str) -> String {
         let fill = [
             ("{ops}", config::program("ops")),
             ("{home}", self.home.root().to_owned()),
             ("{config}", self.config.file.clone()),
         ];
-        let filled = |word: &String| {
-            fill.iter()
-                .fold(word.clone(), |word, (name, path)| word.replace(name, &path.display().to_string()))
-        };
-        service.command.iter().map(filled).collect()
+        fill.iter()
+            .fold(word.to_owned(), |word, (name, path)| word.replace(name, &path.display().to_string()))
+    }
+
+    /// The command of a service, as it is run.
+    fn command(&self, service: &config::Service) -> Vec<String> {
+        service.command.iter().map(|word| self.fill(word)).collect()
     }
 }

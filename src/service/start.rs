@@ -3,7 +3,7 @@
 use super::identify::{self, Claim};
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, ready, session, stop};
+use super::{Liveness, Services, Started, ports, ready, session, stop};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
@@ -36,6 +36,13 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         return Err(Fault::unknown(message).hint(hint).into());
     }
     stop::end_last_session(services, name, &record, force)?;
+    if let Some(taken) = ports::taken(service) {
+        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
+        let port = taken.port;
+        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
+            .hint("`ops detect` says more of who has it")
+            .into());
+    }
     drop_stale_pid_file(services, service)?;
     durable::make_folder(&services.home.logs(), 0o755)?;
 
@@ -119,7 +126,7 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
         command.env_remove(name);
     }
     command
-        .envs(&service.env)
+        .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
         .env(MARKER, mark.to_string())
         .current_dir(&service.cwd)
         .stdin(Stdio::null())

@@ -3,23 +3,22 @@
 use super::identify::{Claim, read_pid_file};
 use super::record::Record;
 use super::tree::{self, Mark};
-use super::{Liveness, Services};
-use crate::base::process::{self, Identity, Process, Signal};
-use crate::base::{Fault, arguments, events};
+use super::{Liveness, Services, ports};
+use crate::base::process::{Identity, Process, Signal};
+use crate::base::{Fault, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// How long children may take to follow their parent.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the threads of a process that has ended may hold on to its ports.
+const PORT_GRACE: Duration = Duration::from_secs(2);
+
 /// How long the kernel may take to end what was killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
-
-/// How long the ports of what ended may stay taken.
-const PORTS_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: bool) -> Result<bool> {
     let service = services.service(name)?;
@@ -211,38 +210,16 @@ fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
     }
 }
 
-/// That nobody listens where the service did. The kernel may need a moment for the last of its threads.
 fn check_ports(name: &str, service: &Service) -> Result<()> {
-    let deadline = Instant::now() + PORTS_GRACE;
-    for &port in &service.ports {
-        while let Some(error) = taken(port) {
-            if Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
-                continue;
-            }
-            let message = format!("{name} is stopped, but port {port} is not free: {error}{}", holder(port));
-            return Err(Fault::critical(message).hint("`ops detect` says more of who has it").into());
+    let deadline = Instant::now() + PORT_GRACE;
+    let taken = loop {
+        let Some(taken) = ports::taken(service) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            break taken;
         }
-    }
-    Ok(())
-}
-
-/// Why a port cannot be had on this host. An address that there is not, or a port that only root may
-/// have, is nobody's.
-fn taken(port: u16) -> Option<std::io::Error> {
-    let addresses =
-        [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
-    addresses
-        .into_iter()
-        .filter_map(|address| TcpListener::bind(address).err())
-        .find(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-}
-
-fn holder(port: u16) -> String {
-    let pid =
-        process::listeners(&BTreeSet::from([port])).unwrap_or_default().first().and_then(|found| found.pid);
-    let process = pid.and_then(|pid| Process::find(pid).ok().flatten());
-    process.map_or(String::new(), |process| {
-        format!(" (pid {} has it: {})", process.identity.pid, arguments::shown(&process.arguments(), 80))
-    })
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    Err(Fault::critical(format!("{name} is stopped, but port {} is not free: {taken}", taken.port))
+        .hint("`ops detect` says more of who has it")
+        .into())
 }

@@ -178,7 +178,11 @@ fn a_port_of_ours_in_other_hands_is_told() {
     let detection = sandbox.json(1, "ops", &["detect"]);
     is_listed(&detection, std::process::id(), "stranger", &format!("listens at port {port} of web"));
 
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains(&format!("pid {} has it", std::process::id())), "{}", said.stderr);
+    drop(listener);
     sandbox.expect(0, "ops", &["start"]);
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let said = sandbox.expect(2, "ops", &["stop"]);
     let expected = format!("port {port} is not free");
     assert!(said.stderr.contains(&expected), "{}", said.stderr);
