@@ -7,6 +7,7 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::path::Path;
 
 /// The record of one service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,15 +33,37 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Whether a mark is of this service. A home that was moved while it runs has another name in it,
-    /// but the run is the same.
+    /// Whether a mark is of this service. A home that was moved while it runs has its old name in it,
+    /// but the run is the same; where there still is a home of that name, this one is a copy of it.
     pub(super) fn owns(&self, mark: &Mark, service: &str, home: &str) -> bool {
-        mark.service == service && (mark.home == home || (mark.run == self.run && !self.run.is_empty()))
+        let moved = || mark.run == self.run && !self.run.is_empty() && !Path::new(&mark.home).exists();
+        mark.service == service && (mark.home == home || moved())
     }
 
     pub(super) fn write(&self, home: &Home, service: &str) -> Result<()> {
         let path = home.service_record(service);
         durable::make_folder(durable::parent(&path), 0o700)?;
         durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_of_this_home_wherever_it_was_moved_but_not_of_one_that_it_was_copied_from() {
+        let other = tempfile::tempdir().unwrap();
+        let record = Record { run: "r1".to_owned(), ..Record::default() };
+        let owns = |service: &str, run: &str, home: &Path| {
+            let mark =
+                Mark { service: service.to_owned(), run: run.to_owned(), home: home.display().to_string() };
+            record.owns(&mark, "bot", "/srv/bot")
+        };
+        assert!(owns("bot", "r0", Path::new("/srv/bot")), "an earlier run");
+        assert!(!owns("email", "r1", Path::new("/srv/bot")));
+        assert!(owns("bot", "r1", Path::new("/nowhere/moved-from")));
+        assert!(!owns("bot", "r0", Path::new("/nowhere/moved-from")));
+        assert!(!owns("bot", "r1", other.path()), "a copy");
     }
 }
