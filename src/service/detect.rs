@@ -5,7 +5,7 @@
 
 use super::identify::{self, Fit};
 use super::record::Record;
-use super::tree::{self, Mark, Seen, Tie};
+use super::tree::{self, MARKER, Mark, Seen, Tie};
 use super::{Liveness, Services, Status};
 use crate::base::arguments;
 use crate::base::process;
@@ -200,18 +200,23 @@ impl<'a> Machine<'a> {
             .all
             .iter()
             .filter(|seen| seen.mark.is_none() && !self.lineage.contains(&seen.process.identity.pid))
-            .map(|seen| (seen.process.identity.pid, seen.process.arguments()))
+            .map(|seen| (&seen.process, seen.process.arguments()))
             .filter(|(_, arguments)| !arguments.is_empty())
             .collect();
         for name in self.services.config.service.keys() {
             let command = identify::Wanted::of(self.services, name)?;
-            for (pid, arguments) in &unmarked {
-                let why = match command.fit(arguments) {
+            for (process, arguments) in &unmarked {
+                let fit = command.fit(arguments);
+                // One that we saw just before it became another agent's service has its mark by now.
+                if fit == Fit::None || process.environment(MARKER).is_some() {
+                    continue;
+                }
+                let why = match fit {
                     Fit::Whole => format!("its command line is that of {name}"),
                     Fit::Arguments if command.telling_arguments() => format!("has the arguments of {name}"),
                     Fit::Arguments | Fit::None => continue,
                 };
-                evidence.add(*pid, Kind::Stranger, name, why);
+                evidence.add(process.identity.pid, Kind::Stranger, name, why);
             }
         }
         Ok(())
