@@ -256,6 +256,7 @@ impl World {
             zombie: false,
             stopped: false,
             session: 42,
+            parent: 1,
             uid: 0,
             started: self.run.now,
             rss: 1,

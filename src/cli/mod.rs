@@ -11,6 +11,7 @@ mod config;
 mod context;
 pub mod cron;
 pub mod dashboard;
+mod detect;
 mod door;
 mod explain;
 pub mod health;

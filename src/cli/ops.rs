@@ -2,8 +2,8 @@
 
 use super::context::{Common, Context};
 use super::{
-    agent, alert, backup, config, cron, dashboard, door, health, init, logs, restore, rotate_logs, service,
-    up,
+    agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
+    service, up,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -35,6 +35,8 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
+    /// List every process that is this agent's, or looks like it, and why; nothing is ended
+    Detect(detect::Args),
     /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
     Status,
     /// Check the agent's health (for Nagios: health-check)
@@ -91,6 +93,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Start(args)) => service::start(context, args),
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
+        Some(Verb::Detect(args)) => detect::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),
         Some(Verb::Logs(args)) => logs::run(context, args),

@@ -173,6 +173,7 @@ mod tests {
             zombie: false,
             stopped: false,
             session: 42,
+            parent: 1,
             uid: 0,
             started: now() - TimeDelta::seconds(age),
             rss: 1,

@@ -1,9 +1,9 @@
 //! Whether a service runs, and as which process.
 
-use super::record::{MARKER, Record};
+use super::record::Record;
 use super::{Liveness, Services, Status};
-use crate::base::process::{self, Process};
-use crate::base::text;
+use crate::base::process::Process;
+use crate::base::{arguments, text};
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::ffi::OsString;
@@ -34,13 +34,14 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             Liveness::Dead(format!("process {} has ended and is a zombie", process.identity.pid))
         }
         (None, Some((process, written))) => {
-            let wanted = services.command(service);
-            let interpreter = wanted.first().and_then(|program| interpreter(&service.cwd.join(program)));
-            let (possible, arguments) = (could_have_written(&process, written), process.arguments());
-            if possible && fits(&wanted, interpreter.as_deref(), &arguments) {
+            let fit = match could_have_written(&process, written) {
+                true => Wanted::of(services, name)?.fit(&process.arguments()),
+                false => Fit::None,
+            };
+            if fit == Fit::Whole {
                 Liveness::Running(process)
             } else {
-                let resembles = possible && resembles(&wanted, &arguments);
+                let resembles = fit == Fit::Arguments;
                 Liveness::Stranger { pid: process.identity.pid, command: describe(&process), resembles }
             }
         }
@@ -84,6 +85,46 @@ pub(super) fn read_pid_file(path: &Path) -> Claim {
 /// Two seconds allow for clocks of different grain.
 fn could_have_written(process: &Process, written: DateTime<Utc>) -> bool {
     process.started <= written + TimeDelta::seconds(2)
+}
+
+/// The command line of a service, to compare others with.
+pub(super) struct Wanted {
+    words: Vec<String>,
+    interpreter: Option<String>,
+}
+
+/// How well a command line fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It is the service's.
+    Whole,
+    /// It has the service's arguments under another program.
+    Arguments,
+    /// It is another.
+    None,
+}
+
+impl Wanted {
+    pub(super) fn of(services: &Services<'_>, name: &str) -> Result<Wanted> {
+        let service = services.service(name)?;
+        let words = services.command(service);
+        let interpreter = words.first().and_then(|program| interpreter(&service.cwd.join(program)));
+        Ok(Wanted { words, interpreter })
+    }
+
+    /// Whether its arguments say anything by themselves: a script, a folder, a module do; `serve` is
+    /// in many a command line.
+    pub(super) fn telling_arguments(&self) -> bool {
+        self.words.iter().skip(1).any(|word| word.contains(['/', '.']))
+    }
+
+    pub(super) fn fit(&self, arguments: &[OsString]) -> Fit {
+        match () {
+            () if fits(&self.words, self.interpreter.as_deref(), arguments) => Fit::Whole,
+            () if resembles(&self.words, arguments) => Fit::Arguments,
+            () => Fit::None,
+        }
+    }
 }
 
 /// Whether a command line is that of the configured command: the same words in the same order,
@@ -136,11 +177,10 @@ fn interpreter(program: &Path) -> Option<String> {
 
 fn describe(process: &Process) -> String {
     let arguments = process.arguments();
-    let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
-    if words.is_empty() {
+    if arguments.is_empty() {
         "a process without a command line".to_owned()
     } else {
-        text::one_line(&words.join(" "), 80)
+        arguments::shown(&arguments, 80)
     }
 }
 
@@ -152,21 +192,6 @@ fn why_dead(services: &Services<'_>, claim: Option<&Claim>, record: &Record) -> 
         (_, None) if services.home.root().is_dir() => "it was never started".to_owned(),
         (_, None) => format!("there is no home {}", services.home.root().display()),
     }
-}
-
-/// What is left of the last run of a service when its first process is dead: members of its
-/// session that carry its mark.
-pub(super) fn leftovers(record: &Record) -> Result<Vec<Process>> {
-    let Some(identity) = &record.identity else { return Ok(Vec::new()) };
-    if record.marker.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(process::all()?
-        .into_iter()
-        .filter(|process| process.alive() && process.identity.boot == identity.boot)
-        .filter(|process| process.session == identity.pid && process.identity.start >= identity.start)
-        .filter(|process| process.has_environment(MARKER, &record.marker))
-        .collect())
 }
 
 #[cfg(test)]

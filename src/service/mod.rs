@@ -4,13 +4,17 @@
 //! and it still has that pid and that start time, or its pid file names a process that could
 //! have written it and whose command line fits. Nothing else is ever signalled.
 
+mod detect;
 mod identify;
+mod ports;
 mod ready;
 mod record;
 mod session;
 mod start;
 mod stop;
+mod tree;
 
+pub use detect::{Detected, Detection, Kind};
 pub use session::exec_session_if_asked;
 
 use crate::base::process::Process;
@@ -18,7 +22,6 @@ use crate::base::{Fault, Home, Run, text};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use std::net::TcpListener;
 
 /// How a service is.
 #[derive(Clone, Debug)]
@@ -109,6 +112,11 @@ impl Services<'_> {
         identify::look(self, name)
     }
 
+    /// Every process that is the agent's, or looks like it. Signals none.
+    pub fn detect(&self) -> Result<Detection> {
+        detect::detect(self)
+    }
+
     /// Starts a service and waits until it is ready. The operator wants it to run from now on.
     ///
     /// # Errors
@@ -125,12 +133,12 @@ impl Services<'_> {
         start::start(self, name, true)
     }
 
-    /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False: it
-    /// did not run. With `remember` it is an operator's word: nothing of ours starts it again
+    /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False:
+    /// nothing of it ran. With `remember` it is an operator's word: nothing of ours starts it again
     /// by itself.
     ///
     /// # Errors
-    /// When something of it is left afterwards.
+    /// When something of it is left afterwards, or a port of it is still taken.
     pub fn stop(&self, name: &str, force: bool, remember: bool) -> Result<bool> {
         let _lock = self.lock(name)?;
         stop::stop(self, name, force, remember)
@@ -181,9 +189,4 @@ impl Services<'_> {
     fn command(&self, service: &config::Service) -> Vec<String> {
         service.command.iter().map(|word| self.fill(word)).collect()
     }
-}
-
-/// The first port of a service that somebody has, and what the system says to that.
-fn taken_port(service: &config::Service) -> Option<(u16, std::io::Error)> {
-    service.ports.iter().find_map(|&port| Some((port, TcpListener::bind(("127.0.0.1", port)).err()?)))
 }

@@ -1,11 +1,13 @@
 //! What we know of a service from one run to the next: `.ops/service/NAME.json`.
 
+use super::tree::Mark;
 use crate::base::process::Identity;
 use crate::base::{Home, durable};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::path::Path;
 
 /// The record of one service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -13,8 +15,6 @@ use std::fs;
 pub(super) struct Record {
     /// The process we started last.
     pub identity: Option<Identity>,
-    /// The value of [`MARKER`] in the environment of that process and its descendants.
-    pub marker: String,
     /// When we started it.
     pub started: Option<DateTime<Utc>>,
     /// By which run.
@@ -22,9 +22,6 @@ pub(super) struct Record {
     /// When its operator stopped it; none once it was started again.
     pub stopped_by_operator: Option<DateTime<Utc>>,
 }
-
-/// The variable that marks what descends from a service that we started.
-pub(super) const MARKER: &str = "AGENT_OPS_SERVICE";
 
 impl Record {
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the
@@ -36,9 +33,37 @@ impl Record {
             .unwrap_or_default()
     }
 
+    /// Whether a mark is of this service. A home that was moved while it runs has its old name in it,
+    /// but the run is the same; where there still is a home of that name, this one is a copy of it.
+    pub(super) fn owns(&self, mark: &Mark, service: &str, home: &str) -> bool {
+        let moved = || mark.run == self.run && !self.run.is_empty() && !Path::new(&mark.home).exists();
+        mark.service == service && (mark.home == home || moved())
+    }
+
     pub(super) fn write(&self, home: &Home, service: &str) -> Result<()> {
         let path = home.service_record(service);
         durable::make_folder(durable::parent(&path), 0o700)?;
         durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_of_this_home_wherever_it_was_moved_but_not_of_one_that_it_was_copied_from() {
+        let other = tempfile::tempdir().unwrap();
+        let record = Record { run: "r1".to_owned(), ..Record::default() };
+        let owns = |service: &str, run: &str, home: &Path| {
+            let mark =
+                Mark { service: service.to_owned(), run: run.to_owned(), home: home.display().to_string() };
+            record.owns(&mark, "bot", "/srv/bot")
+        };
+        assert!(owns("bot", "r0", Path::new("/srv/bot")), "an earlier run");
+        assert!(!owns("email", "r1", Path::new("/srv/bot")));
+        assert!(owns("bot", "r1", Path::new("/nowhere/moved-from")));
+        assert!(!owns("bot", "r0", Path::new("/nowhere/moved-from")));
+        assert!(!owns("bot", "r1", other.path()), "a copy");
     }
 }

@@ -1,8 +1,9 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
-use super::record::{MARKER, Record};
-use super::{Liveness, Services, Started, ready, session, stop, taken_port};
+use super::record::Record;
+use super::tree::{MARKER, Mark};
+use super::{Liveness, Services, Started, ports, ready, session, stop};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
@@ -34,11 +35,12 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
         return Err(Fault::unknown(message).hint(hint).into());
     }
-    stop::end_leftovers(&record, force)?;
-    if let Some((port, error)) = taken_port(service) {
+    stop::end_last_session(services, name, &record, force)?;
+    if let Some(taken) = ports::taken(service) {
         // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
-        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {error}"))
-            .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
+        let port = taken.port;
+        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
+            .hint("`ops detect` says more of who has it")
             .into());
     }
     drop_stale_pid_file(services, service)?;
@@ -47,13 +49,11 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     let since = Utc::now();
     let begun = Instant::now();
     let output = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
-    let marker = format!("{name}:{}", services.run.id);
     let logs = Logs::open(&output)?;
-    let mut child = spawn(services, service, &logs, &marker)?;
+    let mut child = spawn(services, service, &logs, &Mark::new(services, name))?;
     let process = Process::find(child.id())?.context("the process that was just started cannot be found")?;
     record = Record {
         identity: Some(process.identity.clone()),
-        marker,
         started: Some(since),
         run: services.run.id.clone(),
         stopped_by_operator: None,
@@ -116,7 +116,7 @@ fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()>
         .with_context(|| format!("cannot remove the stale pid file {}", services.home.show(path)))
 }
 
-fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, marker: &str) -> Result<Child> {
+fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
     if let Some(path) = &services.config.agent.env_file {
@@ -127,7 +127,7 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, marker: &str) 
     }
     command
         .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
-        .env(MARKER, marker)
+        .env(MARKER, mark.to_string())
         .current_dir(&service.cwd)
         .stdin(Stdio::null())
         .stdout(logs.stdout.try_clone()?)

@@ -1,12 +1,14 @@
 //! Stopping: TERM, grace, and KILL only when told; afterwards nothing is left, or we say so.
 
-use super::identify::{Claim, leftovers, read_pid_file};
+use super::identify::{Claim, read_pid_file};
 use super::record::Record;
-use super::{Liveness, Services, taken_port};
+use super::tree::{self, Mark};
+use super::{Liveness, Services, ports};
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long children may take to follow their parent.
@@ -27,42 +29,55 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         record.stopped_by_operator = Some(services.run.now);
         record.write(services.home, name)?;
     }
+    let mut known = Vec::new();
+    let end_rest =
+        |known: &[Identity], patience| end_all(|| own_tree(services, name, &record, known), patience, force);
     let process = match status.liveness {
         Liveness::Running(process) => process,
-        Liveness::Dead(_) => {
-            end_leftovers(&record, force)?;
-            if let Some(Claim::Pid { pid, .. }) = service.pid_file.as_deref().map(read_pid_file) {
+        Liveness::Dead(_) | Liveness::Stranger { .. } => {
+            // One whose record and pid file are lost may be among them.
+            let any = end_rest(&known, service.stop_grace.0)?;
+            if let (Liveness::Dead(_), Some(Claim::Pid { pid, .. })) =
+                (&status.liveness, service.pid_file.as_deref().map(read_pid_file))
+            {
                 drop_pid_file(service, pid)?;
             }
-            return Ok(false);
-        }
-        Liveness::Stranger { .. } => {
-            end_leftovers(&record, force)?;
-            return Ok(false);
+            if any {
+                check_ports(name, service)?;
+                log(services, &format!("{name}, what was left of it"));
+            }
+            return Ok(any);
         }
     };
     let pid = process.identity.pid;
-    end(&process.identity, service, force).with_context(|| format!("cannot stop {name}"))?;
-    if record.identity.as_ref() != Some(&process.identity) {
-        // Not started by us: there is no mark to know its children by.
-        record.identity = None;
-    }
-    end_leftovers(&record, force)?;
+    // Before the first signal, and again before the last: orphans do not tell whose they were.
+    known.push(process.identity.clone());
+    let mut note = || -> Result<()> {
+        let own = own_tree(services, name, &record, &known)?;
+        known = own.into_iter().map(|process| process.identity).collect();
+        Ok(())
+    };
+    note()?;
+    end(&process.identity, service, force, &mut note).with_context(|| format!("cannot stop {name}"))?;
+    end_rest(&known, CHILDREN_GRACE)?;
     drop_pid_file(service, pid)?;
     check_ports(name, service)?;
-    let _ = events::append(
-        services.home,
-        "restart",
-        services.run,
-        "INFO",
-        "Stopped",
-        &format!("{name}, pid {pid}"),
-    );
+    log(services, &format!("{name}, pid {pid}"));
     Ok(true)
 }
 
-/// TERM, wait, KILL if told.
-fn end(identity: &Identity, service: &Service, force: bool) -> Result<()> {
+fn log(services: &Services<'_>, message: &str) {
+    // A log that cannot be written does not undo the stop.
+    let _ = events::append(services.home, "restart", services.run, "INFO", "Stopped", message);
+}
+
+/// TERM, wait, KILL if told; `before_kill` is called just before that.
+fn end(
+    identity: &Identity,
+    service: &Service,
+    force: bool,
+    before_kill: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
     identity.signal(Signal::TERM)?;
     if gone(identity, service.stop_grace.0)? {
         return Ok(());
@@ -71,6 +86,7 @@ fn end(identity: &Identity, service: &Service, force: bool) -> Result<()> {
         let message = format!("process {} still runs {} after TERM", identity.pid, service.stop_grace);
         return Err(Fault::critical(message).hint("it may be finishing its work; --force kills it").into());
     }
+    before_kill()?;
     identity.signal(Signal::KILL)?;
     if gone(identity, KILL_GRACE)? {
         return Ok(());
@@ -91,38 +107,93 @@ fn gone(identity: &Identity, patience: Duration) -> Result<bool> {
     Ok(true)
 }
 
-/// Ends what a dead service left of its session: TERM, and KILL if told.
-pub(super) fn end_leftovers(record: &Record, force: bool) -> Result<()> {
-    let patience = |deadline: Duration| -> Result<Vec<Process>> {
-        let deadline = Instant::now() + deadline;
+/// What there is of a service: what carries its mark, whichever run of it that was, those of `known`,
+/// and what belongs to them. We, and what we run under, are left out.
+fn own_tree(
+    services: &Services<'_>,
+    name: &str,
+    record: &Record,
+    known: &[Identity],
+) -> Result<Vec<Process>> {
+    let all = tree::look_around()?;
+    let home = tree::home(services);
+    let ours = |mark: &Mark| record.owns(mark, name, &home);
+    let found = tree::belongings(
+        &all,
+        &record.identity.iter().map(|identity| identity.pid).collect(),
+        |seen| seen.mark.as_ref().is_some_and(ours) || known.contains(&seen.process.identity),
+        |seen| seen.mark.as_ref().is_some_and(|mark| !ours(mark)),
+    );
+    let spared = tree::lineage(&all, std::process::id());
+    let own = |pid: u32| found.contains_key(&pid) && !spared.contains(&pid);
+    Ok(all.into_iter().map(|seen| seen.process).filter(|process| own(process.identity.pid)).collect())
+}
+
+/// Ends what the last run of a dead service left in its session: it would be in the way of a new one.
+/// What left the session on purpose is ended by a stop only.
+pub(super) fn end_last_session(
+    services: &Services<'_>,
+    name: &str,
+    record: &Record,
+    force: bool,
+) -> Result<()> {
+    let Some(last) = &record.identity else { return Ok(()) };
+    let look = || {
+        let mut own = own_tree(services, name, record, &[])?;
+        own.retain(|process| process.session == last.pid);
+        Ok(own)
+    };
+    end_all(look, CHILDREN_GRACE, force).map(|_| ())
+}
+
+/// Ends all that a look finds, until it finds nothing: TERM, patience, and KILL if told. Whether there was any.
+fn end_all(look: impl Fn() -> Result<Vec<Process>>, patience: Duration, force: bool) -> Result<bool> {
+    let mut left = look()?;
+    let any = !left.is_empty();
+    let mut refused = None;
+    for (signal, patience) in [(Signal::TERM, patience), (Signal::KILL, KILL_GRACE)] {
+        if left.is_empty() || (signal == Signal::KILL && !force) {
+            break;
+        }
+        let deadline = Instant::now() + patience;
+        let mut told = BTreeSet::new();
         loop {
-            let left = leftovers(record)?;
-            if left.is_empty() || Instant::now() >= deadline {
-                return Ok(left);
+            for process in &left {
+                if told.insert(process.identity.pid)
+                    && let Err(error) = process.identity.signal(signal)
+                {
+                    // The others are to end all the same.
+                    refused = Some(error);
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
             }
             std::thread::sleep(Duration::from_millis(20));
+            left.retain(|process| !matches!(process.identity.find(), Ok(None)));
+            if left.is_empty() {
+                // They may have had children meanwhile.
+                left = look()?;
+            }
+            if left.is_empty() {
+                return Ok(any);
+            }
         }
-    };
-    let signal = |left: &[Process], signal: Signal| -> Result<()> {
-        left.iter().try_for_each(|process| process.identity.signal(signal).map(|_| ()))
-    };
-    let mut left = leftovers(record)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    signal(&left, Signal::TERM)?;
-    left = patience(CHILDREN_GRACE)?;
-    if force && !left.is_empty() {
-        signal(&left, Signal::KILL)?;
-        left = patience(KILL_GRACE)?;
+        left = look()?;
     }
     if left.is_empty() {
-        return Ok(());
+        return Ok(any);
     }
     let pids: Vec<_> = left.iter().map(|process| process.identity.pid.to_string()).collect();
-    Err(Fault::critical(format!("children of it still run: pid {}", pids.join(", ")))
-        .hint("ops stop --force kills them")
-        .into())
+    let mut message = format!("children of it still run: pid {}", pids.join(", "));
+    if let Some(error) = refused {
+        message.push_str(&format!(" ({error:#})"));
+    }
+    let hint = match force {
+        true => "another user's, or hanging in the kernel: `ops detect` says what they are",
+        false => "ops stop --force kills them; `ops detect` says what they are",
+    };
+    Err(Fault::critical(message).hint(hint).into())
 }
 
 /// Whoever owns it: a pid file that names the process we just ended is of no use.
@@ -141,14 +212,14 @@ fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
 
 fn check_ports(name: &str, service: &Service) -> Result<()> {
     let deadline = Instant::now() + PORT_GRACE;
-    let (port, error) = loop {
-        let Some(taken) = taken_port(service) else { return Ok(()) };
+    let taken = loop {
+        let Some(taken) = ports::taken(service) else { return Ok(()) };
         if Instant::now() >= deadline {
             break taken;
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    Err(Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
-        .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
+    Err(Fault::critical(format!("{name} is stopped, but port {} is not free: {taken}", taken.port))
+        .hint("`ops detect` says more of who has it")
         .into())
 }

@@ -12,6 +12,7 @@ mod crypt;
 mod dashboard;
 mod deadman;
 mod delivery;
+mod detect;
 mod docs;
 mod doors;
 mod health;

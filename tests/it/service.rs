@@ -39,10 +39,10 @@ pub fn kill(pid: u32) {
 }
 
 /// A process of somebody else, ended and reaped with the test.
-struct Bystander(Child);
+pub struct Bystander(pub Child);
 
 impl Bystander {
-    fn new(program: &str, args: &[&str]) -> Bystander {
+    pub fn new(program: &str, args: &[&str]) -> Bystander {
         let mut command = Command::new(program);
         // Its standard input stays open: a shell that reads it waits without a child.
         Bystander(command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())

@@ -1,9 +1,9 @@
 //! Processes on Linux, read from `/proc` directly (proc(5)).
 
-use super::{Identity, Process, Signal, Usage};
+use super::{Identity, Listener, Process, Signal, Usage};
 use chrono::DateTime;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
@@ -45,6 +45,7 @@ fn parse(pid: u32, uid: u32, stat: &str) -> Result<Process> {
         zombie: matches!(*state, "Z" | "X" | "x"),
         stopped: matches!(*state, "T" | "t"),
         session: number(6)? as u32,
+        parent: number(4)? as u32,
         uid,
         started: DateTime::from_timestamp_millis(started_ms as i64).ok_or_else(wrong)?,
         rss: number(24)? * rustix::param::page_size() as u64,
@@ -111,10 +112,47 @@ pub(super) fn arguments(pid: u32) -> Vec<OsString> {
     parts
 }
 
-pub(super) fn has_environment(pid: u32, name: &str, value: &str) -> bool {
-    let wanted = format!("{name}={value}");
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|bytes| bytes.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes()))
+pub(super) fn environment(pid: u32, name: &str) -> Option<OsString> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = bytes
+        .split(|&byte| byte == 0)
+        .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(OsString::from_vec(value.to_vec()))
+}
+
+/// By the sockets in `/proc/net`, and whose open files they are.
+pub(super) fn listeners(ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
+    let mut sockets = BTreeMap::new();
+    let mut told = false;
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        // There is no second one where IPv6 is switched off.
+        let Ok(text) = fs::read_to_string(table) else { continue };
+        told = true;
+        let listening = text.lines().filter_map(listening).filter(|(port, _)| ports.contains(port));
+        sockets.extend(listening.map(|(port, inode)| (PathBuf::from(format!("socket:[{inode}]")), port)));
+    }
+    if !told {
+        return None;
+    }
+    let held = if sockets.is_empty() { Vec::new() } else { holders(&sockets.keys().cloned().collect()) };
+    let mut found = Vec::new();
+    for (socket, port) in sockets {
+        let pids: Vec<_> =
+            held.iter().filter(|(_, file)| *file == socket).map(|(pid, _)| Some(*pid)).collect();
+        let pids = if pids.is_empty() { vec![None] } else { pids };
+        found.extend(pids.into_iter().map(|pid| Listener { port, pid }));
+    }
+    Some(found)
+}
+
+/// Port and inode of a listening socket, from a line of `/proc/net/tcp`:
+/// `0: 0100007F:1F90 00000000:0000 0A … uid timeout inode`, addresses in hexadecimal.
+fn listening(line: &str) -> Option<(u16, u64)> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, port) = fields.get(1)?.rsplit_once(':')?;
+    let inode = fields.get(9)?.parse().ok()?;
+    (*fields.get(3)? == LISTEN).then_some((u16::from_str_radix(port, 16).ok()?, inode))
 }
 
 pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
@@ -153,10 +191,25 @@ mod tests {
         let stat = "42 (a) R (b) S 1 42 42 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 3 0 1000 4096 10 1 1 1";
         let process = super::parse(42, 0, stat).unwrap();
         assert!(process.alive());
-        assert_eq!((process.session, process.threads, process.identity.start), (42, 3, 1000));
+        assert_eq!((process.session, process.parent, process.threads), (42, 1, 3));
+        assert_eq!(process.identity.start, 1000);
         assert_eq!(process.cpu.as_millis(), 2000);
         assert!(super::parse(42, 0, "42 (a").is_err());
         assert!(super::parse(42, 0, "42 (a) Z 1").is_err());
+    }
+
+    #[test]
+    fn a_listening_socket_is_told_from_others() {
+        let line = |state: &str| {
+            format!(
+                "   0: 0100007F:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100 0 0 10 0"
+            )
+        };
+        assert_eq!(super::listening(&line("0A")), Some((8080, 12345)));
+        assert_eq!(super::listening(&line("01")), None);
+        let six = "   1: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0 100 0 0 10 0";
+        assert_eq!(super::listening(six), Some((80, 77)));
+        assert_eq!(super::listening("  sl  local_address rem_address   st tx_queue rx_queue tr"), None);
     }
 
     #[test]

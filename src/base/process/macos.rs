@@ -3,12 +3,13 @@
 //! There is no pidfd: a signal is sent after the identity was looked at again, so the window in
 //! which the number could change hands is that of two system calls.
 
-use super::{Identity, Process, Signal, Usage};
+use super::{Identity, Listener, Process, Signal, Usage};
 use chrono::DateTime;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Error, Result};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
@@ -16,6 +17,11 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, Upda
 /// Not told here without a library of its own: nobody is found.
 pub(super) fn holders(_files: &BTreeSet<PathBuf>) -> Vec<(u32, PathBuf)> {
     Vec::new()
+}
+
+/// Nor is who listens at a port.
+pub(super) fn listeners(_ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
+    None
 }
 
 fn look(which: ProcessesToUpdate<'_>, kind: ProcessRefreshKind) -> Result<System> {
@@ -31,6 +37,7 @@ fn describe(process: &sysinfo::Process) -> Process {
         zombie: matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead),
         stopped: matches!(process.status(), ProcessStatus::Stop),
         session: process.session_id().map_or(0, |id| id.as_u32()),
+        parent: process.parent().map_or(0, |id| id.as_u32()),
         uid: process.user_id().map_or(u32::MAX, |id| **id),
         started: DateTime::from_timestamp(start as i64, 0).unwrap_or_default(),
         rss: process.memory(),
@@ -57,14 +64,14 @@ pub(super) fn arguments(pid: u32) -> Vec<OsString> {
         .unwrap_or_default()
 }
 
-pub(super) fn has_environment(pid: u32, name: &str, value: &str) -> bool {
+pub(super) fn environment(pid: u32, name: &str) -> Option<OsString> {
     let id = sysinfo::Pid::from_u32(pid);
     let kind = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
-    let wanted = OsString::from(format!("{name}={value}"));
-    look(ProcessesToUpdate::Some(&[id]), kind)
-        .ok()
-        .and_then(|system| system.process(id).map(|process| process.environ().contains(&wanted)))
-        .unwrap_or(false)
+    let system = look(ProcessesToUpdate::Some(&[id]), kind).ok()?;
+    let entries = system.process(id)?.environ();
+    let prefix = format!("{name}=");
+    let value = entries.iter().find_map(|entry| entry.as_bytes().strip_prefix(prefix.as_bytes()))?;
+    Some(OsString::from_vec(value.to_vec()))
 }
 
 pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {

@@ -47,6 +47,8 @@ pub struct Process {
     pub stopped: bool,
     /// Its session: ours are started in one of their own.
     pub session: u32,
+    /// The pid of its parent; that of whoever took it over, once its own parent ended.
+    pub parent: u32,
     /// The owner's user id.
     pub uid: u32,
     /// When it started.
@@ -70,11 +72,10 @@ impl Process {
         platform::arguments(self.identity.pid)
     }
 
-    /// Whether its environment, as it was started with, holds `NAME=value`.
-    ///
-    /// False as well when the environment may not be read.
-    pub fn has_environment(&self, name: &str, value: &str) -> bool {
-        platform::has_environment(self.identity.pid, name, value)
+    /// A variable of the environment that it was started with. None as well when the environment may
+    /// not be read, or the process wrote something else in its place.
+    pub fn environment(&self, name: &str) -> Option<OsString> {
+        platform::environment(self.identity.pid, name)
     }
 
     /// What else it takes of the machine; none is what this platform, or its owner, does not tell.
@@ -122,6 +123,20 @@ pub fn all() -> Result<Vec<Process>> {
 /// paths are to be canonical.
 pub fn holders(files: &BTreeSet<PathBuf>) -> Vec<(u32, PathBuf)> {
     platform::holders(files)
+}
+
+/// Who waits for connections at a TCP port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The port.
+    pub port: u16,
+    /// The process; none: one that we may not look at.
+    pub pid: Option<u32>,
+}
+
+/// Who listens on any of these ports, at whatever address. None: this platform does not tell.
+pub fn listeners(ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
+    platform::listeners(ports)
 }
 
 /// What a finished program left.
