@@ -368,7 +368,7 @@ mod tests {
         for second in 0..40_000 {
             let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
             text.push_str(&format!("[2026-11-19T{hour:02}:{minute:02}:{second:02}Z] ERROR x\n"));
-            text.push_str(&"a line that belongs to it\n".repeat(10));
+            text.push_str(&format!("{:>220}\n", "a line that belongs to it"));
         }
         assert!(text.len() > CHUNK);
         gz(&old, text.as_bytes());
@@ -378,10 +378,10 @@ mod tests {
         let query = Query { lines: 1 << 20, since: Some(utc("2026-11-19T00:00:00Z")), ..Query::default() };
         let all = of(&files, &query);
         assert!(all.failed.is_empty() && !all.cut, "{:?}", all.failed);
-        assert_eq!(all.lines.len(), 440_001);
+        assert_eq!(all.lines.len(), 80_001);
         let query = Query { level: Some(Level::Error), ..query };
-        assert_eq!(of(&files, &query).lines.len(), 440_000, "no entry is torn");
-        let query = Query { lines: 12, level: None, ..query };
+        assert_eq!(of(&files, &query).lines.len(), 80_000, "no entry is torn");
+        let query = Query { lines: 2, level: None, ..query };
         let last = of(&files, &query);
         assert_eq!((texts(&last)[0], last.cut), ("[2026-11-19T11:06:39Z] ERROR x", true));
         let today = Query { since: None, ..query.clone() };
@@ -390,7 +390,7 @@ mod tests {
         let bytes = fs::read(&old).unwrap();
         fs::write(&old, &bytes[..bytes.len() / 2]).unwrap();
         let damaged = of(&files, &Query { lines: 1 << 20, ..query });
-        assert!(damaged.failed.len() == 1 && damaged.lines.len() > 100_000);
+        assert!(damaged.failed.len() == 1 && damaged.lines.len() > 10_000);
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn following_goes_on_through_rotation_and_a_new_day() {
     };
     let seen = |wanted: &str| lines.lock().unwrap().iter().any(|line| line == wanted);
     wait_until("the tail is shown", || seen("WARN before"));
-    append(&sandbox, "logs/daemon_20261119.log", "WARN one e\nERROR one\nINFO one e\n");
+    append(&sandbox, "logs/daemon_20261119.log", "WARN one e\nERROR two\nINFO one e\n");
     wait_until("a new line is shown", || seen("WARN one e"));
     fs::rename(sandbox.path("logs/daemon_20261119.log"), sandbox.path("away")).unwrap();
     append(&sandbox, "logs/daemon_20261119.log", "2026-11-19 23:59:59 ERROR it\ntwo e\n");
