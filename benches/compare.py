@@ -99,6 +99,9 @@ enabled = false
 [check.backup]
 enabled = false
 
+[check.schedule]
+enabled = false
+
 [check.port]
 kind = "tcp"
 address = "127.0.0.1:{port}"

@@ -73,7 +73,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes: Vec::new(),
     };
     let mut source = Source::open(loaded, dry, &mut notes)?;
-    let before = store::finished(&source.journal).unwrap_or_default();
+    let last = store::finished(&source.journal).unwrap_or_default();
     let _lock = match (!dry).then(|| Lock::take(&loaded.home, "alert", run, PATIENCE)).transpose() {
         Ok(lock) => lock,
         Err(error) if error.downcast_ref::<Fault>().is_some() => return Err(error),
@@ -83,7 +83,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
             None
         }
     };
-    if store::finished(&source.journal).is_ok_and(|after| after != before) {
+    if store::finished(&source.journal).is_ok_and(|now| now != last) {
         notes.push("another run did it while this one waited".to_owned());
         return Ok(Summary { notes, ..summary });
     }

@@ -379,11 +379,13 @@ pub fn say_silence(journal: &Journal, run: &Run, length: Span, reason: &str) -> 
     Ok(until)
 }
 
-/// The run of `alert` that came to its end last; none: there was none.
-pub(super) fn finished(journal: &Journal) -> Result<Option<String>> {
+/// The run of `alert` that came to its end last, and when it began; none: there was none.
+pub(super) fn finished(journal: &Journal) -> Result<Option<(String, DateTime<Utc>)>> {
     journal
         .connection()
-        .query_row("SELECT run FROM jobs WHERE name = ?1", [JOB], |row| row.get(0))
+        .query_row("SELECT run, at FROM jobs WHERE name = ?1", [JOB], |row| {
+            Ok((row.get(0)?, time(row.get(1)?)))
+        })
         .optional()
         .context("cannot read the journal")
 }

@@ -402,7 +402,7 @@ impl<'a> Writer<'a> {
 
     fn put_index(&mut self) -> io::Result<()> {
         self.tar.get_mut().begin_index()?;
-        let text = serde_json::to_vec_pretty(&self.manifest)?;
+        let text = self.manifest.json()?;
         let checksums = self.manifest.checksums(&hex(&Sha256::digest(&text)));
         for (name, content) in [(MANIFEST, &text), (CHECKSUMS, &checksums)] {
             let size = content.len() as u64;

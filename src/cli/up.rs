@@ -53,7 +53,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     }
     let (file, created) = match found {
         Some(file) => (file, false),
-        None => (init::write(&new_home(context), "agent", "builtin")?, true),
+        None => {
+            let home = new_home(context);
+            let choice = init::Choice::make(&home, None, None)?;
+            if choice.recognised() {
+                context.note(&choice.describe());
+            }
+            (init::write(&home, &choice)?.0, true)
+        }
     };
     let loaded = config::load(&file, context.common.home.as_deref())?;
     crate::base::durable::make_folder(loaded.home.root(), 0o700)?;
@@ -130,10 +137,14 @@ fn first_backup(
 
 fn dry_run(context: &Context, found: Option<&Path>) -> Result<State> {
     let text = match found {
-        None => format!(
-            "would write {}, start the built-in agent there, make a first backup and the page",
-            new_home(context).join("ops.toml").display()
-        ),
+        None => {
+            let home = new_home(context);
+            let what = init::Choice::make(&home, None, None)?.describe();
+            format!(
+                "would write {} ({what}), start the agent there, make a first backup and the page",
+                home.join("ops.toml").display()
+            )
+        }
         Some(file) => format!(
             "would start what does not run yet of the agent in {}, make a first backup if there is none, and the page",
             file.display()

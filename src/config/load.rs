@@ -3,8 +3,8 @@
 use super::check::{Check, Common, Kind};
 use super::expand::{self, Lookup};
 use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, alerts, place,
-    preset,
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, S3, Schedule, Service, alerts, disabled,
+    place, preset::Preset,
 };
 use crate::base::secret::Secret;
 use crate::base::{Fault, Home, text};
@@ -133,11 +133,14 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     expand::table(root.get_mut(), &lookup as &Lookup<'_>)
         .map_err(|(span, message)| wrong(Some(span), &message))?;
 
-    let base = choose_preset(&root, &wrong)?;
-    if let Some(base) = base {
-        let table = DeTable::parse(base.source)
-            .map_err(|error| Fault::unknown(format!("preset {}: {error}", base.name)))?;
-        merge(root.get_mut(), table.into_inner());
+    // Of the file only: what stands in a preset has no place in it.
+    let places = table_places(root.get_ref());
+    let base = choose_preset(&root, folder, &wrong)?;
+    if let Some(base) = &base {
+        if base.file.is_some() {
+            stands_alone(base, &lookup)?;
+        }
+        merge(root.get_mut(), base.tables(&lookup)?);
         // Whoever wants copies wants to know when they stop.
         let has_bucket =
             root.get_ref().get("backup").is_some_and(|backup| backup.get_ref().get("s3").is_some());
@@ -146,7 +149,6 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         }
     }
 
-    let places = table_places(root.get_ref());
     let check = read_checks(root.get_mut(), &wrong)?;
     let read =
         File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
@@ -154,6 +156,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         file: file.to_owned(),
         agent: read.agent,
         service: read.service,
+        disabled: Vec::new(),
         check,
         backup: read.backup,
         logs: read.logs,
@@ -162,8 +165,9 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         schedule: read.schedule,
         builtin_agent: read.builtin_agent,
     };
-    config.agent.preset = base.map_or("none", |preset| preset.name).to_owned();
+    config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();
     validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
+    disabled::drop_disabled(&mut config);
     resolve(&mut config, &home);
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
@@ -187,28 +191,39 @@ pub fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>> {
 
 type WrongAt<'a> = dyn Fn(Option<Range<usize>>, &str) -> Fault + 'a;
 
-fn choose_preset(
-    root: &Spanned<DeTable<'_>>,
-    wrong: &WrongAt<'_>,
-) -> Result<Option<&'static preset::Preset>> {
+fn choose_preset(root: &Spanned<DeTable<'_>>, folder: &Path, wrong: &WrongAt<'_>) -> Result<Option<Preset>> {
     let table = root.get_ref();
     let named = table.get("agent").and_then(|agent| agent.get_ref().get("preset"));
     match named.map(|value| (value.span(), value.get_ref().as_str())) {
         None if table.contains_key("service") => Ok(None),
-        None => Ok(preset::find("builtin")),
+        None => Preset::find("builtin", folder),
         Some((_, Some("none"))) => Ok(None),
-        Some((span, Some(name))) => match preset::find(name) {
-            Some(found) => Ok(Some(found)),
-            None => {
-                let known: Vec<_> = preset::ALL.iter().map(|preset| preset.name).chain(["none"]).collect();
+        Some((span, Some(name))) => match Preset::find(name, folder) {
+            Ok(None) => {
+                let known: Vec<_> = Preset::all().map(|preset| preset.name).collect();
+                let known = known.join(", ");
                 Err(wrong(Some(span), &format!("there is no preset '{name}'"))
-                    .hint(format!("presets: {}", known.join(", ")))
+                    .hint(format!("presets: {known}, none, or a path to one that ends in .toml"))
                     .into())
             }
+            found => found.map_err(|error| wrong(Some(span), &format!("{error:#}")).into()),
         },
         // A value of the wrong type is reported when the table is read.
         Some((_, None)) => Ok(None),
     }
+}
+
+/// Reads a preset of the user's own by itself: in the merged tables an error of it would point into
+/// another file.
+fn stands_alone(preset: &Preset, lookup: &Lookup<'_>) -> Result<()> {
+    let mut root = Spanned::new(0..0, preset.tables(lookup)?);
+    let wrong = |span: Option<Range<usize>>, message: &str| preset.wrong(span, message);
+    if let Some((key, _)) = root.get_ref().get_key_value("agent") {
+        return Err(wrong(Some(key.span()), "[agent] is for ops.toml: a preset has none").into());
+    }
+    read_checks(root.get_mut(), &wrong)?;
+    File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
+    Ok(())
 }
 
 /// Adds to a table what only the preset has, key by key.
@@ -500,7 +515,7 @@ mod tests {
 
     #[test]
     fn every_preset_stands_alone() {
-        for preset in &preset::ALL {
+        for preset in Preset::all() {
             read(&format!("[agent]\npreset = \"{}\"\n", preset.name)).unwrap();
         }
     }

@@ -6,18 +6,21 @@
 pub mod alerts;
 pub mod channels;
 pub mod check;
+mod disabled;
 mod expand;
 mod filling;
 mod load;
 mod origin;
 mod place;
 pub mod preset;
+mod recognise;
 mod template;
 
 pub use alerts::{Alerts, ChannelName};
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
 pub use origin::{Origin, origins};
+pub use recognise::{Recognised, recognise};
 pub use template::starter;
 
 use crate::base::secret::Secret;
@@ -34,8 +37,11 @@ pub struct Config {
     pub file: PathBuf,
     /// `[agent]`
     pub agent: Agent,
-    /// `[service.NAME]`
+    /// `[service.NAME]`: those that are enabled.
     pub service: BTreeMap<String, Service>,
+    /// The names of those that are not.
+    #[serde(skip)]
+    pub disabled: Vec<String>,
     /// `[check.NAME]`
     pub check: BTreeMap<String, Check>,
     /// `[backup]`
@@ -86,12 +92,15 @@ pub enum Owner {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
+    /// Whether there is such a service. One that is not enabled is as if it were not there, with
+    /// the checks that ask about it and those that come after these.
+    pub enabled: bool,
     /// Program and arguments. `{ops}` is our own program, `{home}` the agent's home, `{config}` this
     /// file.
     pub command: Vec<String>,
     /// The folder it runs in; the agent's home unless said otherwise.
     pub cwd: PathBuf,
-    /// Environment to set.
+    /// Environment to set, with the same words filled in.
     pub env: BTreeMap<String, String>,
     /// Environment to take away.
     pub env_remove: Vec<String>,
@@ -109,7 +118,8 @@ pub struct Service {
     pub ready_timeout: Span,
     /// How long it may take to stop after TERM.
     pub stop_grace: Span,
-    /// Ports that must be free again after a stop.
+    /// Ports that must be free before a start and again after a stop.
+    #[serde(deserialize_with = "ports")]
     pub ports: Vec<u16>,
     /// Whether `alert` restarts it when it died.
     pub recover: bool,
@@ -120,6 +130,7 @@ pub struct Service {
 impl Default for Service {
     fn default() -> Service {
         Service {
+            enabled: true,
             command: Vec::new(),
             cwd: PathBuf::new(),
             env: BTreeMap::new(),
@@ -135,6 +146,23 @@ impl Default for Service {
             recover_hung: false,
         }
     }
+}
+
+/// Numbers, or texts of numbers: `"${PORT:-8080}"` is a text.
+fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a port is a number from 1 to 65535")]
+    enum Port {
+        Number(u16),
+        Text(String),
+    }
+    let read = |port: Port| match port {
+        Port::Number(number) => Ok(number),
+        Port::Text(text) => {
+            text.trim().parse().map_err(|_| serde::de::Error::custom(format!("'{text}' is no port")))
+        }
+    };
+    Vec::<Port>::deserialize(deserializer)?.into_iter().map(read).collect()
 }
 
 /// `[backup]`: what is kept safe, where, and for how long.

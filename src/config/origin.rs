@@ -1,10 +1,12 @@
 //! Where each key of a check was set: in the file, in its preset, or nowhere.
 
-use super::{Loaded, preset};
+use super::Loaded;
+use super::preset::Preset;
 use crate::base::Fault;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// Where a key was set.
@@ -41,8 +43,9 @@ pub fn origins(loaded: &Loaded, check: &str) -> Result<BTreeMap<String, Origin>>
     };
     let line = |at: usize| Origin::Line(source.get(..at).unwrap_or(&source).matches('\n').count() + 1);
     let mut origins = BTreeMap::new();
-    if let Some(preset) = preset::find(&loaded.config.agent.preset) {
-        origins.extend(parse(preset.source, &|_| Origin::Preset(preset.name.to_owned()))?);
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    if let Some(preset) = Preset::find(&loaded.config.agent.preset, folder)? {
+        origins.extend(parse(&preset.source, &|_| Origin::Preset(preset.name.clone()))?);
     }
     origins.extend(parse(&source, &line)?);
     Ok(origins)

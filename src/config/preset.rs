@@ -1,23 +1,139 @@
-//! The presets: what is known of an agent, as plain data in `presets/`, compiled in.
+//! The presets: what is known of an agent, as plain data. Those in `presets/` are compiled in; a path
+//! that ends in `.toml` names one of the user's own.
+
+use super::check::Pattern;
+use super::expand::{self, Lookup};
+use super::place;
+use crate::base::{Fault, lines};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, Deserializer};
+
+/// So much of an agent's own config is looked at.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// One preset.
+#[derive(Clone, Debug)]
 pub struct Preset {
     /// As written in `preset = "…"`.
-    pub name: &'static str,
-    /// One line about it.
-    pub about: &'static str,
+    pub name: String,
     /// Its TOML.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
+    /// The file it was read from, if it is not compiled in.
+    pub file: Option<PathBuf>,
 }
 
-/// All presets.
-pub const ALL: [Preset; 1] = [Preset {
-    name: "builtin",
-    about: "the agent that comes along, `ops agent`",
-    source: include_str!("../../presets/builtin.toml"),
-}];
+/// `[preset]`: what a preset says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct About {
+    /// One line about it.
+    pub about: String,
+    /// What lies in the home of such an agent: it is one where all files of any of these lists are.
+    pub recognise: Vec<Vec<String>>,
+    /// What a person may want to change: lines for a new `ops.toml`, commented out.
+    pub starter: String,
+    /// What the agent's own config decides.
+    pub unless: Vec<Unless>,
+}
 
-/// The preset of a name.
-pub fn find(name: &str) -> Option<&'static Preset> {
-    ALL.iter().find(|preset| preset.name == name)
+/// `[[preset.unless]]`: lines for a new `ops.toml` of an agent whose own config does not say something.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unless {
+    /// The agent's config, relative to its home. Where it is not there, nothing is known.
+    pub file: PathBuf,
+    /// What it would have to match.
+    pub matches: Pattern,
+    /// The lines.
+    pub write: String,
+}
+
+impl About {
+    /// The lines for a new `ops.toml` in this home.
+    pub fn suggested(&self, home: &Path) -> String {
+        let mut suggested = self.starter.trim().to_owned();
+        for unless in &self.unless {
+            let mut text = String::new();
+            let read = lines::open(&home.join(&unless.file))
+                .and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
+            if read.is_ok_and(|_| !unless.matches.0.is_match(&text)) {
+                suggested.push_str("\n\n");
+                suggested.push_str(unless.write.trim());
+            }
+        }
+        suggested
+    }
+}
+
+/// Those that are compiled in: names and sources.
+const COMPILED_IN: [(&str, &str); 6] = [
+    ("builtin", include_str!("../../presets/builtin.toml")),
+    ("dharmic", include_str!("../../presets/dharmic.toml")),
+    ("mama", include_str!("../../presets/mama.toml")),
+    ("machina", include_str!("../../presets/machina.toml")),
+    ("gomikrobot", include_str!("../../presets/gomikrobot.toml")),
+    ("macha", include_str!("../../presets/macha.toml")),
+];
+
+impl Preset {
+    /// All that are compiled in.
+    pub fn all() -> impl Iterator<Item = Preset> {
+        COMPILED_IN.into_iter().map(|(name, source)| Preset {
+            name: name.to_owned(),
+            source: Cow::Borrowed(source),
+            file: None,
+        })
+    }
+
+    /// The preset of a name, or the one in a file. A relative path is one in this folder.
+    ///
+    /// # Errors
+    /// When there is a path, and the file cannot be read.
+    pub fn find(name: &str, folder: &Path) -> Result<Option<Preset>> {
+        if let Some(preset) = Preset::all().find(|preset| preset.name == name) {
+            return Ok(Some(preset));
+        }
+        if !name.ends_with(".toml") {
+            return Ok(None);
+        }
+        let path = folder.join(super::load::tilde(Path::new(name)));
+        let source =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// When it is no TOML, or its `[preset]` has other keys.
+    pub fn about(&self) -> Result<About> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            preset: About,
+        }
+        let wrong = |error: toml::de::Error| self.wrong(error.span(), error.message());
+        Ok(Deserializer::parse(&self.source).and_then(Head::deserialize).map_err(wrong)?.preset)
+    }
+
+    /// The tables that it adds to a config, with the variables in them filled in.
+    pub(super) fn tables(&self, lookup: &Lookup<'_>) -> Result<DeTable<'_>> {
+        let mut tables = DeTable::parse(&self.source)
+            .map_err(|error| self.wrong(error.span(), error.message()))?
+            .into_inner();
+        tables.remove("preset");
+        expand::table(&mut tables, lookup).map_err(|(span, message)| self.wrong(Some(span), &message))?;
+        Ok(tables)
+    }
+
+    /// What is wrong in it, and where.
+    pub(super) fn wrong(&self, span: Option<Range<usize>>, message: &str) -> Fault {
+        let builtin = || PathBuf::from(format!("presets/{}.toml", self.name));
+        place::fault(&self.file.clone().unwrap_or_else(builtin), &self.source, span, message)
+    }
 }

@@ -1,29 +1,22 @@
 //! The `ops.toml` that `ops init` and `ops up` write: short, commented, complete by itself.
 
-/// The text of a new `ops.toml` for an agent of this name.
+/// The text of a new `ops.toml` for an agent of this name, with what its preset suggests to change.
 ///
 /// Everything in it that is commented out shows the default.
-pub fn starter(name: &str, preset: &str) -> String {
+pub fn starter(name: &str, preset: &str, suggested: &str) -> String {
+    let preset_line = format!("preset = \"{preset}\"");
     format!(
         r##"# agent-ops: how the agent "{name}" is kept alive, backed up, quiet and visible.
-# Every key has a default: what is commented out shows it. `ops config show` prints them all,
-# `ops config check` tells what is wrong and where.
+# Every key has a default. What is commented out shows it, or what to write instead. `ops config show`
+# prints what is in force, `ops config check` tells what is wrong and where.
 
 [agent]
 name = "{name}"
-preset = "{preset}"         # services and checks that this file adds to
+{preset_line:<26} # services and checks that this file adds to
 # home = "."               # this file's folder
 # env_file = ".env"        # NAME=value lines for ${{NAME}} here and for the services
 
-# [builtin_agent]
-# heartbeat = "1m"
-# consolidate = "10m"
-
-# An agent of your own instead: set preset = "none" above and name its services.
-# [service.daemon]
-# command = [".venv/bin/python3", "src/daemon.py"]
-# pid_file = "logs/daemon.pid"
-# status_file = "logs/daemon_status.json"
+{suggested}
 
 # [check.disk]
 # kind = "disk"
@@ -32,7 +25,6 @@ preset = "{preset}"         # services and checks that this file adds to
 
 # [backup]
 # dir = "backups"
-# include = ["memory/**", "config/**"]
 # keep = {{ all = "7d", weekly = "30d", monthly = "365d" }}
 # encrypt_to = []          # age1…: archives that only the holders of these keys can read
 
@@ -69,27 +61,36 @@ preset = "{preset}"         # services and checks that this file adds to
 # alert = "*/5 * * * *"
 # backup = "0 2 * * *"
 # drill = "0 4 * * 0"      # the newest backup, restored on trial
-"##
+"##,
+        suggested = suggested.trim()
     )
 }
 
 #[cfg(test)]
 mod tests {
-    /// The commented lines must stay true: uncommented, they must load.
+    use crate::config::preset::Preset;
+
+    /// The commented lines must stay true: uncommented, they must load, and set what is the default.
     #[test]
     fn every_suggestion_is_valid() {
-        let text = super::starter("agent", "none");
-        let lines = text.lines().map(|line| {
-            let bare = line.strip_prefix("# ").unwrap_or(line);
-            let setting =
-                bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-            if setting { bare.replace("${", "$${") } else { String::new() }
-        });
-        let text: String = lines.map(|line| line + "\n").collect();
-        assert!(text.contains("[alerts.email]") && text.contains("[service.daemon]"));
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ops.toml"), text.replace("env_file", "# env_file")).unwrap();
-        let loaded = crate::config::load(&dir.path().join("ops.toml"), None).unwrap();
-        assert_eq!(loaded.config.service.len(), 1);
+        for preset in Preset::all() {
+            let text = super::starter("agent", &preset.name, &preset.about().unwrap().starter);
+            let lines = text.lines().map(|line| {
+                let bare = line.strip_prefix("# ").unwrap_or(line);
+                let setting = bare.starts_with('[')
+                    || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+                let wanted = setting && !bare.starts_with("env_file");
+                if wanted { bare.replace("${", "$${") } else { String::new() }
+            });
+            let text: String = lines.map(|line| line + "\n").collect();
+            assert!(text.contains("[alerts.email]"), "{text}");
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("ops.toml"), &text).unwrap();
+            let loaded = crate::config::load(&dir.path().join("ops.toml"), None)
+                .unwrap_or_else(|error| panic!("{}: {error:#}\n{text}", preset.name));
+            assert!(!loaded.config.service.is_empty());
+            // Short enough to be read.
+            assert!(text.lines().count() < 100, "{}", preset.name);
+        }
     }
 }

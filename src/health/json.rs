@@ -28,7 +28,9 @@ pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
         true => found.and_then(|value| count(value, &options.only)),
         false => found.cloned(),
     };
+    let rules = options.rules();
     let called = match (options.count, place.is_empty()) {
+        _ if rules.label.is_some() => format!("{} in {shown}", rules.label.as_deref().unwrap_or_default()),
         (true, true) => format!("the count in {shown}"),
         (true, false) => format!("the count of {place} in {shown}"),
         (false, true) => shown.clone(),
@@ -37,7 +39,7 @@ pub(super) fn look(view: &View, name: &str, options: &Json) -> Result<Answer> {
     let mut growths = Growths::recall(view, name);
     let key = format!("{shown} {place} {} {:?}", options.count, options.only);
     let seen = Seen { name: &called, key, value, zone: Zone::Local };
-    let answer = value::judge(seen, &options.rules(), &mut growths, view.run.now).into_answer();
+    let answer = value::judge(seen, &rules, &mut growths, view.run.now).into_answer();
     Ok(growths.remember(answer).remedy("look at the file, and at the program that writes it"))
 }
 

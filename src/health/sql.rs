@@ -33,12 +33,16 @@ pub(super) fn look(view: &View, name: &str, options: &Sql, timeout: Span) -> Res
         Err(error) => return unanswered(error, &shown, options, timeout),
     };
     let mut growths = Growths::recall(view, name);
-    let what = if options.rows { "number of rows" } else { "value" };
-    let called = format!("{what} from {shown}");
+    let rules = options.rules();
+    let called = match (&rules.label, options.rows) {
+        (Some(label), _) => format!("{label} in {shown}"),
+        (None, true) => format!("number of rows from {shown}"),
+        (None, false) => format!("value from {shown}"),
+    };
     let key = format!("{shown} {} {}", options.rows, options.query);
     // What SQLite's own functions write is UTC.
     let seen = Seen { name: &called, key, value, zone: Zone::Utc };
-    let answer = value::judge(seen, &options.rules(), &mut growths, view.run.now).into_answer();
+    let answer = value::judge(seen, &rules, &mut growths, view.run.now).into_answer();
     Ok(growths.remember(answer).remedy("ask the database the same with sqlite3 -readonly"))
 }
 

@@ -18,6 +18,7 @@ use crate::base::{Fault, Home, Run, text};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use std::net::TcpListener;
 
 /// How a service is.
 #[derive(Clone, Debug)]
@@ -144,6 +145,12 @@ impl Services<'_> {
 
     fn service(&self, name: &str) -> Result<&config::Service> {
         self.config.service.get(name).ok_or_else(|| {
+            if self.config.disabled.iter().any(|disabled| disabled == name) {
+                let file = self.config.file.display();
+                return Fault::unknown(format!("the service '{name}' is not enabled"))
+                    .hint(format!("write enabled = true into [service.{name}] of {file}"))
+                    .into();
+            }
             let known: Vec<&str> = self.config.service.keys().map(String::as_str).collect();
             let hint = match text::nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean '{near}'?"),
@@ -159,17 +166,24 @@ impl Services<'_> {
         crate::base::durable::Lock::take(self.home, &format!("service-{name}"), self.run, patience)
     }
 
-    /// The command with `{ops}`, `{home}` and `{config}` filled in.
-    fn command(&self, service: &config::Service) -> Vec<String> {
+    /// A word of the config with `{ops}`, `{home}` and `{config}` filled in.
+    fn fill(&self, word: &str) -> String {
         let fill = [
             ("{ops}", config::program("ops")),
             ("{home}", self.home.root().to_owned()),
             ("{config}", self.config.file.clone()),
         ];
-        let filled = |word: &String| {
-            fill.iter()
-                .fold(word.clone(), |word, (name, path)| word.replace(name, &path.display().to_string()))
-        };
-        service.command.iter().map(filled).collect()
+        fill.iter()
+            .fold(word.to_owned(), |word, (name, path)| word.replace(name, &path.display().to_string()))
     }
+
+    /// The command of a service, as it is run.
+    fn command(&self, service: &config::Service) -> Vec<String> {
+        service.command.iter().map(|word| self.fill(word)).collect()
+    }
+}
+
+/// The first port of a service that somebody has, and what the system says to that.
+fn taken_port(service: &config::Service) -> Option<(u16, std::io::Error)> {
+    service.ports.iter().find_map(|&port| Some((port, TcpListener::bind(("127.0.0.1", port)).err()?)))
 }

@@ -2,7 +2,7 @@
 
 use super::identify::{self, Claim};
 use super::record::{MARKER, Record};
-use super::{Liveness, Services, Started, ready, session, stop};
+use super::{Liveness, Services, Started, ready, session, stop, taken_port};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
@@ -35,6 +35,12 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         return Err(Fault::unknown(message).hint(hint).into());
     }
     stop::end_leftovers(&record, force)?;
+    if let Some((port, error)) = taken_port(service) {
+        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
+        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {error}"))
+            .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
+            .into());
+    }
     drop_stale_pid_file(services, service)?;
     durable::make_folder(&services.home.logs(), 0o755)?;
 
@@ -120,7 +126,7 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, marker: &str) 
         command.env_remove(name);
     }
     command
-        .envs(&service.env)
+        .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
         .env(MARKER, marker)
         .current_dir(&service.cwd)
         .stdin(Stdio::null())

@@ -2,16 +2,18 @@
 
 use super::identify::{Claim, leftovers, read_pid_file};
 use super::record::Record;
-use super::{Liveness, Services};
+use super::{Liveness, Services, taken_port};
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// How long children may take to follow their parent.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the threads of a process that has ended may hold on to its ports.
+const PORT_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the kernel may take to end what was killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -138,11 +140,15 @@ fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
 }
 
 fn check_ports(name: &str, service: &Service) -> Result<()> {
-    for &port in &service.ports {
-        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
-            Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
-                .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
-        })?;
-    }
-    Ok(())
+    let deadline = Instant::now() + PORT_GRACE;
+    let (port, error) = loop {
+        let Some(taken) = taken_port(service) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            break taken;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    Err(Fault::critical(format!("{name} is stopped, but port {port} is not free: {error}"))
+        .hint(format!("`ss -ltnp sport = :{port}` says who has it"))
+        .into())
 }

@@ -22,6 +22,7 @@ mod local_checks;
 mod logs;
 mod mutants;
 mod plugins;
+mod presets;
 mod probes;
 mod receiver;
 mod recovery;

@@ -18,7 +18,7 @@ pub use own::{BackupAge, CopyAge, DrillAge, Schedule};
 pub use rules::{Rules, Words, Zone};
 pub use streak::Streak;
 pub use values::{Aggregate, Command, Json, Metric, Sql, SystemdUnits};
-pub use written::HttpUrl;
+pub use written::{HttpUrl, Pattern};
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;
