@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(all.lines.len(), 80_001);
         let query = Query { level: Some(Level::Error), ..query };
         assert_eq!(of(&files, &query).lines.len(), 80_000, "no entry is torn");
-        let query = Query { lines: 2, level: None, ..query };
+        let query = Query { lines: 3, level: None, ..query };
         let last = of(&files, &query);
         assert_eq!((texts(&last)[0], last.cut), ("[2026-11-19T11:06:39Z] ERROR x", true));
         let today = Query { since: None, ..query.clone() };
