@@ -14,7 +14,9 @@ mod origin;
 mod place;
 pub mod preset;
 mod recognise;
+mod resolve;
 mod template;
+mod validate;
 
 pub use alerts::{Alerts, ChannelName};
 pub use check::{Check, Kind};

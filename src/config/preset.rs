@@ -101,7 +101,7 @@ impl Preset {
         if !name.ends_with(".toml") {
             return Ok(None);
         }
-        let path = folder.join(super::load::tilde(Path::new(name)));
+        let path = folder.join(super::resolve::tilde(Path::new(name)));
         let source =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))

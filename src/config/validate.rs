@@ -1,0 +1,154 @@
+//! What the types of a config cannot say: names, and what refers to what.
+
+use super::{Config, Kind, alerts};
+use crate::base::text;
+
+/// The table that is wrong, and why.
+type Wrong = (String, String);
+
+/// What the types cannot say. An error names its table.
+pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
+    if !plain(&config.agent.name) {
+        let message =
+            format!("the agent's name '{}' may only hold letters, digits, -, _ and .", config.agent.name);
+        return Err(("agent".to_owned(), message));
+    }
+    services(config)?;
+    checks(config)?;
+    recipients(config).map_err(|message| ("backup".to_owned(), message))?;
+    bucket(config).map_err(|message| ("backup.s3".to_owned(), message.to_owned()))?;
+    config.alerts.validate(&alert_types(config))
+}
+
+fn services(config: &Config) -> Result<(), Wrong> {
+    for (name, service) in &config.service {
+        let table = format!("service.{name}");
+        if !plain(name) {
+            return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
+        }
+        if service.command.first().is_none_or(String::is_empty) {
+            return Err((table, format!("the service '{name}' has no command")));
+        }
+        let known =
+            ["", "status", "alive"].contains(&service.ready.as_str()) || service.ready.starts_with("tcp:");
+        if !known {
+            let message = format!("ready = \"{}\" is none of status, alive, tcp:HOST:PORT", service.ready);
+            return Err((table, message));
+        }
+        if service.recover_hung && service.status_file.is_none() {
+            return Err((
+                table,
+                "recover_hung needs a status_file: without one nothing tells a hang".to_owned(),
+            ));
+        }
+        if service.ready == "status" && service.status_file.is_none() {
+            return Err((table, "ready = \"status\" needs a status_file".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn checks(config: &Config) -> Result<(), Wrong> {
+    for (name, check) in &config.check {
+        if !plain(name) {
+            let table = format!("check.{name}");
+            return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
+        }
+        if let Err(message) = follows(config, name, &mut Vec::new()) {
+            return Err((format!("check.{name}"), message));
+        }
+        if let Some(why) = check.kind.wrong() {
+            return Err((format!("check.{name}"), format!("the check '{name}': {why}")));
+        }
+        let table = format!("check.{name}");
+        if matches!(check.kind, Kind::CopyAge(_)) && config.backup.s3.is_none() {
+            return Err((table, format!("the check '{name}' needs a bucket: there is no [backup.s3]")));
+        }
+        let Some(service) = check.kind.service() else { continue };
+        let Some(found) = config.service.get(service) else {
+            let near = text::nearest(service, config.service.keys().map(String::as_str));
+            let known = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+            return Err((
+                table,
+                format!("the check '{name}' asks about a service '{service}' that there is not{known}"),
+            ));
+        };
+        if matches!(check.kind, Kind::Heartbeat(_)) && found.status_file.is_none() {
+            return Err((table, format!("the check '{name}' needs service.{service}.status_file")));
+        }
+    }
+    Ok(())
+}
+
+fn bucket(config: &Config) -> Result<(), &'static str> {
+    if let Some(s3) = &config.backup.s3 {
+        if !(s3.endpoint.starts_with("http://") || s3.endpoint.starts_with("https://")) {
+            return Err("endpoint is no http:// or https:// address");
+        }
+        if s3.bucket.is_empty() || s3.bucket.contains('/') {
+            return Err("bucket is not the name of a bucket");
+        }
+        if s3.access_key.is_some() != s3.secret_key.is_some() {
+            return Err("access_key and secret_key go together");
+        }
+        let prefix = s3.prefix.as_deref().unwrap_or_default();
+        let odd = |part: &str| [".", ".."].contains(&part) || part.chars().any(char::is_control);
+        if prefix.starts_with('/') || prefix.contains("//") || prefix.split('/').any(odd) {
+            return Err("prefix may not begin with / nor have an empty part, . or ..");
+        }
+    }
+    Ok(())
+}
+
+/// Follows the checks that a check comes `after`: all must be there, and none may come after itself.
+fn follows<'a>(config: &'a Config, name: &'a str, path: &mut Vec<&'a str>) -> Result<(), String> {
+    path.push(name);
+    for parent in config.check.get(name).map_or(&[][..], |check| check.common.after.as_slice()) {
+        if path.contains(&parent.as_str()) {
+            return Err(format!("the checks {} come after each other", path.join(", ")));
+        }
+        if !config.check.contains_key(parent) {
+            let near = text::nearest(parent, config.check.keys().map(String::as_str));
+            let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+            return Err(format!("the check '{name}' comes after '{parent}', which there is not{near}"));
+        }
+        follows(config, parent, path)?;
+    }
+    path.pop();
+    Ok(())
+}
+
+/// Every alert type that can come up: those of the house, a check's own name, and what it is told to
+/// raise.
+fn alert_types(config: &Config) -> Vec<&str> {
+    let own = config.check.iter().flat_map(|(name, check)| {
+        let common = &check.common;
+        [Some(name), common.alert_warning.as_ref(), common.alert_critical.as_ref()].into_iter().flatten()
+    });
+    alerts::TYPES.into_iter().chain(own.map(String::as_str)).collect()
+}
+
+/// Whether the keys of encryption are where they belong. No message quotes one.
+fn recipients(config: &Config) -> Result<(), String> {
+    const SECRET: &str = "AGE-SECRET-KEY-";
+    let is_secret = |text: &str| text.to_ascii_uppercase().contains(SECRET);
+    if config.backup.identity.as_ref().is_some_and(|identity| is_secret(&identity.to_string_lossy())) {
+        return Err("identity is a key; write the key into a file, and the file's path here".to_owned());
+    }
+    for (index, recipient) in config.backup.encrypt_to.iter().enumerate() {
+        if is_secret(recipient) {
+            return Err("encrypt_to holds a secret key; it takes the public one, age1…".to_owned());
+        }
+        if !["age1", "ssh-", "file:"].iter().any(|start| recipient.starts_with(start)) {
+            return Err(format!("encrypt_to, entry {}: it begins with none of age1, ssh-, file:", index + 1));
+        }
+    }
+    Ok(())
+}
+
+/// A name that can stand in a file name, a label and a mail.
+fn plain(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
