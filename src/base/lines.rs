@@ -85,11 +85,50 @@ pub fn split(bytes: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    bytes
-        .split(|&byte| byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .map(|line| String::from_utf8_lossy(line).replace('\0', ""))
-        .collect()
+    bytes.split(|&byte| byte == b'\n').map(clean).collect()
+}
+
+fn clean(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).replace('\0', "")
+}
+
+/// Gives the lines before `end`, the last one first, until `each` says that it is enough. Only
+/// what is given is read. A line of more than a megabyte comes in pieces.
+///
+/// The hole that a truncated file has at its front counts as its beginning.
+pub fn backwards(file: &File, end: u64, mut each: impl FnMut(String) -> bool) -> io::Result<()> {
+    let mut to = end;
+    // What begins before the block: the end of a line.
+    let mut begun = Vec::new();
+    while to > 0 {
+        let from = to.saturating_sub(BLOCK);
+        let mut block = read(file, from, to)?;
+        if block.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        block.append(&mut begun);
+        if to == end && block.last() == Some(&b'\n') {
+            block.pop();
+        }
+        to = from;
+        let first = block.iter().position(|&byte| byte == b'\n');
+        if let Some(first) = first {
+            for line in block[first + 1..].rsplit(|&byte| byte == b'\n') {
+                if !each(clean(line)) {
+                    return Ok(());
+                }
+            }
+            block.truncate(first);
+        }
+        begun = block;
+        if begun.len() > 1 << 20 && !each(clean(&std::mem::take(&mut begun))) {
+            return Ok(());
+        }
+    }
+    if end > 0 {
+        each(clean(&begun));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -120,6 +159,16 @@ mod tests {
     fn a_giant_line_is_bounded() {
         let giant = vec![b'x'; 3 << 20];
         assert_eq!(tail(&giant, 3, 1000)[0].len(), 1000);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), [b"a\n", &giant[..], b"\nz\n"].concat()).unwrap();
+        let mut lengths = Vec::new();
+        backwards(file.as_file(), giant.len() as u64 + 5, |line| {
+            lengths.push(line.len());
+            true
+        })
+        .unwrap();
+        assert_eq!((lengths[0], lengths.last().copied()), (1, Some(1)));
+        assert_eq!(lengths[1..lengths.len() - 1].iter().sum::<usize>(), giant.len());
         let mut after = giant.clone();
         after.extend(b"\nshort\n");
         assert_eq!(tail(&after, 3, 1000), ["short"], "a cut line is left out if there is a whole one");
@@ -132,6 +181,13 @@ mod tests {
         file.as_file().set_len(64 << 30).unwrap();
         file.as_file().write_all_at(b"\nlast\n", 64 << 30).unwrap();
         assert_eq!(last_lines(file.path(), 1, 1 << 30).unwrap(), ["last"]);
+        let mut back = Vec::new();
+        let mut all = |line| {
+            back.push(line);
+            true
+        };
+        backwards(file.as_file(), (64 << 30) + 6, &mut all).unwrap();
+        assert_eq!(back, ["last", ""]);
     }
 
     #[test]
@@ -149,6 +205,15 @@ mod tests {
             let lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(&text).split('\n').collect();
             let lines = if text.is_empty() { Vec::new() } else { lines };
             let found = tail(text.as_bytes(), n, most);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), &text).unwrap();
+            let mut back = Vec::new();
+            backwards(file.as_file(), text.len() as u64, |line| {
+                back.insert(0, line);
+                true
+            })
+            .unwrap();
+            prop_assert_eq!(&back, &lines);
             if most >= text.len() as u64 {
                 prop_assert_eq!(&found, &lines[lines.len().saturating_sub(n)..].to_vec());
             } else if found.len() > 1 {

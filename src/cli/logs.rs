@@ -1,110 +1,143 @@
-//! `ops logs`: the last lines of a log, and following it.
+//! `ops logs`: the last lines of a log, or of all in the order of time, and following them.
 
 use super::Context;
+use crate::base::units::{Span, parse_time};
 use crate::base::{Fault, State, text};
-use crate::logs::{self, Follower};
-use anyhow::Result;
+use crate::logs::{self, Follower, Level, Line, Log, Query};
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Args as Arguments;
+use regex_lite::RegexBuilder;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// Show the last lines of a log, or follow it
+/// How many lines are shown unless said: of the end, and of a time that was asked for.
+const LINES: usize = 50;
+const LINES_SINCE: usize = 10_000;
+
+/// Show the last lines of a log, or of all in the order of time, or follow them
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
     /// Which: `daemon`, `alerts`, … or `all`; the first service's, unless said
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// How many lines
-    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
-    pub lines: usize,
+    /// How many lines at most, the last ones; 50, with --since 10000, unless said
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
     /// Go on with what comes: across rotations and new days
     #[arg(short, long)]
     pub follow: bool,
-    /// Only lines that hold this, whatever its case
-    #[arg(long, value_name = "WORD")]
+    /// Only lines that match this regular expression, whatever their case (`(?-i)` minds it)
+    #[arg(long, value_name = "REGEX")]
     pub grep: Option<String>,
+    /// Only what was written since: `2h`, `7d`, `09:30`, `yesterday`, `2026-11-20 09:30`; old and
+    /// compressed logs are read as well
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only what is so bad or worse, with the lines that belong to it, such as a traceback
+    #[arg(long, value_enum, value_name = "LEVEL", ignore_case = true)]
+    pub level: Option<Level>,
 }
 
-/// One log's tail.
-#[derive(Serialize)]
-struct Tail {
-    name: String,
-    file: String,
-    lines: Vec<String>,
+impl Args {
+    fn query(&self, now: DateTime<Utc>) -> Result<Query> {
+        let since = self.since.as_deref().map(|text| since(text, now)).transpose()?;
+        let grep = self.grep.as_deref().map(|pattern| {
+            RegexBuilder::new(pattern).case_insensitive(true).build().map_err(|error| {
+                let why = text::one_line(&error.to_string(), 200);
+                Fault::unknown(format!(
+                    "--grep '{}' is no regular expression: {why}",
+                    text::sanitize(pattern)
+                ))
+                .hint(format!(
+                    "for these very characters: --grep '{}'",
+                    text::sanitize(&regex_lite::escape(pattern))
+                ))
+            })
+        });
+        Ok(Query {
+            lines: self.lines.unwrap_or(if since.is_some() { LINES_SINCE } else { LINES }),
+            since,
+            level: self.level,
+            grep: grep.transpose()?,
+        })
+    }
 }
 
 /// Prints the tail of a log, and what comes after it with `--follow`.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     if args.follow && context.common.json {
-        return Err(Fault::unknown("--follow has no end, so it cannot be one JSON document").into());
+        return Err(Fault::unknown("--follow has no end, so it cannot be one JSON document")
+            .hint("leave one of the two out; --since gives what came since a time")
+            .into());
     }
+    let now = context.run.now;
+    let query = args.query(now)?;
     let loaded = context.load()?;
-    let names = logs::named(&loaded.home, &loaded.config.logs);
+    let names = logs::by_name(&loaded.home, &loaded.config.logs);
     let first_service = loaded.config.service.keys().find(|service| names.contains_key(*service));
     let name = args.name.clone().or_else(|| first_service.cloned()).unwrap_or_else(|| "all".to_owned());
     let wanted = choose(&name, &names)?;
-    let word = args.grep.as_deref();
-
-    // From here on lines are followed: those that come while the tail is read are not missed.
     let only = wanted.keys().next().filter(|_| name != "all").map(String::as_str);
-    let follower = args.follow.then(|| Follower::new(&loaded.home, &loaded.config.logs, only));
-    let mut state = State::Ok;
-    let mut tails = Vec::new();
-    for (name, path) in &wanted {
-        match logs::tail(path, args.lines, word) {
-            Ok(lines) => {
-                let file = text::sanitize(&loaded.home.show(path));
-                tails.push(Tail { name: name.clone(), file, lines });
-            }
-            // One that cannot be read does not hide the others.
-            Err(error) if wanted.len() > 1 => {
-                context.note(&format!("{error:#}"));
-                state = State::Warning;
-            }
-            Err(error) => return Err(error),
+
+    // From here on lines are followed; the tail ends where they begin.
+    let follower = args.follow.then(|| Follower::new(&loaded.home, &loaded.config.logs, only, &query));
+    let mut tail = logs::tail(&wanted, &query, now, |path| follower.as_ref()?.start_in(path));
+    let state = if tail.failed.is_empty() { State::Ok } else { State::Warning };
+    for (path, error) in std::mem::take(&mut tail.failed) {
+        let what = format!("cannot read {}", text::sanitize(&path.display().to_string()));
+        if only.is_some() && tail.lines.is_empty() {
+            return Err(error).context(what);
         }
+        // One that cannot be read does not hide the others.
+        context.note(&format!("{what}: {error}"));
     }
     if context.common.json {
         #[derive(Serialize)]
         struct Body {
-            logs: Vec<Tail>,
+            lines: Vec<Line>,
+            cut: bool,
         }
-        context.print_json(&Body { logs: tails })?;
+        context.print_json(&Body { lines: tail.lines, cut: tail.cut && query.since.is_some() })?;
         return Ok(state);
     }
 
-    let mut shown = String::new();
-    for tail in &tails {
-        if wanted.len() > 1 {
-            let gap = if shown.is_empty() { "" } else { "\n" };
-            context.print(&format!("{gap}==> {} <==", tail.file))?;
-            shown = tail.name.clone();
-        }
-        if !tail.lines.is_empty() {
-            context.print(&tail.lines.join("\n"))?;
-        }
+    let width = only.is_none().then(|| names.keys().map(|name| name.chars().count()).max().unwrap_or(0));
+    print(context, &tail.lines, width)?;
+    if tail.cut && query.since.is_some() {
+        context.note(&format!("only the last {}: -n takes more", text::count(query.lines, "line")));
     }
-    match follower {
-        Some(follower) => follow(context, follower, word, only.is_none(), shown),
-        None => Ok(state),
+    let Some(mut follower) = follower else { return Ok(state) };
+    loop {
+        print(context, &follower.poll(Utc::now()), width)?;
+        std::thread::sleep(Duration::from_millis(250));
     }
 }
 
+/// Prints lines; with the names of their logs before them, `width` wide, if several are shown.
+fn print(context: &Context, lines: &[Line], width: Option<usize>) -> Result<()> {
+    let shown = |line: &Line| match width {
+        Some(width) => format!("{:width$} | {}", line.log, line.text),
+        None => line.text.clone(),
+    };
+    let shown: Vec<String> = lines.iter().map(shown).collect();
+    if shown.is_empty() { Ok(()) } else { context.print(&shown.join("\n")) }
+}
+
 /// The logs of a name; all of them for `all`.
-fn choose(name: &str, names: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
+fn choose(name: &str, names: &BTreeMap<String, Vec<Log>>) -> Result<BTreeMap<String, Vec<Log>>> {
     if name == "all" {
         return Ok(names.clone());
     }
     // Then the newest of those whose name goes on after it: `daemon_stdout` for `daemon`.
     let longer = || {
         let prefix = format!("{name}_");
-        let modified = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
-        names.iter().filter(|(known, _)| known.starts_with(&prefix)).max_by_key(|(_, path)| modified(path))
+        let modified = |logs: &[Log]| logs.last().map(|log| log.modified);
+        names.iter().filter(|(known, _)| known.starts_with(&prefix)).max_by_key(|(_, logs)| modified(logs))
     };
-    if let Some((name, path)) = names.get_key_value(name).or_else(longer) {
-        return Ok(BTreeMap::from([(name.clone(), path.clone())]));
+    if let Some((name, logs)) = names.get_key_value(name).or_else(longer) {
+        return Ok(BTreeMap::from([(name.clone(), logs.clone())]));
     }
     let known: Vec<&str> = names.keys().map(String::as_str).collect();
     let hint = match (text::nearest(name, known.iter().copied()), known.is_empty()) {
@@ -115,24 +148,69 @@ fn choose(name: &str, names: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<Stri
     Err(Fault::unknown(format!("there is no log '{}'", text::one_line(name, 80))).hint(hint).into())
 }
 
-fn follow(
-    context: &Context,
-    mut follower: Follower,
-    word: Option<&str>,
-    headed: bool,
-    mut shown: String,
-) -> Result<State> {
-    loop {
-        for line in follower.poll() {
-            if word.is_some_and(|word| !logs::holds(&line.text, word)) {
-                continue;
-            }
-            if headed && line.name != shown {
-                context.print(&format!("\n==> {} <==", line.name))?;
-                shown = line.name;
-            }
-            context.print(&line.text)?;
+/// The moment that people mean by `--since`.
+fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+    let wrong = |why: &str| {
+        Fault::unknown(format!("--since '{}' is {why}", text::one_line(text, 80)))
+            .hint("write it like 30m, 2h, 7d, 09:30, today, yesterday, 2026-11-20 or '2026-11-20 09:30'")
+    };
+    match moment(text, now) {
+        Some(at) if at > now => Err(wrong("yet to come")),
+        Some(at) => Ok(at),
+        None => Err(wrong("no time")),
+    }
+}
+
+fn moment(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    let today = now.with_timezone(&Local).date_naive();
+    let yesterday = today.checked_sub_days(Days::new(1))?;
+    // Where a clock change skips the moment, the first one after it.
+    let local = |day: NaiveDate, time: NaiveTime| {
+        let hours = |hours| (day.and_time(time) + TimeDelta::hours(hours)).and_local_timezone(Local);
+        (0..4).find_map(|later| hours(later).earliest()).map(|at| at.to_utc())
+    };
+    if let Ok(span) = Span::parse(text) {
+        return now.checked_sub_signed(span.delta());
+    }
+    let day = match text {
+        "today" => Some(today),
+        "yesterday" => Some(yesterday),
+        text => NaiveDate::parse_from_str(text, "%Y-%m-%d").ok(),
+    };
+    if let Some(day) = day {
+        return local(day, NaiveTime::MIN);
+    }
+    let time = ["%H:%M", "%H:%M:%S"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
+    if let Some(time) = time {
+        return local(today, time).filter(|at| *at <= now).or_else(|| local(yesterday, time));
+    }
+    parse_time(text).or_else(|| parse_time(&format!("{text}:00")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_read_as_people_say_it() {
+        let at = |text: &str| parse_time(text).unwrap();
+        let now = at("2026-11-20 12:00:00");
+        for (text, expected) in [
+            ("2h", "2026-11-20 10:00:00"),
+            ("09:30", "2026-11-20 09:30:00"),
+            ("23:30:01", "2026-11-19 23:30:01"),
+            ("today", "2026-11-20 00:00:00"),
+            ("yesterday", "2026-11-19 00:00:00"),
+            ("2026-11-18", "2026-11-18 00:00:00"),
+            ("2026-11-18 09:30", "2026-11-18 09:30:00"),
+            ("2026-11-18T09:30:05", "2026-11-18 09:30:05"),
+        ] {
+            assert_eq!(since(text, now).unwrap(), at(expected), "{text}");
         }
-        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(since("2026-11-18T09:30:00Z", now).unwrap(), at("2026-11-18T09:30:00Z"));
+        for wrong in ["soon", "5", "25:00", "2026-13-01", "2027-01-01", "", "99999999999999y"] {
+            assert!(since(wrong, now).is_err(), "{wrong}");
+        }
     }
 }

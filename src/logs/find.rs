@@ -141,6 +141,16 @@ impl Log {
             links: meta.nlink(),
         }
     }
+
+    /// Whether something may still be written to it: it is neither compressed nor numbered.
+    pub(super) fn is_in_use(&self) -> bool {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        !self.compressed && !name.rsplit_once('.').is_some_and(|(_, number)| is_number(number))
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The day that a file name speaks of: `20261119`, `2026-11-19` or `2026_11_19`, with no digit
@@ -177,6 +187,9 @@ fn name_of(home: &Home, log: &Log) -> String {
     }
     let file = log.path.file_name().unwrap_or_default().to_string_lossy();
     let stem = file.split_once(".log").map_or(&*file, |(stem, _)| stem);
+    // `daemon.1.log.gz`: its place was taken when it was compressed.
+    let numbered = stem.rsplit_once('.').filter(|(_, number)| log.compressed && is_number(number));
+    let stem = numbered.map_or(stem, |(stem, _)| stem);
     let Some(day) = log.day else { return stem.to_owned() };
     let spellings = ["%Y%m%d", "%Y-%m-%d", "%Y_%m_%d"].map(|format| day.format(format).to_string());
     let bare = spellings.iter().find_map(|day| stem.split_once(day.as_str())).map_or(stem, |(bare, _)| bare);
@@ -184,18 +197,19 @@ fn name_of(home: &Home, log: &Log) -> String {
     if bare.is_empty() { stem.to_owned() } else { bare.to_owned() }
 }
 
-/// The log that each name means now: of all files of that name the one written last.
-pub fn named(home: &Home, rules: &Logs) -> BTreeMap<String, PathBuf> {
-    let include = rules.include.iter().map(String::as_str).chain(["logs/**/*.log"]);
-    let mut newest: BTreeMap<String, Log> = BTreeMap::new();
-    for log in search(home, include, &[]).logs.into_iter().filter(|log| !log.compressed) {
-        let name = text::sanitize(&name_of(home, &log));
-        let later = |other: &Log| (log.modified, &log.path) > (other.modified, &other.path);
-        if newest.get(&name).is_none_or(later) {
-            newest.insert(name, log);
-        }
+/// The logs of each name, also those of the past that were compressed or numbered; the one
+/// that the name means now comes last: of those in use the one written last.
+pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
+    let usual = ["logs/**/*.log", "logs/**/*.log.gz", "logs/**/*.log.[0-9]*"];
+    let include = rules.include.iter().map(String::as_str).chain(usual);
+    let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
+    for log in search(home, include, &[]).logs {
+        names.entry(text::sanitize(&name_of(home, &log))).or_default().push(log);
     }
-    newest.into_iter().map(|(name, log)| (name, log.path)).collect()
+    for logs in names.values_mut() {
+        logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
+    }
+    names
 }
 
 #[cfg(test)]
@@ -242,8 +256,12 @@ mod tests {
         assert!(found.failed.is_empty());
         let torn = find(&home, &Logs { exclude: vec!["logs/[".to_owned()], ..Logs::default() });
         assert!(torn.logs.is_empty() && torn.failed.len() == 1, "what was to be protected is not touched");
-        let names = named(&home, &Logs::default());
+        for name in ["daemon_20261118.log.gz", "daemon_20261117.1.log.gz", "daemon.log.1", "a.log.2.gz"] {
+            fs::write(home.logs().join(name), "later\n").unwrap();
+        }
+        let names = by_name(&home, &Logs::default());
         assert_eq!(names.keys().collect::<Vec<_>>(), ["a", "daemon", "daemon_stdout", "email"]);
-        assert!(names["daemon"].ends_with("daemon_20261120.log"));
+        assert!(names["daemon"].last().unwrap().path.ends_with("daemon_20261120.log"));
+        assert_eq!((names["daemon"].len(), names["a"].len()), (5, 2));
     }
 }

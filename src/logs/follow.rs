@@ -1,21 +1,15 @@
 //! Follows logs as they grow, are cut, rotated, or give way to a new day's file.
 
-use super::find::named;
+use super::find::{Log, by_name};
+use super::marks::{Level, marks};
+use super::tail::{Line, Query};
 use crate::base::{Home, lines, text};
 use crate::config::Logs;
+use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// A line that came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The log's name.
-    pub name: String,
-    /// The line, safe to print.
-    pub text: String,
-}
 
 /// How much of a line without end is held back, and how much is read at once.
 const MOST: u64 = 1 << 20;
@@ -30,6 +24,7 @@ pub struct Follower {
     rules: Logs,
     /// One name, or all of them.
     wanted: Option<String>,
+    query: Query,
     places: BTreeMap<String, Place>,
 }
 
@@ -42,15 +37,27 @@ struct Place {
     /// A line whose end has not come yet.
     begun: Vec<u8>,
     last: Vec<u8>,
+    entry: Entry,
+}
+
+/// What the last line with a time said: those without belong to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    at: Option<DateTime<Utc>>,
+    level: Option<Level>,
+    /// Whether the level is its own, not a guess from lines that belong to it.
+    sure: bool,
 }
 
 impl Follower {
-    /// Follows one name, or all, from where the files end now.
-    pub fn new(home: &Home, rules: &Logs, wanted: Option<&str>) -> Follower {
+    /// Follows one name, or all, from where the files end now. What comes was written since
+    /// then, whatever time it bears.
+    pub fn new(home: &Home, rules: &Logs, wanted: Option<&str>, query: &Query) -> Follower {
         let mut follower = Follower {
             home: home.clone(),
             rules: rules.clone(),
             wanted: wanted.map(str::to_owned),
+            query: query.clone(),
             places: BTreeMap::new(),
         };
         for (name, path) in follower.now() {
@@ -61,29 +68,76 @@ impl Follower {
         follower
     }
 
-    /// The lines that came since the last call.
-    pub fn poll(&mut self) -> Vec<Line> {
+    /// Where in a file what comes begins.
+    pub fn start_in(&self, path: &Path) -> Option<u64> {
+        self.places.values().find(|place| place.path == path).map(|place| place.offset)
+    }
+
+    /// The lines that came since the last call and that were asked for, in the order of time.
+    pub fn poll(&mut self, now: DateTime<Utc>) -> Vec<Line> {
         let mut came = Vec::new();
         for (name, path) in self.now() {
+            let mut bytes = Vec::new();
+            let mut entry = Entry::default();
             if let Some(place) = self.places.get_mut(&name) {
-                place.read(&name, &mut came);
+                place.read(&mut bytes);
+                entry = place.entry;
                 if place.is_still(&path) {
+                    self.say(&name, &bytes, now, &mut came);
                     continue;
                 }
                 // A new day's file, or a rotated one: what is left in the old one came first.
-                place.finish(&name, &mut came);
+                bytes.append(&mut place.begun);
+                if bytes.last().is_some_and(|&last| last != b'\n') {
+                    bytes.push(b'\n');
+                }
             }
             if let Some(mut place) = Place::open(&path, false) {
-                place.read(&name, &mut came);
-                self.places.insert(name, place);
+                place.entry = entry;
+                place.read(&mut bytes);
+                self.places.insert(name.clone(), place);
+            }
+            self.say(&name, &bytes, now, &mut came);
+        }
+        came.sort_by_key(|(key, _)| *key);
+        came.into_iter().map(|(_, line)| line).collect()
+    }
+
+    fn say(&mut self, name: &str, bytes: &[u8], now: DateTime<Utc>, came: &mut Vec<(DateTime<Utc>, Line)>) {
+        let Some(entry) = self.places.get_mut(name).map(|place| &mut place.entry) else { return };
+        let mut key = DateTime::<Utc>::MIN_UTC;
+        for line in lines::split(bytes) {
+            entry.goes_on(&line, now);
+            // Within a log lines stay in their order.
+            key = key.max(entry.at.unwrap_or(now).min(now));
+            if self.query.wants(&line, entry.level) {
+                let text = text::sanitize(&line);
+                came.push((key, Line { log: name.to_owned(), at: entry.at, level: entry.level, text }));
             }
         }
-        came
     }
 
     fn now(&self) -> Vec<(String, PathBuf)> {
         let wanted = |name: &String| self.wanted.as_ref().is_none_or(|wanted| wanted == name);
-        named(&self.home, &self.rules).into_iter().filter(|(name, _)| wanted(name)).collect()
+        by_name(&self.home, &self.rules)
+            .into_iter()
+            .filter(|(name, _)| wanted(name))
+            .filter_map(|(name, mut logs)| Some((name, logs.pop().filter(Log::is_in_use)?.path)))
+            .collect()
+    }
+}
+
+impl Entry {
+    /// Takes the next line: a new entry, or more of this one.
+    fn goes_on(&mut self, line: &str, now: DateTime<Utc>) {
+        let marks = marks(line);
+        match marks.stamp.and_then(|stamp| stamp.resolve(now)) {
+            Some(at) => *self = Entry { at: Some(at), level: marks.level, sure: marks.level.is_some() },
+            // In a log without times a line that is not indented stands for itself.
+            None if self.at.is_none() && !line.starts_with([' ', '\t']) => self.level = marks.level,
+            None if !self.sure => self.level = self.level.max(marks.level),
+            None => {}
+        }
     }
 }
 
@@ -98,6 +152,7 @@ impl Place {
             offset: 0,
             begun: Vec::new(),
             last: Vec::new(),
+            entry: Entry::default(),
         };
         if at_end {
             place.offset = meta.len();
@@ -112,7 +167,8 @@ impl Place {
         path == self.path && path.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode)
     }
 
-    fn read(&mut self, name: &str, came: &mut Vec<Line>) {
+    /// Adds the whole lines that came.
+    fn read(&mut self, came: &mut Vec<u8>) {
         let Ok(length) = self.file.metadata().map(|meta| meta.len()) else { return };
         if length < self.offset {
             self.offset = self.find_again(length);
@@ -133,13 +189,8 @@ impl Place {
                 None if self.begun.len() as u64 >= MOST => self.begun.len(),
                 None => continue,
             };
-            let lines: Vec<u8> = self.begun.drain(..whole).collect();
-            say(name, &lines, came);
+            came.extend(self.begun.drain(..whole));
         }
-    }
-
-    fn finish(&mut self, name: &str, came: &mut Vec<Line>) {
-        say(name, &std::mem::take(&mut self.begun), came);
     }
 
     /// Where to go on in a file that became shorter: after what was shown last, if that is
@@ -153,11 +204,6 @@ impl Place {
         let found = bytes.windows(self.last.len()).rposition(|window| window == self.last);
         found.map_or(0, |at| from + (at + self.last.len()) as u64)
     }
-}
-
-fn say(name: &str, bytes: &[u8], came: &mut Vec<Line>) {
-    let lines = lines::split(bytes).into_iter();
-    came.extend(lines.map(|line| Line { name: name.to_owned(), text: text::sanitize(&line) }));
 }
 
 #[cfg(test)]
@@ -178,26 +224,26 @@ mod tests {
         let texts = |lines: Vec<Line>| lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
         append("daemon_20261119", &"an old line\n".repeat(1000));
         append("other", "x\n");
-        let mut follower = Follower::new(&home, &Logs::default(), Some("daemon"));
-        assert!(follower.poll().is_empty());
+        let mut follower = Follower::new(&home, &Logs::default(), Some("daemon"), &Query::default());
+        assert!(follower.poll(Utc::now()).is_empty());
         append("daemon_20261119", "one\ntw");
         append("other", "not wanted\n");
-        assert_eq!(texts(follower.poll()), ["one"]);
+        assert_eq!(texts(follower.poll(Utc::now())), ["one"]);
         append("daemon_20261119", "o\n");
-        assert_eq!(texts(follower.poll()), ["two"]);
+        assert_eq!(texts(follower.poll(Utc::now())), ["two"]);
         // Cut in place to its end, then written on.
         let text = fs::read_to_string(home.log("daemon_20261119")).unwrap();
         fs::write(home.log("daemon_20261119"), &text[text.len() - 600..]).unwrap();
         append("daemon_20261119", "three\n");
-        assert_eq!(texts(follower.poll()), ["three"], "nothing is shown twice");
+        assert_eq!(texts(follower.poll(Utc::now())), ["three"], "nothing is shown twice");
         // Emptied by another rotation.
         fs::write(home.log("daemon_20261119"), "four\n").unwrap();
-        assert_eq!(texts(follower.poll()), ["four"]);
+        assert_eq!(texts(follower.poll(Utc::now())), ["four"]);
         // Renamed away and begun anew.
         append("daemon_20261119", "last\x1b\n");
         fs::rename(home.log("daemon_20261119"), dir.path().join("away")).unwrap();
         append("daemon_20261119", "five\n");
-        assert_eq!(texts(follower.poll()), ["last\\u{1b}", "five"]);
+        assert_eq!(texts(follower.poll(Utc::now())), ["last\\u{1b}", "five"]);
         // A new day.
         append("daemon_20261119", "no newline");
         append("daemon_20261120", "six\n");
@@ -208,6 +254,6 @@ mod tests {
             .unwrap()
             .set_modified(later)
             .unwrap();
-        assert_eq!(texts(follower.poll()), ["no newline", "six"]);
+        assert_eq!(texts(follower.poll(Utc::now())), ["no newline", "six"]);
     }
 }

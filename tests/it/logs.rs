@@ -25,7 +25,6 @@ fn a_name_is_the_newest_file_of_that_name() {
     sandbox.write("logs/daemon_20261120.log", "one\ntwo\nthree ERROR\nlast without end");
     sandbox.write("logs/daemon_stderr.log", "noise\n");
     sandbox.write("logs/email/inbox.log", "mail\x1b[31m\n");
-    sandbox.write("logs/alerts.log", "[2026-11-20 09:30:01] [CRITICAL] Daemon - gone\n");
     let newer = fs::metadata(sandbox.path("logs/daemon_20261120.log")).unwrap().modified().unwrap();
     let older = newer - std::time::Duration::from_secs(86_400);
     let file = OpenOptions::new().write(true).open(sandbox.path("logs/daemon_20261119.log")).unwrap();
@@ -39,14 +38,79 @@ fn a_name_is_the_newest_file_of_that_name() {
     assert!(default.starts_with("one\n"), "without a name it is the first service's: {default}");
     assert_eq!(sandbox.expect(0, "ops", &["logs", "daemon", "--grep", "error"]).stdout, "three ERROR\n");
     assert_eq!(sandbox.expect(0, "ops", &["logs", "email"]).stdout, "mail\\u{1b}[31m\n");
-    let all = sandbox.expect(0, "ops", &["logs", "all", "-n", "1"]).stdout;
-    for part in ["==> logs/alerts.log <==", "==> logs/daemon_20261120.log <==", "noise"] {
-        assert!(all.contains(part), "{all}");
+}
+
+#[test]
+fn all_logs_are_merged_in_the_order_of_time() {
+    let sandbox = sandbox();
+    sandbox.write(
+        "logs/alerts.log",
+        "[2025-11-20 09:30:01] [CRITICAL] Daemon - gone\n[2025-11-20 09:40:00] [OK] Daemon - back\n",
+    );
+    sandbox.write(
+        "logs/daemon_20251120.log",
+        "[2025-11-20 09:30:00] [DAEMON] ERROR in cycle\nTraceback\n[2025-11-20 09:35:00] [DAEMON] up\n",
+    );
+    sandbox.write(
+        "logs/mama.log",
+        "{\"timestamp\":\"2025-11-20T09:34:00.000Z\",\"level\":\"warn\",\"message\":\"\x1b[2Jslow\"}\n",
+    );
+    let all = sandbox.expect(0, "ops", &["logs", "all"]).stdout;
+    assert_eq!(
+        all,
+        "daemon | [2025-11-20 09:30:00] [DAEMON] ERROR in cycle\n\
+         daemon | Traceback\n\
+         alerts | [2025-11-20 09:30:01] [CRITICAL] Daemon - gone\n\
+         mama   | {\"timestamp\":\"2025-11-20T09:34:00.000Z\",\"level\":\"warn\",\"message\":\"\\u{1b}[2Jslow\"}\n\
+         daemon | [2025-11-20 09:35:00] [DAEMON] up\n\
+         alerts | [2025-11-20 09:40:00] [OK] Daemon - back\n"
+    );
+    let bad = sandbox.json(0, "ops", &["logs", "all", "--level", "ERROR"]);
+    let texts: Vec<&str> =
+        bad["lines"].as_array().unwrap().iter().map(|line| line["log"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["daemon", "daemon", "alerts"]);
+    assert_eq!(bad["lines"][1]["text"], "Traceback");
+    assert_eq!(bad["lines"][2]["at"], "2025-11-20T09:30:01.000Z");
+    assert_eq!(bad["lines"][2]["level"], "critical");
+    assert_eq!(bad["cut"], false);
+    let since = ["logs", "all", "--since", "2025-11-20 09:32", "--grep", "^\\[.*(up|back)$", "-n", "1"];
+    let said = sandbox.expect(0, "ops", &since);
+    assert_eq!(said.stdout, "alerts | [2025-11-20 09:40:00] [OK] Daemon - back\n");
+    assert!(said.stderr.contains("only the last 1 line: -n takes more"), "{}", said.stderr);
+}
+
+#[test]
+fn what_was_compressed_is_read_when_the_time_reaches_back() {
+    let sandbox = sandbox();
+    let yesterday = sandbox.write("logs/daemon_20251119.log", "[2025-11-19 09:00:00] ERROR yesterday\n");
+    assert!(std::process::Command::new("gzip").arg(yesterday).status().unwrap().success());
+    sandbox.write("logs/daemon_20251120.log", "[2025-11-20 09:00:00] ERROR today\n");
+    let since = |time| sandbox.expect(0, "ops", &["logs", "daemon", "--since", time]).stdout;
+    assert_eq!(since("2025-11-20"), "[2025-11-20 09:00:00] ERROR today\n");
+    assert_eq!(
+        since("2025-11-19 08:00"),
+        "[2025-11-19 09:00:00] ERROR yesterday\n[2025-11-20 09:00:00] ERROR today\n"
+    );
+    sandbox.write("logs/daemon_20251118.log.gz", "no gz");
+    let said = sandbox.expect(1, "ops", &["logs", "daemon", "--since", "2025-11-01"]);
+    assert!(said.stderr.contains("cannot read") && said.stderr.contains("daemon_20251118.log.gz"));
+    assert!(said.stdout.contains("yesterday"), "one that is damaged does not hide the others");
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_with_a_remedy() {
+    let sandbox = sandbox();
+    sandbox.write("logs/alerts.log", "x\n");
+    for (args, remedy) in [
+        (["--grep", "(("], "--grep '\\(\\('"),
+        (["--since", "soon"], "write it like 30m, 2h"),
+        (["--since", "2999-01-01"], "yet to come"),
+        (["--level", "loud"], "possible values: debug, info, warning, error, critical"),
+        (["-f", "--json"], "leave one of the two out"),
+    ] {
+        let said = sandbox.expect(3, "ops", &[&["logs", "alerts"], &args[..]].concat());
+        assert!(said.stderr.contains(remedy), "{args:?}: {}", said.stderr);
     }
-    assert!(!all.contains("old"));
-    let json = sandbox.json(0, "ops", &["logs", "alerts"]);
-    assert_eq!(json["logs"][0]["file"], "logs/alerts.log");
-    assert_eq!(json["logs"][0]["lines"][0], "[2026-11-20 09:30:01] [CRITICAL] Daemon - gone");
 }
 
 #[test]
@@ -59,7 +123,6 @@ fn an_unknown_name_is_refused_with_those_that_there_are() {
     assert!(said.stderr.contains("did you mean 'alerts'?"), "{}", said.stderr);
     let said = sandbox.expect(3, "ops", &["logs", "../../etc/passwd"]);
     assert!(said.stderr.contains("there are: all, alerts"), "{}", said.stderr);
-    sandbox.expect(3, "ops", &["logs", "alerts", "--follow", "--json"]);
 }
 
 /// Guards against the predecessor's `tail -f` of all files of the past, which did not see the
@@ -67,10 +130,10 @@ fn an_unknown_name_is_refused_with_those_that_there_are() {
 #[test]
 fn following_goes_on_through_rotation_and_a_new_day() {
     let sandbox = sandbox();
-    sandbox.write("logs/daemon_20261119.log", "before\n");
+    sandbox.write("logs/daemon_20261119.log", "WARN before\n");
     let mut child = sandbox
         .program("ops")
-        .args(["logs", "daemon", "-f", "-n", "1", "--grep", "E"])
+        .args(["logs", "daemon", "-f", "-n", "1", "--grep", "E$", "--level", "warn"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -83,16 +146,16 @@ fn following_goes_on_through_rotation_and_a_new_day() {
         })
     };
     let seen = |wanted: &str| lines.lock().unwrap().iter().any(|line| line == wanted);
-    wait_until("the tail is shown", || seen("before"));
-    append(&sandbox, "logs/daemon_20261119.log", "one e\nnothing\n");
-    wait_until("a new line is shown", || seen("one e"));
+    wait_until("the tail is shown", || seen("WARN before"));
+    append(&sandbox, "logs/daemon_20261119.log", "WARN one e\nERROR two\nINFO one e\n");
+    wait_until("a new line is shown", || seen("WARN one e"));
     fs::rename(sandbox.path("logs/daemon_20261119.log"), sandbox.path("away")).unwrap();
-    append(&sandbox, "logs/daemon_20261119.log", "two e\n");
+    append(&sandbox, "logs/daemon_20261119.log", "2026-11-19 23:59:59 ERROR it\ntwo e\n");
     wait_until("a line after the rotation is shown", || seen("two e"));
-    append(&sandbox, "logs/daemon_20261120.log", "three e\n");
-    wait_until("a line of the new day is shown", || seen("three e"));
+    append(&sandbox, "logs/daemon_20261120.log", "[00:00:01] CRITICAL three e\n");
+    wait_until("a line of the new day is shown", || seen("[00:00:01] CRITICAL three e"));
     child.kill().unwrap();
     child.wait().unwrap();
     thread.join().unwrap();
-    assert_eq!(*lines.lock().unwrap(), ["before", "one e", "two e", "three e"]);
+    assert_eq!(*lines.lock().unwrap(), ["WARN before", "WARN one e", "two e", "[00:00:01] CRITICAL three e"]);
 }
