@@ -4,7 +4,7 @@ use super::{Context, explain};
 use crate::base::units::Span;
 use crate::base::{Fault, Run, State, durable, text};
 use crate::config::Loaded;
-use crate::health::{self, Report, nagios, prometheus, table};
+use crate::health::{self, Due, Report, nagios, prometheus, table};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use std::path::{Path, PathBuf};
@@ -80,8 +80,10 @@ fn look(context: &Context, loaded: &Loaded, args: &Args) -> Report {
     let journal = context.journal(loaded);
     let begun = Instant::now();
     let mut run = context.run.clone();
+    // Who names a check, or waits for all to be well, wants to know now.
+    let due = if args.only.is_empty() && args.wait.is_none() { Due::Only } else { Due::OrNot };
     let report = loop {
-        let report = health::check_some(loaded, &run, journal.as_ref(), &args.only);
+        let report = health::check_some(loaded, &run, journal.as_ref(), &args.only, due);
         let left = args.wait.unwrap_or_default().0.saturating_sub(begun.elapsed());
         if report.state == State::Ok || left.is_zero() {
             break report;

@@ -65,17 +65,32 @@ const ANSWER: &str = "answer";
 /// The journal, where there is one, remembers what checks ask of it: scans of databases, places in
 /// logs, the last looks. Without one nothing is damped by `for`, and everything is looked at.
 pub fn check(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Report {
-    check_some(loaded, run, journal, &[])
+    check_some(loaded, run, journal, &[], Due::Only)
 }
 
-/// [`check`], only the checks of these names, whether `every` has passed or not; all, if there are none.
-pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &[String]) -> Report {
+/// Which of the checks with `every` are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Those that are due; the others keep their last answer.
+    Only,
+    /// All: somebody asks now.
+    OrNot,
+}
+
+/// [`check`], only the checks of these names; all, if there are none.
+pub fn check_some(
+    loaded: &Loaded,
+    run: &Run,
+    journal: Option<&Journal>,
+    only: &[String],
+    due: Due,
+) -> Report {
     let asked = |name: &String| only.is_empty() || only.contains(name);
     let enabled: Vec<(&String, &Check)> =
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
     let looks = journal.map(|journal| streak::load(journal, &enabled));
     let view = Arc::new(View::new(loaded, run, journal, &enabled));
-    let answers = answers(&view, &enabled, only.is_empty());
+    let answers = answers(&view, &enabled, due);
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
         let _ = remember(journal, run.now, &view.memories, &enabled, &answers);
@@ -92,8 +107,8 @@ pub fn check_some(loaded: &Loaded, run: &Run, journal: Option<&Journal>, only: &
 }
 
 /// Asks all of them that are due; those that are not keep their last answer.
-fn answers(view: &Arc<View>, checks: &[(&String, &Check)], all: bool) -> Vec<Answer> {
-    let standing = checks.iter().map(|(name, check)| view.not_due(name, check).filter(|_| all));
+fn answers(view: &Arc<View>, checks: &[(&String, &Check)], due: Due) -> Vec<Answer> {
+    let standing = checks.iter().map(|(name, check)| view.not_due(name, check).filter(|_| due == Due::Only));
     let mut answers: Vec<Option<Answer>> = standing.collect();
     let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
     let jobs = open.iter().map(|&index| {

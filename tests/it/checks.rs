@@ -168,6 +168,14 @@ fn after_a_deployment_it_waits_until_all_is_well() {
     assert!(said.stderr.contains("CRITICAL"), "{said:?}");
     drop(later.join().unwrap());
     sandbox.expect(2, "health-check", &["--wait", "1s"]);
+
+    // What is looked at once an hour is looked at each time now.
+    sandbox.write("ops.toml", format!("[service.bot]\ncommand = [\"bot\"]\n{checks}every = \"1h\"\n"));
+    sandbox.expect(2, "health-check", &[]);
+    let listener = TcpListener::bind(&address).unwrap();
+    sandbox.expect(2, "health-check", &[]);
+    sandbox.expect(0, "health-check", &["--wait", "10s"]);
+    drop(listener);
 }
 
 #[test]
