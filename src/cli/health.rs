@@ -80,8 +80,11 @@ fn look(context: &Context, loaded: &Loaded, args: &Args) -> Report {
     let journal = context.journal(loaded);
     let begun = Instant::now();
     let mut run = context.run.clone();
-    // Who names a check, or waits for all to be well, wants to know now.
-    let due = if args.only.is_empty() && args.wait.is_none() { Due::Only } else { Due::OrNot };
+    let due = match (args.wait, args.only.is_empty()) {
+        (Some(_), _) => Due::AtOnce,
+        (None, false) => Due::OrNot,
+        (None, true) => Due::Only,
+    };
     let report = loop {
         let report = health::check_some(loaded, &run, journal.as_ref(), &args.only, due);
         let left = args.wait.unwrap_or_default().0.saturating_sub(begun.elapsed());

@@ -75,6 +75,8 @@ pub enum Due {
     Only,
     /// All: somebody asks now.
     OrNot,
+    /// All, and what each finds counts at once, whatever `for` says: somebody waits for it to be well.
+    AtOnce,
 }
 
 /// [`check`], only the checks of these names; all, if there are none.
@@ -88,7 +90,7 @@ pub fn check_some(
     let asked = |name: &String| only.is_empty() || only.contains(name);
     let enabled: Vec<(&String, &Check)> =
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
-    let looks = journal.map(|journal| streak::load(journal, &enabled));
+    let looks = journal.filter(|_| due != Due::AtOnce).map(|journal| streak::load(journal, &enabled));
     let view = Arc::new(View::new(loaded, run, journal, &enabled));
     let answers = answers(&view, &enabled, due);
     if let Some(journal) = journal {

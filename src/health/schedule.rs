@@ -5,7 +5,7 @@ use super::{Answer, Metric, View, named};
 use crate::base::range::Unit;
 use crate::base::{State, text, units};
 use crate::config::check::Schedule;
-use crate::schedule::{self, Job};
+use crate::schedule::{self, Installed, Job};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
@@ -27,10 +27,11 @@ pub(super) fn load(journal: &Connection) -> Result<Ran> {
 }
 
 pub(super) fn look(view: &View, options: &Schedule) -> Result<Answer> {
-    let Some((block, since)) = schedule::installed(&view.loaded.home)? else {
+    let Some(Installed { block, since, ours }) = schedule::installed(&view.loaded.home)? else {
         return Ok(Answer::new(State::Ok, "no jobs are in the crontab: ops cron-install puts them there"));
     };
-    let crontab = schedule::read()?;
+    // Nagios asks as another user, whose crontab has nothing to do with it.
+    let crontab = if ours { schedule::read()? } else { block.clone() };
     let mut bad = Vec::new();
     if !crontab.windows(block.len()).any(|part| part == block) {
         let first = block.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -55,7 +56,8 @@ pub(super) fn look(view: &View, options: &Schedule) -> Result<Answer> {
         }
     }
     let jobs = Job::ALL.iter().filter(|job| !job.when(&view.loaded.config.schedule).is_empty()).count();
-    let well = || (State::Ok, format!("{} in the crontab, all on time", text::count(jobs, "job")));
+    let whose = if ours { "" } else { " of another user" };
+    let well = || (State::Ok, format!("{} in the crontab{whose}, all on time", text::count(jobs, "job")));
     let (state, summary) = named::sum_up(bad).unwrap_or_else(well);
     Ok(Answer::new(state, summary).metric(metric(worst)).remedy(
         "ops cron-install puts the lines back; is cron running? logs/cron.log has what the jobs said",

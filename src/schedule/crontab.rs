@@ -2,6 +2,7 @@
 
 use crate::base::{Fault, Home, durable, process, text};
 use anyhow::{Context, Result};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -92,10 +93,25 @@ pub fn note_installed(home: &Home, block: &str) -> Result<()> {
     durable::replace(&path, block.as_bytes(), 0o600)
 }
 
-/// The block that is meant to be in the crontab, and since when; none: we put none there.
-pub fn installed(home: &Home) -> Result<Option<(Vec<u8>, SystemTime)>> {
+/// The block that is meant to be in a crontab.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// Its lines.
+    pub block: Vec<u8>,
+    /// Since when.
+    pub since: SystemTime,
+    /// Whether it is in the crontab that [`read`] reads, and not in that of another user.
+    pub ours: bool,
+}
+
+/// The block that is meant to be in the crontab; none: we put none there.
+pub fn installed(home: &Home) -> Result<Option<Installed>> {
     let path = installed_path(home);
-    let read = || Ok((std::fs::read(&path)?, std::fs::metadata(&path)?.modified()?));
+    let read = || {
+        let meta = std::fs::metadata(&path)?;
+        let ours = meta.uid() == rustix::process::geteuid().as_raw();
+        Ok(Installed { block: std::fs::read(&path)?, since: meta.modified()?, ours })
+    };
     match read() {
         Ok(installed) => Ok(Some(installed)),
         Err(error) if std::io::Error::kind(&error) == std::io::ErrorKind::NotFound => Ok(None),

@@ -6,7 +6,7 @@ mod job;
 mod when;
 
 pub use block::{Jobs, Torn, install, uninstall};
-pub use crontab::{Change, change, installed, note_installed, read};
+pub use crontab::{Change, Installed, change, installed, note_installed, read};
 pub use job::Job;
 
 use crate::base::Fault;

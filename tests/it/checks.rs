@@ -175,6 +175,16 @@ fn after_a_deployment_it_waits_until_all_is_well() {
     let listener = TcpListener::bind(&address).unwrap();
     sandbox.expect(2, "health-check", &[]);
     sandbox.expect(0, "health-check", &["--wait", "10s"]);
+
+    // What was bad often enough to count for a while yet is well as soon as it is.
+    let often = format!("[service.bot]\ncommand = [\"bot\"]\n{checks}for = \"2 of 5\"\n");
+    sandbox.write("ops.toml", often);
+    drop(listener);
+    sandbox.run("health-check", &[]);
+    sandbox.expect(2, "health-check", &[]);
+    let listener = TcpListener::bind(&address).unwrap();
+    sandbox.expect(2, "health-check", &[]);
+    sandbox.expect(0, "health-check", &["--wait", "10s"]);
     drop(listener);
 }
 
