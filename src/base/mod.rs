@@ -20,6 +20,7 @@ pub mod secret;
 pub mod state;
 pub mod status_file;
 pub mod step;
+pub mod systemctl;
 pub mod text;
 pub mod tls;
 pub mod units;

@@ -53,6 +53,27 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Fills in each place, such as `{name}`, once, from left to right: what was filled in is not looked at
+/// again.
+pub fn fill(mut line: &str, parts: &[(&str, &str)]) -> String {
+    let mut filled = String::new();
+    while let Some(start) = line.find('{') {
+        let (before, rest) = line.split_at(start);
+        filled.push_str(before);
+        match parts.iter().find_map(|(place, value)| Some((value, rest.strip_prefix(place)?))) {
+            Some((value, rest)) => {
+                filled.push_str(value);
+                line = rest;
+            }
+            None => {
+                filled.push('{');
+                line = &rest[1..];
+            }
+        }
+    }
+    filled + line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,8 @@
 
 use super::context::{Common, Context};
 use super::{
-    agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
-    service, up,
+    agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, restore,
+    rotate_logs, run, service, up,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -35,6 +35,12 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
+    /// Have systemd or launchd start the services, at every boot or login too
+    Install(install::Args),
+    /// Take the services away from systemd or launchd
+    Uninstall(install::RemoveArgs),
+    /// Run a service in the foreground
+    Run(run::Args),
     /// List every process that is this agent's, or looks like it, and why; nothing is ended
     Detect(detect::Args),
     /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
@@ -93,6 +99,9 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Start(args)) => service::start(context, args),
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
+        Some(Verb::Install(args)) => install::run(context, args),
+        Some(Verb::Uninstall(args)) => install::remove(context, args),
+        Some(Verb::Run(args)) => run::run(context, args),
         Some(Verb::Detect(args)) => detect::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),

@@ -90,6 +90,16 @@ pub enum Owner {
     Ops,
 }
 
+/// When a manager starts a service again that ended without its operator's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// When it crashed: an exit code that is not among the good ones, or a signal.
+    OnFailure,
+    /// However it ended.
+    Always,
+}
+
 /// `[service.NAME]`: one long-running process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,6 +133,12 @@ pub struct Service {
     /// Ports that must be free before a start and again after a stop.
     #[serde(deserialize_with = "ports")]
     pub ports: Vec<u16>,
+    /// When systemd, launchd or `ops run` starts it again.
+    pub restart: Restart,
+    /// Exit codes besides 0 that are no crash.
+    pub success_exit: Vec<u8>,
+    /// Whether its systemd unit takes rights away that few agents need.
+    pub harden: bool,
     /// Whether `alert` restarts it when it died.
     pub recover: bool,
     /// Whether it restarts it too when it is there, but all evidence says that it hangs.
@@ -144,6 +160,10 @@ impl Default for Service {
             ready_timeout: Span::seconds(30),
             stop_grace: Span::seconds(30),
             ports: Vec::new(),
+            restart: Restart::OnFailure,
+            // What programs that catch INT and TERM like to end with.
+            success_exit: vec![130, 143],
+            harden: true,
             recover: true,
             recover_hung: false,
         }

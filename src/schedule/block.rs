@@ -1,6 +1,7 @@
 //! The marked block: rendered, put into the text of a crontab, and taken out again. Every
 //! other line stays byte for byte what it was.
 
+use crate::base::text;
 use crate::config::Schedule;
 use std::fmt;
 use std::path::Path;
@@ -68,7 +69,7 @@ impl Jobs<'_> {
                 continue;
             }
             let parts = [
-                ("{marker}", &marker),
+                ("{marker}", marker.as_str()),
                 ("{logs}", &folder),
                 ("{ops}", &ops),
                 ("{options}", &options),
@@ -78,7 +79,7 @@ impl Jobs<'_> {
                 block.push_str(when);
                 block.push(' ');
             }
-            let filled = fill(rest, &parts);
+            let filled = text::fill(rest, &parts);
             if filled.len() > LONGEST {
                 return Err(format!("a line would have {} bytes: cron takes {LONGEST}", filled.len()));
             }
@@ -87,26 +88,6 @@ impl Jobs<'_> {
         }
         Ok(block)
     }
-}
-
-/// Fills in each place once, from left to right: what was filled in is not looked at again.
-fn fill(mut line: &str, parts: &[(&str, &String)]) -> String {
-    let mut filled = String::new();
-    while let Some(start) = line.find('{') {
-        let (before, rest) = line.split_at(start);
-        filled.push_str(before);
-        match parts.iter().find_map(|(place, value)| Some((value, rest.strip_prefix(place)?))) {
-            Some((value, rest)) => {
-                filled.push_str(value);
-                line = rest;
-            }
-            None => {
-                filled.push('{');
-                line = &rest[1..];
-            }
-        }
-    }
-    filled + line
 }
 
 /// A path that can stand in a crontab: cron ends a command at `%`, whatever comes before it,

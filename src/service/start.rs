@@ -1,10 +1,11 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
+use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, ports, ready, session, stop};
-use crate::base::process::Process;
+use crate::base::process::{Identity, Process};
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many lines of its log a failed start shows.
@@ -48,42 +49,34 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
 
     let since = Utc::now();
     let begun = Instant::now();
-    let output = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
+    let output = services.output(name);
     let logs = Logs::open(&output)?;
-    let mut child = spawn(services, service, &logs, &Mark::new(services, name))?;
-    let process = Process::find(child.id())?.context("the process that was just started cannot be found")?;
-    record = Record {
-        identity: Some(process.identity.clone()),
-        started: Some(since),
-        run: services.run.id.clone(),
-        stopped_by_operator: None,
-    };
-    if let Err(error) = note(services, service, name, &record, child.id()) {
-        // One that nobody knows of would get a second one beside it at the next start.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(error.context(format!("{name} was not started")));
-    }
-
+    let mut launched = launch(services, service, name, &logs)?;
     let log = |level, title: &str, message: &str| {
         // The service is what matters: a log that cannot be written does not undo its start.
         let _ = events::append(services.home, "restart", services.run, level, title, message);
     };
     let failure = loop {
-        if let Some(status) = child.try_wait().context("cannot wait for the service")? {
-            break format!("{name} ended at once ({status})");
-        }
-        if ready::is_ready(service, &process.identity, since, begun) {
-            log("INFO", "Started", &format!("{name} as pid {}", child.id()));
-            // Looked at again: by now it is the service, not the step before it.
-            return Ok(Started::New(process.identity.find()?.unwrap_or(process)));
-        }
+        let process = match launched.look(services, name)? {
+            Look::Ended(how) => break format!("{name} was not started: {how}"),
+            Look::Runs(process) if ready::is_ready(service, &process.identity, since, begun) => {
+                if let Launched::Child(child) = &launched {
+                    log("INFO", "Started", &format!("{name} as pid {}", child.id()));
+                }
+                // Looked at again: by now it is the service, not the step before it.
+                return Ok(Started::New(process.identity.find()?.unwrap_or(process)));
+            }
+            Look::Runs(process) => Some(process),
+            Look::NotYet => None,
+        };
         if begun.elapsed() >= service.ready_timeout.0 {
-            break format!(
-                "{name} runs as pid {} but is not ready after {}",
-                child.id(),
-                service.ready_timeout
-            );
+            let limit = service.ready_timeout;
+            break match process {
+                Some(process) => {
+                    format!("{name} runs as pid {} but is not ready after {limit}", process.identity.pid)
+                }
+                None => format!("{name} does not run after {limit}"),
+            };
         }
         std::thread::sleep(Duration::from_millis(10));
     };
@@ -95,8 +88,85 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
 }
 
+/// A service that was told to start.
+enum Launched {
+    /// By us.
+    Child(Child),
+    /// By its manager, in a run of ours that is not the one in the record yet.
+    Managed { definition: Definition, before: String, asked: Instant },
+}
+
+/// What became of it so far.
+enum Look {
+    NotYet,
+    Runs(Process),
+    /// How, as a clause.
+    Ended(String),
+}
+
+/// How often a manager is asked how it goes.
+const ASK: Duration = Duration::from_millis(500);
+
+fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -> Result<Launched> {
+    if let Some(definition) = Definition::installed(services.home, name)? {
+        let mut record = Record::read(services.home, name);
+        let before = record.run.clone();
+        if record.stopped_by_operator.take().is_some() {
+            record.write(services.home, name)?;
+        }
+        definition.start()?;
+        return Ok(Launched::Managed { definition, before, asked: Instant::now() });
+    }
+    let mut child = spawn(services, service, logs, &Mark::new(services, name))?;
+    let noted = Process::find(child.id())
+        .and_then(|process| process.context("the process that was just started cannot be found"))
+        .and_then(|process| note(services, service, name, process.identity));
+    if let Err(error) = noted {
+        // One that nobody knows of would get a second one beside it at the next start.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error.context(format!("{name} was not started")));
+    }
+    Ok(Launched::Child(child))
+}
+
+impl Launched {
+    fn look(&mut self, services: &Services<'_>, name: &str) -> Result<Look> {
+        match self {
+            Launched::Child(child) => {
+                if let Some(status) = child.try_wait().context("cannot wait for the service")? {
+                    return Ok(Look::Ended(format!("it ended at once ({status})")));
+                }
+                Ok(Process::find(child.id())?.map_or(Look::NotYet, Look::Runs))
+            }
+            Launched::Managed { definition, before, asked } => {
+                let record = Record::read(services.home, name);
+                let started = record.identity.filter(|_| record.run != *before);
+                if let Some(process) = started.map(|identity| identity.find()).transpose()?.flatten() {
+                    return Ok(Look::Runs(process));
+                }
+                if asked.elapsed() < ASK {
+                    return Ok(Look::NotYet);
+                }
+                *asked = Instant::now();
+                let failure = definition.failure()?;
+                Ok(failure.map_or(Look::NotYet, |how| {
+                    Look::Ended(format!("{} says that {how}", definition.manager()))
+                }))
+            }
+        }
+    }
+}
+
 /// Writes down who was started, so that every later run knows it.
-fn note(services: &Services<'_>, service: &Service, name: &str, record: &Record, pid: u32) -> Result<()> {
+pub(super) fn note(services: &Services<'_>, service: &Service, name: &str, identity: Identity) -> Result<()> {
+    let pid = identity.pid;
+    let record = Record {
+        identity: Some(identity),
+        started: Some(Utc::now()),
+        run: services.run.id.clone(),
+        stopped_by_operator: None,
+    };
     record.write(services.home, name)?;
     if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
         durable::make_folder(durable::parent(path), 0o755)?;
@@ -106,7 +176,7 @@ fn note(services: &Services<'_>, service: &Service, name: &str, record: &Record,
 }
 
 /// A pid file that names no process of the service would make many agents refuse to start.
-fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()> {
+pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()> {
     let Some(path) = &service.pid_file else { return Ok(()) };
     if identify::read_pid_file(path) == Claim::Missing {
         return Ok(());
@@ -119,6 +189,22 @@ fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()>
 fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
+    dress(services, service, mark, &mut command)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(logs.stdout.try_clone()?)
+        .stderr(logs.stderr.try_clone()?)
+        .spawn()
+        .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
+}
+
+/// The folder and the environment of a service.
+pub(super) fn dress(
+    services: &Services<'_>,
+    service: &Service,
+    mark: &Mark,
+    command: &mut Command,
+) -> Result<()> {
     if let Some(path) = &services.config.agent.env_file {
         command.envs(config::read_env_file(path)?);
     }
@@ -128,12 +214,8 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
     command
         .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
         .env(MARKER, mark.to_string())
-        .current_dir(&service.cwd)
-        .stdin(Stdio::null())
-        .stdout(logs.stdout.try_clone()?)
-        .stderr(logs.stderr.try_clone()?)
-        .spawn()
-        .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
+        .current_dir(&service.cwd);
+    Ok(())
 }
 
 /// The files that a service's output is appended to, and where they ended before it.
