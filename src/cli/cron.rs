@@ -53,6 +53,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         return Ok(State::Ok);
     }
     let state = whose_crontab(context, &loaded)?;
+    context.note_environment(&loaded, "cron");
     if !args.dry_run {
         // The jobs append to a log in it.
         durable::make_folder(&loaded.home.logs(), 0o755)?;

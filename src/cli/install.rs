@@ -109,10 +109,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     } else {
         context.print(&done.iter().map(|one| one.told(args.dry_run)).collect::<Vec<_>>().join("\n"))?;
     }
-    if manager == Manager::Systemd && !system && manager.ends_at_logout() {
-        context.note(
-            "they end when you log out and start when you log in; `loginctl enable-linger` has them run from the boot on",
-        );
+    context.note_environment(&loaded, manager.name());
+    if let (false, Some(how)) = (system, manager.beyond_logout()) {
+        context.note(&format!(
+            "they end when you log out and start when you log in; {how} has them run from the boot on"
+        ));
     }
     Ok(State::Ok)
 }

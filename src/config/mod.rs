@@ -28,7 +28,7 @@ pub use template::starter;
 use crate::base::secret::Secret;
 use crate::base::units::{Size, Span};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Everything an operator can say about one agent.
@@ -44,6 +44,10 @@ pub struct Config {
     /// The names of those that are not.
     #[serde(skip)]
     pub disabled: Vec<String>,
+    /// The variables that it took from the environment of this run alone: a run from elsewhere may not
+    /// have them.
+    #[serde(skip)]
+    pub from_environment: BTreeSet<String>,
     /// `[check.NAME]`
     pub check: BTreeMap<String, Check>,
     /// `[backup]`

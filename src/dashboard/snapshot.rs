@@ -63,6 +63,8 @@ pub struct Service {
     pub condition: &'static str,
     /// Why we think so; empty for one that runs.
     pub detail: String,
+    /// Who starts it besides us: `systemd`, `launchd`.
+    pub manager: Option<&'static str>,
     /// What runs, if it does.
     pub process: Option<Process>,
     /// Its last sign of life, if it writes a status file.

@@ -21,6 +21,7 @@ mod house;
 mod kills;
 mod local_checks;
 mod logs;
+mod managers;
 mod mutants;
 mod plugins;
 mod presets;

@@ -85,7 +85,7 @@ pub(super) fn start(job: &Definition) -> Result<()> {
     match shown(job)? {
         // Loading starts it.
         None => told(&["bootstrap", &domain(job.system), &job.path.display().to_string()]),
-        Some(shown) if pid(&shown).is_some() => Ok(()),
+        Some(shown) if pid_in(&shown).is_some() => Ok(()),
         Some(_) => told(&["kickstart", &target(job)]),
     }
 }
@@ -111,6 +111,10 @@ pub(super) fn stop(job: &Definition, grace: Span, for_good: bool) -> Result<()> 
     Ok(())
 }
 
+pub(super) fn pid(job: &Definition) -> Result<Option<u32>> {
+    Ok(shown(job)?.as_deref().and_then(pid_in))
+}
+
 pub(super) fn failure(job: &Definition) -> Result<Option<String>> {
     Ok(match shown(job)? {
         None => Some("it is not loaded".to_owned()),
@@ -123,13 +127,13 @@ fn value<'a>(shown: &'a str, key: &str) -> Option<&'a str> {
     shown.lines().find_map(|line| line.strip_prefix('\t')?.strip_prefix(key)?.strip_prefix(" = "))
 }
 
-fn pid(shown: &str) -> Option<u32> {
+fn pid_in(shown: &str) -> Option<u32> {
     value(shown, "pid")?.trim().parse().ok()
 }
 
 /// Why a job does not run.
 fn failed(shown: &str) -> Option<String> {
-    if pid(shown).is_some() {
+    if pid_in(shown).is_some() {
         return None;
     }
     match value(shown, "last exit code").map(str::trim) {
@@ -149,11 +153,11 @@ mod tests {
 
     #[test]
     fn what_launchctl_prints() {
-        assert_eq!(pid(RUNNING), Some(4242));
+        assert_eq!(pid_in(RUNNING), Some(4242));
         assert_eq!(value(RUNNING, "state"), Some("running"));
         assert_eq!(failed(RUNNING), None);
         let waiting = RUNNING.replace("\tpid = 4242\n", "").replace("state = running", "state = not running");
-        assert_eq!(pid(&waiting), None, "that of another level is none");
+        assert_eq!(pid_in(&waiting), None, "that of another level is none");
         assert_eq!(failed(&waiting), None, "it was only just loaded");
         let ended = waiting.replace("(never exited)", "78: EX_CONFIG");
         assert_eq!(failed(&ended).as_deref(), Some("it ended (exit code 78: EX_CONFIG)"));

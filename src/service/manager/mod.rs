@@ -47,9 +47,13 @@ impl Manager {
         if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }
     }
 
-    /// Whether what it runs for this user ends when the user logs out.
-    pub fn ends_at_logout(self) -> bool {
-        self == Manager::Launchd || systemd::lingers() == Some(false)
+    /// What it runs for a user may end when the user logs out: how to have it run from the boot on.
+    /// None: it does already, or it cannot be told.
+    pub fn beyond_logout(self) -> Option<&'static str> {
+        match self {
+            Manager::Systemd => (systemd::lingers() == Some(false)).then_some("`loginctl enable-linger`"),
+            Manager::Launchd => Some("`sudo ops install --system`"),
+        }
     }
 
     /// Whether it answers.
@@ -118,6 +122,14 @@ impl Definition {
             Manager::Launchd => launchd::stop(self, grace, for_good),
         }
         .with_context(|| format!("{} was told to stop {}", self.manager.name(), self.unit))
+    }
+
+    /// The process that the manager runs; none: it does not run it.
+    pub(super) fn pid(&self) -> Result<Option<u32>> {
+        match self.manager {
+            Manager::Systemd => systemd::pid(self),
+            Manager::Launchd => launchd::pid(self),
+        }
     }
 
     /// Why it is not started, as a clause; none: it is, or will be.

@@ -77,6 +77,11 @@ pub(super) fn stop(unit: &Definition, grace: Span, for_good: bool) -> Result<()>
     Ok(())
 }
 
+pub(super) fn pid(unit: &Definition) -> Result<Option<u32>> {
+    let shown = systemctl(!unit.system, ["show", "--property=MainPID", &unit.unit], ANSWER)?;
+    Ok(shown.trim().strip_prefix("MainPID=").and_then(|pid| pid.parse().ok()).filter(|&pid| pid > 0))
+}
+
 pub(super) fn failure(unit: &Definition) -> Result<Option<String>> {
     let properties = "--property=ActiveState,SubState,Result,ExecMainStatus";
     Ok(failed(&systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?))
