@@ -2,7 +2,7 @@
 
 use super::{Answer, Metric, value};
 use crate::base::range::Unit;
-use crate::base::systemctl::systemctl;
+use crate::base::systemd::systemctl;
 use crate::base::units::Span;
 use crate::base::{State, text};
 use crate::config::check::SystemdUnits;

@@ -2,8 +2,8 @@
 //! written, and nothing that somebody else wrote.
 
 use super::edits::edits;
-use super::{Definition, Manager, launchd, record, systemd};
-use crate::base::{Fault, Home, durable};
+use super::{Definition, Manager, record};
+use crate::base::{self, Fault, Home, durable};
 use crate::service::Services;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -97,10 +97,10 @@ pub(in crate::service) fn install(
     durable::make_folder(&services.home.logs(), 0o755)?;
     match definition.manager {
         Manager::Systemd => {
-            systemd::reload(definition.system)?;
-            systemd::enable(definition, enabled)?;
+            base::systemd::reload(definition.system)?;
+            base::systemd::enable(definition.system, &definition.unit, enabled)?;
         }
-        Manager::Launchd => launchd::enable(definition, enabled)?,
+        Manager::Launchd => base::launchd::enable(definition.system, &definition.unit, enabled)?,
     }
     Ok(installation)
 }
@@ -189,7 +189,7 @@ pub(in crate::service) fn uninstall(
         std::fs::remove_file(&definition.path)
             .with_context(|| format!("cannot remove {}", definition.path.display()))?;
         if definition.manager == Manager::Systemd {
-            systemd::reload(definition.system)?;
+            base::systemd::reload(definition.system)?;
         }
     }
     let record = record(services.home, name);

@@ -14,14 +14,10 @@ pub use install::{Change, Installation, Removal};
 pub(super) use install::{install, installed_services, uninstall};
 
 use crate::base::units::Span;
-use crate::base::{Fault, Home, durable};
+use crate::base::{self, Fault, Home, durable};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// How long a manager may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// A program of the system that runs services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +47,9 @@ impl Manager {
     /// None: it does already, or it cannot be told.
     pub fn beyond_logout(self) -> Option<&'static str> {
         match self {
-            Manager::Systemd => (systemd::lingers() == Some(false)).then_some("`loginctl enable-linger`"),
+            Manager::Systemd => {
+                (base::systemd::lingers() == Some(false)).then_some("`loginctl enable-linger`")
+            }
             Manager::Launchd => Some("`sudo ops install --system`"),
         }
     }
@@ -62,8 +60,8 @@ impl Manager {
     /// A [`Fault`] of state Unknown when it does not.
     pub fn check(self, system: bool) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::check(system),
-            Manager::Launchd => launchd::check(system),
+            Manager::Systemd => base::systemd::check(system),
+            Manager::Launchd => base::launchd::check(system),
         }
     }
 }

@@ -1,75 +1,26 @@
-//! systemd: where its units are, how their settings are written, and what it is asked.
+//! systemd: what it is asked about a service.
 
+use super::Definition;
 use super::unit::Parts;
-use super::{ANSWER, Definition};
-use crate::base::systemctl::systemctl;
+use crate::base::systemd::{ANSWER, enable, systemctl};
 use crate::base::units::Span;
-use crate::base::{Fault, process};
-use anyhow::{Context, Result};
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
+use anyhow::Result;
 
 /// The name of a service's unit.
 pub(super) fn unit(parts: &Parts<'_>) -> String {
     format!("agent-ops-{}-{}.service", parts.agent, parts.name)
 }
 
-/// Where units are that were made on this host.
-pub(super) fn folder(system: bool) -> Result<PathBuf> {
-    if system {
-        return Ok(PathBuf::from("/etc/systemd/system"));
-    }
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-    Ok(config.context("HOME is not set: where your systemd units are cannot be told")?.join("systemd/user"))
-}
-
-/// A word of a command or of an environment, as units write it.
-pub(super) fn quoted(word: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@=".contains(c);
-    let text = path(word);
-    if !word.is_empty() && word.chars().all(harmless) {
-        return text;
-    }
-    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
-}
-
-/// A path that is all of a setting.
-pub(super) fn path(path: &str) -> String {
-    path.replace('%', "%%")
-}
-
-/// Whether it answers.
-pub(super) fn check(system: bool) -> Result<()> {
-    let Err(error) = systemctl(!system, ["show", "--property=Version"], ANSWER) else { return Ok(()) };
-    let whose = if system { "the systemd of this system" } else { "a systemd of yours" };
-    Err(Fault::unknown(format!("{whose} does not run here: {error:#}"))
-        .hint("without one, cron can start the agent at boot (`@reboot ops up --quiet`), or `ops run` stay with it")
-        .into())
-}
-
-/// Has it read its units again.
-pub(super) fn reload(system: bool) -> Result<()> {
-    systemctl(!system, ["daemon-reload"], ANSWER).map(drop)
-}
-
-/// From the next boot or login on.
-pub(super) fn enable(unit: &Definition, enabled: bool) -> Result<()> {
-    let word = if enabled { "enable" } else { "disable" };
-    systemctl(!unit.system, ["--quiet", word, &unit.unit], ANSWER).map(drop)
-}
-
 pub(super) fn start(unit: &Definition) -> Result<()> {
     // One that crashed too often would not be started, by whomever. Fails when there is nothing to reset.
     let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
-    enable(unit, true)?;
+    enable(unit.system, &unit.unit, true)?;
     systemctl(!unit.system, ["start", &unit.unit], ANSWER).map(drop)
 }
 
 pub(super) fn stop(unit: &Definition, grace: Span, for_good: bool) -> Result<()> {
     if for_good {
-        enable(unit, false)?;
+        enable(unit.system, &unit.unit, false)?;
     }
     // It is done only when all of it is gone: TERM, the grace, KILL, and a moment for the kernel.
     systemctl(!unit.system, ["stop", &unit.unit], grace.0.saturating_add(ANSWER))?;
@@ -104,31 +55,9 @@ fn failed(shown: &str) -> Option<String> {
     }
 }
 
-/// Whether the user's manager runs only while the user is logged in. None: it cannot be told.
-pub(super) fn lingers() -> Option<bool> {
-    let user = rustix::process::getuid().as_raw().to_string();
-    let mut command = Command::new("loginctl");
-    command.env("LC_ALL", "C").args(["show-user", &user, "--property=Linger"]);
-    let output = process::run(command, None, Duration::from_secs(5)).ok()?;
-    match String::from_utf8_lossy(&output.stdout).trim() {
-        "Linger=yes" => Some(true),
-        "Linger=no" => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_as_units_write_them() {
-        assert_eq!(quoted("/opt/ops"), "/opt/ops");
-        assert_eq!(quoted("/my agents/100%"), "\"/my agents/100%%\"");
-        assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
-        assert_eq!(quoted(""), "\"\"");
-        assert_eq!(path("/my agents/100%"), "/my agents/100%%");
-    }
 
     #[test]
     fn what_systemctl_shows() {

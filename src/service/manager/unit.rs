@@ -1,7 +1,9 @@
 //! The files in which managers find a service: the templates of `systemd/` and `launchd/`, filled in.
 
 use super::{Definition, Manager, launchd, systemd};
-use crate::base::{Fault, text};
+use crate::base::launchd::escaped;
+use crate::base::systemd::{path, quoted};
+use crate::base::{self, Fault, text};
 use crate::config::{self, Restart, Service};
 use crate::service::Services;
 use anyhow::Result;
@@ -57,8 +59,8 @@ impl Definition {
             Manager::Launchd => launchd::label(&parts),
         };
         let path = match manager {
-            Manager::Systemd => systemd::folder(system)?.join(&unit),
-            Manager::Launchd => launchd::folder(system)?.join(format!("{unit}.plist")),
+            Manager::Systemd => base::systemd::folder(system)?.join(&unit),
+            Manager::Launchd => base::launchd::folder(system)?.join(format!("{unit}.plist")),
         };
         let text = match manager {
             Manager::Systemd => parts.systemd(&unit, system),
@@ -89,7 +91,7 @@ impl Parts<'_> {
     /// The unit for systemd.
     pub(super) fn systemd(&self, unit: &str, system: bool) -> Result<String, String> {
         let [ops, _, _, _, options @ ..] = &*self.command()? else { return Err("no command".to_owned()) };
-        let options: Vec<String> = options.iter().map(|word| systemd::quoted(word)).collect();
+        let options: Vec<String> = options.iter().map(|word| quoted(word)).collect();
         let codes: Vec<String> = self.service.success_exit.iter().map(u8::to_string).collect();
         let hardening = match (self.service.harden, system) {
             (false, _) => String::new(),
@@ -103,12 +105,12 @@ impl Parts<'_> {
             ("{unit}", unit),
             ("{systemctl}", if system { "systemctl" } else { "systemctl --user" }),
             ("{after}", if system { "After=network-online.target\nWants=network-online.target" } else { "" }),
-            ("{ops}", &systemd::quoted(ops)),
+            ("{ops}", &quoted(ops)),
             ("{options}", &options.join(" ")),
-            ("{home}", &systemd::path(plain(self.home)?)),
-            ("{path}", &systemd::quoted(&format!("PATH={}", self.path))),
-            ("{stdout}", &systemd::path(plain(&self.output[0])?)),
-            ("{stderr}", &systemd::path(plain(&self.output[1])?)),
+            ("{home}", &path(plain(self.home)?)),
+            ("{path}", &quoted(&format!("PATH={}", self.path))),
+            ("{stdout}", &path(plain(&self.output[0])?)),
+            ("{stderr}", &path(plain(&self.output[1])?)),
             ("{user}", &self.user.as_ref().map(|user| format!("User={user}")).unwrap_or_default()),
             ("{restart}", if self.service.restart == Restart::Always { "always" } else { "on-failure" }),
             ("{success_exit}", &codes.join(" ")),
@@ -121,15 +123,12 @@ impl Parts<'_> {
 
     /// The property list for launchd.
     pub(super) fn launchd(&self, label: &str) -> Result<String, String> {
-        let arguments: Vec<String> = self
-            .command()?
-            .iter()
-            .map(|word| format!("    <string>{}</string>", launchd::escaped(word)))
-            .collect();
+        let arguments: Vec<String> =
+            self.command()?.iter().map(|word| format!("    <string>{}</string>", escaped(word))).collect();
         let user = self
             .user
             .as_ref()
-            .map(|user| format!("  <key>UserName</key>\n  <string>{}</string>", launchd::escaped(user)));
+            .map(|user| format!("  <key>UserName</key>\n  <string>{}</string>", escaped(user)));
         let keep_alive = match self.service.restart {
             Restart::Always => "  <true/>",
             Restart::OnFailure => "  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>",
@@ -137,10 +136,10 @@ impl Parts<'_> {
         let parts = [
             ("{unit}", label),
             ("{arguments}", &arguments.join("\n")),
-            ("{home}", &launchd::escaped(plain(self.home)?)),
-            ("{path}", &launchd::escaped(&self.path)),
-            ("{stdout}", &launchd::escaped(plain(&self.output[0])?)),
-            ("{stderr}", &launchd::escaped(plain(&self.output[1])?)),
+            ("{home}", &escaped(plain(self.home)?)),
+            ("{path}", &escaped(&self.path)),
+            ("{stdout}", &escaped(plain(&self.output[0])?)),
+            ("{stderr}", &escaped(plain(&self.output[1])?)),
             ("{user}", user.as_deref().unwrap_or_default()),
             ("{keep_alive}", keep_alive),
             ("{grace}", &self.grace().to_string()),
