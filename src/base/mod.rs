@@ -11,6 +11,7 @@ pub mod journal;
 pub mod launchd;
 pub mod lines;
 pub mod maintenance;
+pub mod manager;
 pub mod mark;
 pub mod process;
 pub mod progress;

@@ -1,9 +1,10 @@
 //! `ops install` and `ops uninstall`: the services, given to systemd or launchd.
 
 use super::Context;
+use crate::base::manager::Manager;
 use crate::base::units::Span;
 use crate::base::{Fault, State, process};
-use crate::service::{Change, Installation, Manager, Removal, Services};
+use crate::service::{Change, Installation, Removal, Services};
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
@@ -125,14 +126,19 @@ fn choose(args: &Args) -> Result<(Manager, bool)> {
         Choice::Systemd => Manager::Systemd,
         Choice::Launchd => Manager::Launchd,
     };
+    Ok((manager, scope(manager, args.system, args.user)?))
+}
+
+/// Whether it is to be the system's manager; either way it answers.
+pub(super) fn scope(manager: Manager, system: bool, user: bool) -> Result<bool> {
     let root = rustix::process::geteuid().is_root();
-    let system = args.system || (root && !args.user && manager.check(true).is_ok());
+    let system = system || (root && !user && manager.check(true).is_ok());
     manager.check(system)?;
-    Ok((manager, system))
+    Ok(system)
 }
 
 /// The name of the user whose home it is.
-fn owner(home: &Path) -> Result<String> {
+pub(super) fn owner(home: &Path) -> Result<String> {
     let uid = home.metadata().with_context(|| format!("cannot look at {}", home.display()))?.uid();
     let mut command = Command::new("id");
     command.args(["-un", "--", &uid.to_string()]).env("LC_ALL", "C");

@@ -26,6 +26,7 @@ pub mod rotate_logs;
 mod run;
 mod service;
 mod table;
+mod timers;
 mod up;
 mod watched;
 

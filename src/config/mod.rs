@@ -383,6 +383,8 @@ pub struct Schedule {
     pub drill: String,
     /// The status page.
     pub dashboard: String,
+    /// Up to this much later, each home at a moment of its own.
+    pub jitter: Span,
 }
 
 impl Default for Schedule {
@@ -393,6 +395,7 @@ impl Default for Schedule {
             backup: "0 2 * * *".to_owned(),
             drill: "0 4 * * 0".to_owned(),
             dashboard: "* * * * *".to_owned(),
+            jitter: Span::seconds(0),
         }
     }
 }

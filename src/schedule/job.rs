@@ -3,6 +3,8 @@
 use super::when;
 use crate::config::Schedule;
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use std::path::Path;
 
 /// One of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,29 @@ impl Job {
             Job::Drill => "drill",
             Job::Dashboard => "dashboard",
         }
+    }
+
+    /// The words after `ops` that do it.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Job::Alert => &["alert"],
+            Job::RotateLogs => &["rotate-logs"],
+            Job::Backup => &["backup"],
+            Job::Drill => &["restore", "latest", "--drill"],
+            Job::Dashboard => &["dashboard", "web"],
+        }
+    }
+
+    /// Its own part of the `jitter`: many hosts with the same schedule do not all write to the same
+    /// storage at once, and one host does it at the same moment each time. The page is nobody else's.
+    pub fn delay(self, schedule: &Schedule, host: &str, home: &Path) -> u64 {
+        let most = schedule.jitter.0.as_secs();
+        if self == Job::Dashboard || most == 0 {
+            return 0;
+        }
+        let digest = Sha256::digest(format!("{host}\n{}\n{}", home.display(), self.key()));
+        let number = digest.iter().take(8).fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        number % (most + 1)
     }
 
     /// When it runs, as crontab(5) writes it; empty: not at all.

@@ -17,9 +17,10 @@ mod stop;
 mod tree;
 
 pub use detect::{Detected, Detection, Kind};
-pub use manager::{Change, Definition, Installation, Manager, Removal};
+pub use manager::{Change, Definition, Installation, Removal};
 pub use session::exec_session_if_asked;
 
+use crate::base::manager::Manager;
 use crate::base::process::Process;
 use crate::base::{Fault, Home, Run, text};
 use crate::config::{self, Config};

@@ -48,9 +48,9 @@ print)
     else printf '\tstate = not running\n\tlast exit code = 1\n}\n'; fi ;;
 bootstrap) plist=$3; name=${3##*/}; name=${name%.plist}
     [ ! -f "$state/$name.disabled" ] || { echo 'Bootstrap failed: 119: Service is disabled' >&2; exit 119; }
-    echo "$plist" >"$state/$name.loaded"; launch ;;
+    echo "$plist" >"$state/$name.loaded"; ! grep -q RunAtLoad "$plist" || launch ;;
 kickstart) launch ;;
-bootout) end "$state/$name.pid" "$(sed -n '/ExitTimeOut/{n;s/[^0-9]//g;p}' "$plist")"; rm "$state/$name.loaded" ;;
+bootout) grace=$(sed -n '/ExitTimeOut/{n;s/[^0-9]//g;p}' "$plist"); end "$state/$name.pid" "${grace:-1}"; rm "$state/$name.loaded" ;;
 enable) rm -f "$state/$name.disabled" ;;
 disable) touch "$state/$name.disabled" ;;
 *) echo "launchctl $*?" >&2; exit 64 ;;
@@ -79,6 +79,8 @@ case "$1 $2" in
     eval "set -- $(value ExecStart | sed 's/^://')"
     out=$(value StandardOutput); err=$(value StandardError)
     launch_as "$unit" "${out#append:}" "${err#append:}" "$(value Environment)" "$@" ;;
+"restart "*.timer) [ -f "$state/$unit.enabled" ] && touch "$state/$unit.started" ;;
+"stop "*.timer) rm -f "$state/$unit.started" ;;
 "stop "*) grace=$(value TimeoutStopSec); end "$state/$unit.pid" "${grace%s}" ;;
 *) echo "systemctl $*?" >&2; exit 64 ;;
 esac
@@ -299,6 +301,109 @@ fn a_file_of_another_s_is_left_alone() {
         );
         assert_eq!(fs::read_to_string(stand.file()).unwrap(), "[Service]\nExecStart=/mine\n");
         assert!(stand.runs().is_none());
+    }
+}
+
+impl Stand {
+    /// The jobs that the manager will start by itself.
+    fn timers(&self) -> Vec<String> {
+        let (prefix, suffix) = match self.manager {
+            "systemd" => ("agent-ops-agent--", ".timer.started"),
+            _ => ("org.agent-ops.agent--", ".loaded"),
+        };
+        let Ok(entries) = fs::read_dir(self.outside("manager")) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                Some(name.strip_prefix(prefix)?.strip_suffix(suffix)?.to_owned())
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn cron_install(&self, code: i32, more: &[&str]) -> crate::sandbox::Said {
+        self.sandbox.expect(
+            code,
+            "ops",
+            &[&["cron-install", "--user", "--manager", self.manager], more].concat(),
+        )
+    }
+}
+
+#[test]
+fn the_jobs_as_timers() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        sandbox.fake("crontab", "cat \"$HOME/crontab\" 2>/dev/null && [ \"$1\" = -l ] && exit; [ \"$1\" != -l ] || { echo 'no crontab for me' >&2; exit 1; }; cat >\"$HOME/crontab\"");
+        sandbox.expect(0, "ops", &["cron-install"]);
+        assert!(fs::read_to_string(stand.outside("crontab")).unwrap().contains("agent-ops"));
+        let printed = stand.cron_install(0, &["--print"]);
+        assert!(
+            printed.stdout.contains("02:00")
+                || printed.stdout.contains("2:0:00")
+                || printed.stdout.contains("<key>Hour</key><integer>2</integer>"),
+            "{}",
+            printed.stdout
+        );
+        assert!(stand.timers().is_empty() && !stand.file().parent().unwrap().exists());
+
+        let said = stand.cron_install(0, &[]);
+        assert!(
+            said.stdout.contains("has the jobs of agent now (5)") && said.stdout.contains("next 20"),
+            "{}",
+            said.stdout
+        );
+        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "drill", "rotate-logs"]);
+        assert!(!fs::read_to_string(stand.outside("crontab")).unwrap().contains("agent-ops"), "not by both");
+        let asked = fs::read_to_string(stand.outside("manager/asked")).unwrap();
+        assert!(stand.cron_install(0, &[]).stdout.contains("nothing was changed"));
+        let again = fs::read_to_string(stand.outside("manager/asked")).unwrap();
+        assert!(!again[asked.len()..].contains("start"), "{}", &again[asked.len()..]);
+        let health = sandbox.run("health-check", &["--json", "--only", "schedule"]);
+        assert!(
+            health.stdout.contains(&format!("5 jobs with {}, all on time", stand.manager)),
+            "{}",
+            health.stdout
+        );
+
+        // One job less, another time.
+        let config = sandbox.read("ops.toml");
+        sandbox.write(
+            "ops.toml",
+            format!("{config}[schedule]\ndrill = \"\"\nbackup = \"30 3 * * mon\"\njitter = \"10m\"\n"),
+        );
+        assert!(stand.cron_install(0, &[]).stdout.contains("(4)"));
+        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "rotate-logs"]);
+        let backup = match stand.manager {
+            "systemd" => stand.file().with_file_name("agent-ops-agent--backup.timer"),
+            _ => stand.file().with_file_name("org.agent-ops.agent--backup.plist"),
+        };
+        let text = fs::read_to_string(&backup).unwrap();
+        assert!(
+            text.contains("Mon *-*-* 3:30:00") || text.contains("<key>Weekday</key><integer>1</integer>"),
+            "{text}"
+        );
+        assert!(text.contains("RandomizedDelaySec=600s") || text.contains("<string>sleep "), "{text}");
+        fs::write(&backup, "# mine\n").unwrap();
+        let said = stand.cron_install(3, &[]);
+        assert!(said.stderr.contains("is not what was written"), "{}", said.stderr);
+        let health = sandbox.run("health-check", &["--json", "--only", "schedule"]);
+        assert!(health.code == 2 && health.stdout.contains("is not as it was written"), "{}", health.stdout);
+        fs::write(&backup, text).unwrap();
+
+        assert!(sandbox.expect(0, "ops", &["cron-uninstall", "-n"]).stdout.contains("would no longer"));
+        assert_eq!(stand.timers().len(), 4);
+        sandbox.expect(0, "ops", &["cron-uninstall"]);
+        assert!(stand.timers().is_empty());
+        assert_eq!(fs::read_dir(stand.file().parent().unwrap()).unwrap().count(), 0);
+        assert!(sandbox.expect(0, "ops", &["cron-uninstall"]).stdout.contains("nothing was changed"));
+
+        // And back to cron.
+        stand.cron_install(0, &[]);
+        let said = sandbox.expect(0, "ops", &["cron-install"]);
+        assert!(said.stderr.contains("timers that ran them until now are gone"), "{}", said.stderr);
+        assert!(stand.timers().is_empty());
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::peers::{output, peer, wait_long};
 use crate::room::Room;
 use crate::sandbox::{Sandbox, said};
+use chrono::{DateTime, Local, NaiveDateTime, Utc};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -203,4 +205,87 @@ fn a_property_list_says_what_launchd_is_to_do() {
     let job = read("[agent]\nname = \"bot\"\n", "--system");
     assert_eq!(job["UserName"], "root");
     assert_eq!(job["KeepAlive"], serde_json::json!({"SuccessfulExit": false}));
+}
+
+#[test]
+fn systemd_runs_the_jobs_and_knows_our_units() {
+    let managed = Managed::new();
+    let config = managed.room.sandbox.read("ops.toml");
+    let every_minute = "[schedule]\nalert = \"* * * * *\"\nbackup = \"*/5 2-4 1,15 * mon-fri\"\n";
+    managed.room.sandbox.write("ops.toml", format!("{config}{every_minute}"));
+    managed.ops(0, &["cron-install", "--manager", "systemd", "--user"]);
+    let verify = "cd \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user\"; XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --recursive-errors=yes ./*.timer ./*.service 2>&1";
+    assert_eq!(managed.room.shell(verify), "");
+    let listed = managed.systemctl("list-timers --all --no-legend");
+    assert_eq!(listed.matches("agent-ops-bot--").count(), 5 * 2, "{listed}");
+    wait_long(90, "the page is made", || managed.room.path("logs/dashboard.html").exists());
+    wait_long(90, "the checks are run", || {
+        managed.room.sandbox.path("logs/health_check.log").exists()
+            || managed.room.path("logs/alerts.log").exists()
+    });
+    managed.ops(0, &["cron-uninstall"]);
+    assert_eq!(managed.systemctl("list-timers --all --no-legend").matches("agent-ops").count(), 0);
+}
+
+/// The moments at which systemd would start something, from a time on.
+fn elapses(lines: &[String], from: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
+    let mut all = BTreeSet::new();
+    for line in lines {
+        let base = from.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+        let mut command = Command::new(peer("systemd-analyze", "systemd"));
+        command
+            .args(["calendar", &format!("--iterations={count}"), "--base-time", &base, line])
+            .env("TZ", "UTC");
+        for printed in output(&mut command).lines() {
+            let time = printed.split_once(": ").map(|(_, time)| time.trim());
+            if let Some(time) = time.and_then(|time| time.strip_suffix(" UTC")) {
+                let time = time.split_once(' ').unwrap().1;
+                all.insert(NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S").unwrap().and_utc());
+            }
+        }
+    }
+    all.into_iter().take(count).collect()
+}
+
+#[test]
+fn a_calendar_of_systemd_means_what_the_crontab_means() {
+    let sandbox = Sandbox::new();
+    let from: DateTime<Utc> = "2026-11-21T14:07:30Z".parse().unwrap();
+    for text in [
+        "* * * * *",
+        "*/7 * * * *",
+        "5-50/15 8-18/3 * * 1-5",
+        "0 0 13 * 5",
+        "0 0 */10 * 1",
+        "30 4 29 2 *",
+        "59 23 31 12 *",
+        "0 9 * jan,jul sun",
+        "0 0 1,15 * mon",
+        "@weekly",
+        "@monthly",
+        "@hourly",
+    ] {
+        let config = format!("[agent]\nname = \"bot\"\n[schedule]\nbackup = \"{text}\"\n");
+        let file = sandbox.write("ops.toml", config);
+        let loaded = agent_ops::config::load(&file, None).unwrap();
+        let mut command = sandbox.program("ops");
+        command.args(["cron-install", "--print", "--json", "--manager", "systemd"]);
+        let shown: Value = serde_json::from_str(&said(command.output().unwrap()).stdout).unwrap();
+        let files = shown["files"].as_array().unwrap();
+        let timer = files.iter().find(|file| file["unit"] == "agent-ops-bot--backup.timer").unwrap();
+        let lines: Vec<String> = timer["text"]
+            .as_str()
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("OnCalendar="))
+            .map(str::to_owned)
+            .collect();
+        // By the clock on the wall, whatever the zone of this machine.
+        let (mut at, mut ours) = (from.naive_utc().and_local_timezone(Local).unwrap().to_utc(), Vec::new());
+        while ours.len() < 5 {
+            at = agent_ops::schedule::Job::Backup.next(&loaded.config.schedule, at).unwrap();
+            ours.push(at.with_timezone(&Local).naive_local().and_utc());
+        }
+        assert_eq!(elapses(&lines, from, 5), ours, "{text}: {lines:?}");
+    }
 }

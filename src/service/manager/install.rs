@@ -2,7 +2,8 @@
 //! written, and nothing that somebody else wrote.
 
 use super::edits::edits;
-use super::{Definition, Manager, record};
+use super::{Definition, record};
+use crate::base::manager::Manager;
 use crate::base::{self, Fault, Home, durable};
 use crate::service::Services;
 use anyhow::{Context, Result};

@@ -13,58 +13,12 @@ mod unit;
 pub use install::{Change, Installation, Removal};
 pub(super) use install::{install, installed_services, uninstall};
 
+use crate::base::manager::Manager;
 use crate::base::units::Span;
-use crate::base::{self, Fault, Home, durable};
+use crate::base::{Fault, Home, durable};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// A program of the system that runs services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Manager {
-    /// systemd, on most Linux systems.
-    Systemd,
-    /// launchd, on macOS.
-    Launchd,
-}
-
-impl Manager {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Manager::Systemd => "systemd",
-            Manager::Launchd => "launchd",
-        }
-    }
-
-    /// The one that systems of this kind have.
-    pub fn usual() -> Manager {
-        if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }
-    }
-
-    /// What it runs for a user may end when the user logs out: how to have it run from the boot on.
-    /// None: it does already, or it cannot be told.
-    pub fn beyond_logout(self) -> Option<&'static str> {
-        match self {
-            Manager::Systemd => {
-                (base::systemd::lingers() == Some(false)).then_some("`loginctl enable-linger`")
-            }
-            Manager::Launchd => Some("`sudo ops install --system`"),
-        }
-    }
-
-    /// Whether it answers.
-    ///
-    /// # Errors
-    /// A [`Fault`] of state Unknown when it does not.
-    pub fn check(self, system: bool) -> Result<()> {
-        match self {
-            Manager::Systemd => base::systemd::check(system),
-            Manager::Launchd => base::launchd::check(system),
-        }
-    }
-}
 
 /// What a manager knows of a service, as we wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

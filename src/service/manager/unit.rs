@@ -1,7 +1,8 @@
 //! The files in which managers find a service: the templates of `systemd/` and `launchd/`, filled in.
 
-use super::{Definition, Manager, launchd, systemd};
+use super::{Definition, launchd, systemd};
 use crate::base::launchd::escaped;
+use crate::base::manager::Manager;
 use crate::base::systemd::{path, quoted};
 use crate::base::{self, Fault, text};
 use crate::config::{self, Restart, Service};
@@ -51,7 +52,7 @@ impl Definition {
             config: &services.config.file,
             ops: config::program("ops"),
             output: services.output(name),
-            path: search_path(&std::env::var("PATH").unwrap_or_default()),
+            path: base::manager::search_path(),
             user: user.map(str::to_owned),
         };
         let unit = match manager {
@@ -71,20 +72,14 @@ impl Definition {
     }
 }
 
-/// The folders of `PATH` that mean the same wherever one stands.
-fn search_path(path: &str) -> String {
-    let folders: Vec<&str> = path.split(':').filter(|folder| folder.starts_with('/')).collect();
-    if folders.is_empty() { "/usr/local/bin:/usr/bin:/bin".to_owned() } else { folders.join(":") }
-}
-
 impl Parts<'_> {
     /// How the service is run.
     fn command(&self) -> Result<Vec<&str>, String> {
-        let mut words = vec![plain(&self.ops)?, "run", "--exec", self.name];
+        let mut words = vec![text::line_path(&self.ops)?, "run", "--exec", self.name];
         if self.config != self.home.join("ops.toml") {
-            words.extend(["--config", plain(self.config)?]);
+            words.extend(["--config", text::line_path(self.config)?]);
         }
-        words.extend(["--home", plain(self.home)?]);
+        words.extend(["--home", text::line_path(self.home)?]);
         Ok(words)
     }
 
@@ -101,16 +96,16 @@ impl Parts<'_> {
         let parts = [
             ("{agent}", self.agent),
             ("{service}", self.name),
-            ("{config}", plain(self.config)?),
+            ("{config}", text::line_path(self.config)?),
             ("{unit}", unit),
             ("{systemctl}", if system { "systemctl" } else { "systemctl --user" }),
             ("{after}", if system { "After=network-online.target\nWants=network-online.target" } else { "" }),
             ("{ops}", &quoted(ops)),
             ("{options}", &options.join(" ")),
-            ("{home}", &path(plain(self.home)?)),
+            ("{home}", &path(text::line_path(self.home)?)),
             ("{path}", &quoted(&format!("PATH={}", self.path))),
-            ("{stdout}", &path(plain(&self.output[0])?)),
-            ("{stderr}", &path(plain(&self.output[1])?)),
+            ("{stdout}", &path(text::line_path(&self.output[0])?)),
+            ("{stderr}", &path(text::line_path(&self.output[1])?)),
             ("{user}", &self.user.as_ref().map(|user| format!("User={user}")).unwrap_or_default()),
             ("{restart}", if self.service.restart == Restart::Always { "always" } else { "on-failure" }),
             ("{success_exit}", &codes.join(" ")),
@@ -118,7 +113,7 @@ impl Parts<'_> {
             ("{hardening}", &hardening),
             ("{target}", if system { "multi-user.target" } else { "default.target" }),
         ];
-        Ok(filled(UNIT, &parts))
+        Ok(text::filled(UNIT, &parts))
     }
 
     /// The property list for launchd.
@@ -136,46 +131,19 @@ impl Parts<'_> {
         let parts = [
             ("{unit}", label),
             ("{arguments}", &arguments.join("\n")),
-            ("{home}", &escaped(plain(self.home)?)),
+            ("{home}", &escaped(text::line_path(self.home)?)),
             ("{path}", &escaped(&self.path)),
-            ("{stdout}", &escaped(plain(&self.output[0])?)),
-            ("{stderr}", &escaped(plain(&self.output[1])?)),
+            ("{stdout}", &escaped(text::line_path(&self.output[0])?)),
+            ("{stderr}", &escaped(text::line_path(&self.output[1])?)),
             ("{user}", user.as_deref().unwrap_or_default()),
             ("{keep_alive}", keep_alive),
             ("{grace}", &self.grace().to_string()),
         ];
-        Ok(filled(PLIST, &parts))
+        Ok(text::filled(PLIST, &parts))
     }
 
     /// Whole seconds from TERM to KILL; 0 would be never to both managers.
     fn grace(&self) -> u64 {
         self.service.stop_grace.0.as_secs().max(1)
     }
-}
-
-/// A template with its places filled in; a line that is left empty is left out.
-fn filled(template: &str, parts: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for line in template.lines() {
-        let filled = text::fill(line, parts);
-        if filled.is_empty() != line.is_empty() {
-            continue;
-        }
-        text.push_str(&filled);
-        text.push('\n');
-    }
-    text
-}
-
-/// A path that can stand in a file of lines.
-fn plain(path: &Path) -> Result<&str, String> {
-    let refused = |why: &str| format!("the path {} {why}", path.display());
-    let text = path.to_str().ok_or_else(|| refused("is not UTF-8"))?;
-    if text.chars().any(char::is_control) {
-        return Err(refused("holds a control character"));
-    }
-    if !path.is_absolute() {
-        return Err(refused("is not absolute"));
-    }
-    Ok(text)
 }
