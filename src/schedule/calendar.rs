@@ -9,8 +9,11 @@ const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 /// More than this many moments a year make no sense to write down one by one.
 const MOST: usize = 1500;
 
-/// The days on which a time fits, as one list of each kind that a calendar can ask for together.
-fn days(times: &Times) -> Vec<(Option<&BTreeSet<u32>>, Option<&BTreeSet<u32>>)> {
+/// Days of the month, or days of the week; none: all of them.
+type Days<'a> = Option<&'a BTreeSet<u32>>;
+
+/// The days on which a time fits, as pairs of both kinds that a calendar can ask for together.
+fn days(times: &Times) -> Vec<(Days<'_>, Days<'_>)> {
     let days = Some(&times.days).filter(|days| days.len() < 31);
     let weekdays = Some(&times.weekdays).filter(|days| days.len() < 7);
     match (days, weekdays) {
@@ -27,7 +30,7 @@ pub(super) fn on_calendar(times: &Times) -> Vec<String> {
         true => "*".to_owned(),
         false => values.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
     };
-    let line = |(days, weekdays): (Option<&BTreeSet<u32>>, Option<&BTreeSet<u32>>)| {
+    let line = |(days, weekdays): (Days<'_>, Days<'_>)| {
         let weekdays = weekdays.map_or(String::new(), |weekdays| {
             let names: Vec<_> = weekdays.iter().map(|&day| DAYS[day as usize]).collect();
             format!("{} ", names.join(","))
