@@ -21,6 +21,7 @@ pub mod logs;
 pub mod ops;
 mod prune;
 mod remote;
+mod report;
 pub mod restore;
 pub mod rotate_logs;
 mod run;

@@ -2,8 +2,8 @@
 
 use super::context::{Common, Context};
 use super::{
-    agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, restore,
-    rotate_logs, run, service, up,
+    agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, report,
+    restore, rotate_logs, run, service, up,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -49,6 +49,8 @@ enum Verb {
     Health(health::Args),
     /// Show how everything is: on the terminal, as a page, for machines
     Dashboard(dashboard::Args),
+    /// Tell what became of the agent: problems, restarts, checks, backups
+    Report(report::Args),
     /// Show the last lines of a log, or follow it
     Logs(logs::Args),
     /// Compress old logs, delete older ones, cut those that grew too large
@@ -105,6 +107,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Detect(args)) => detect::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),
+        Some(Verb::Report(args)) => report::run(context, args),
         Some(Verb::Logs(args)) => logs::run(context, args),
         Some(Verb::RotateLogs(args)) => rotate_logs::run(context, args),
         Some(Verb::CronInstall(args)) => cron::run(context, args),

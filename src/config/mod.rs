@@ -383,6 +383,8 @@ pub struct Schedule {
     pub drill: String,
     /// The status page.
     pub dashboard: String,
+    /// The report by mail.
+    pub report: String,
     /// Up to this much later, each home at a moment of its own.
     pub jitter: Span,
 }
@@ -395,6 +397,7 @@ impl Default for Schedule {
             backup: "0 2 * * *".to_owned(),
             drill: "0 4 * * 0".to_owned(),
             dashboard: "* * * * *".to_owned(),
+            report: "0 9 * * 0".to_owned(),
             jitter: Span::seconds(0),
         }
     }

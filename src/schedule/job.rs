@@ -19,11 +19,14 @@ pub enum Job {
     Drill,
     /// The status page.
     Dashboard,
+    /// The report by mail.
+    Report,
 }
 
 impl Job {
     /// Every one.
-    pub const ALL: [Job; 5] = [Job::Alert, Job::RotateLogs, Job::Backup, Job::Drill, Job::Dashboard];
+    pub const ALL: [Job; 6] =
+        [Job::Alert, Job::RotateLogs, Job::Backup, Job::Drill, Job::Dashboard, Job::Report];
 
     /// Its key in `[schedule]`, and its name in the journal.
     pub fn key(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Job {
             Job::Backup => "backup",
             Job::Drill => "drill",
             Job::Dashboard => "dashboard",
+            Job::Report => "report",
         }
     }
 
@@ -44,6 +48,7 @@ impl Job {
             Job::Backup => &["backup"],
             Job::Drill => &["restore", "latest", "--drill"],
             Job::Dashboard => &["dashboard", "web"],
+            Job::Report => &["report", "--email"],
         }
     }
 
@@ -67,6 +72,7 @@ impl Job {
             Job::Backup => &schedule.backup,
             Job::Drill => &schedule.drill,
             Job::Dashboard => &schedule.dashboard,
+            Job::Report => &schedule.report,
         }
     }
 

@@ -29,6 +29,7 @@ mod probes;
 mod receiver;
 mod recovery;
 mod remote;
+mod report;
 mod restore;
 mod rotate;
 mod routing;

@@ -350,11 +350,11 @@ fn the_jobs_as_timers() {
 
         let said = stand.cron_install(0, &[]);
         assert!(
-            said.stdout.contains("has the jobs of agent now (5)") && said.stdout.contains("next 20"),
+            said.stdout.contains("has the jobs of agent now (6)") && said.stdout.contains("next 20"),
             "{}",
             said.stdout
         );
-        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "drill", "rotate-logs"]);
+        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "drill", "report", "rotate-logs"]);
         assert!(!fs::read_to_string(stand.outside("crontab")).unwrap().contains("agent-ops"), "not by both");
         let asked = fs::read_to_string(stand.outside("manager/asked")).unwrap();
         assert!(stand.cron_install(0, &[]).stdout.contains("nothing was changed"));
@@ -362,7 +362,7 @@ fn the_jobs_as_timers() {
         assert!(!again[asked.len()..].contains("start"), "{}", &again[asked.len()..]);
         let health = sandbox.run("health-check", &["--json", "--only", "schedule"]);
         assert!(
-            health.stdout.contains(&format!("5 jobs with {}, all on time", stand.manager)),
+            health.stdout.contains(&format!("6 jobs with {}, all on time", stand.manager)),
             "{}",
             health.stdout
         );
@@ -373,8 +373,8 @@ fn the_jobs_as_timers() {
             "ops.toml",
             format!("{config}[schedule]\ndrill = \"\"\nbackup = \"30 3 * * mon\"\njitter = \"10m\"\n"),
         );
-        assert!(stand.cron_install(0, &[]).stdout.contains("(4)"));
-        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "rotate-logs"]);
+        assert!(stand.cron_install(0, &[]).stdout.contains("(5)"));
+        assert_eq!(stand.timers(), ["alert", "backup", "dashboard", "report", "rotate-logs"]);
         let backup = match stand.manager {
             "systemd" => stand.file().with_file_name("agent-ops-agent--backup.timer"),
             _ => stand.file().with_file_name("org.agent-ops.agent--backup.plist"),
@@ -393,7 +393,7 @@ fn the_jobs_as_timers() {
         fs::write(&backup, text).unwrap();
 
         assert!(sandbox.expect(0, "ops", &["cron-uninstall", "-n"]).stdout.contains("would no longer"));
-        assert_eq!(stand.timers().len(), 4);
+        assert_eq!(stand.timers().len(), 5);
         sandbox.expect(0, "ops", &["cron-uninstall"]);
         assert!(stand.timers().is_empty());
         assert_eq!(fs::read_dir(stand.file().parent().unwrap()).unwrap().count(), 0);

@@ -217,7 +217,7 @@ fn systemd_runs_the_jobs_and_knows_our_units() {
     let verify = "cd \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user\"; XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --recursive-errors=yes ./*.timer ./*.service 2>&1";
     assert_eq!(managed.room.shell(verify), "");
     let listed = managed.systemctl("list-timers --all --no-legend");
-    assert_eq!(listed.matches("agent-ops-bot--").count(), 5 * 2, "{listed}");
+    assert_eq!(listed.matches("agent-ops-bot--").count(), 6 * 2, "{listed}");
     wait_long(90, "the page is made", || managed.room.path("logs/dashboard.html").exists());
     wait_long(90, "the checks are run", || {
         managed.room.sandbox.path("logs/health_check.log").exists()
