@@ -29,6 +29,7 @@ mod service;
 mod table;
 mod timers;
 mod up;
+mod verify;
 mod watched;
 
 pub use context::{Common, Context};
