@@ -9,7 +9,7 @@ use std::path::Path;
 const PROGRAMS: [&str; 7] = ["ops", "health-check", "alert", "backup", "restore", "rotate-logs", "dashboard"];
 
 /// The commands in a document: lines of shell blocks, and code spans.
-fn commands(text: &str) -> Vec<String> {
+pub fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut shell = false;
     for line in text.lines() {

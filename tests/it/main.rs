@@ -33,6 +33,7 @@ mod report;
 mod restore;
 mod rotate;
 mod routing;
+mod runbooks;
 mod sandbox;
 mod service;
 mod shelf;
