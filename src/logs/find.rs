@@ -162,13 +162,13 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
     }
     found.strange = strange.into_iter().collect();
     for log in seen.into_values() {
-        if in_folder_of_a_day(home, &log.path) { found.archived.push(log) } else { found.logs.push(log) }
+        if is_archived(home, &log.path) { found.archived.push(log) } else { found.logs.push(log) }
     }
     found
 }
 
 /// Whether a path is below `archive/YYYYMMDD/`.
-fn in_folder_of_a_day(home: &Home, path: &Path) -> bool {
+pub(super) fn is_archived(home: &Home, path: &Path) -> bool {
     let day = path.strip_prefix(home.archive()).ok().and_then(|inside| inside.components().next());
     day.is_some_and(|day| {
         let day = day.as_os_str().as_encoded_bytes();

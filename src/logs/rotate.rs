@@ -1,11 +1,11 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
-use super::find::{Found, Log, find};
+use super::find::{Found, Log};
 use super::ledger::Ledger;
 use super::plan::{Action, Care, Task, over_keep, over_total, verdict};
 use super::report::{Done, Outcome, Rotation};
 use super::writers::Writers;
-use super::{archive, compress, cut, tell};
+use super::{archive, compress, cut, find, tell};
 use crate::base::{Home, Run, State, durable, lines, text};
 use crate::config::logs::After;
 use crate::config::{Loaded, Logs};
@@ -17,6 +17,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use walkdir::WalkDir;
 
 /// Rotates the logs of an agent by `[logs]`. One bad file never stops the rest. The caller holds
 /// the lock `rotate`, unless this is a `dry` run.
@@ -32,14 +33,16 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
         today,
         dry,
         writers: Writers::default(),
+        ledger: None,
         changed: BTreeSet::new(),
         files: Vec::new(),
     };
-    let mut ledger = work.begin();
-    let found = find(home, rules);
+    work.begin();
+    let found = find::find(home, rules);
     let (count, before) = (found.logs.len(), total(&found.logs));
     work.report_strange(&found);
-    if !dry {
+    // What it speaks of may look like rubbish.
+    if !dry && work.ledger.is_some() {
         remove_rubbish(&found, home);
     }
 
@@ -64,23 +67,23 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
     let packed = tasks.partition_point(|task| task.action < Action::Compress);
     let to_compress = tasks.split_off(packed);
     for task in tasks {
-        if work.owe(&task, &mut ledger) && work.do_one(&task, &mut ledger) > 0 {
+        if work.do_one(&task) > 0 {
             rest.push(task.log);
         }
     }
     rest.extend(work.compress(to_compress));
-    work.tell(&mut ledger);
+    work.tell();
 
     for spare in [over_keep, over_total] {
         if !dry {
-            rest = find(home, rules).logs;
+            rest = find::find(home, rules).logs;
         }
         for task in spare(&rest, rules, run.now, today) {
-            work.do_one(&task, &mut ledger);
+            work.do_one(&task);
             rest.retain(|log| log.path != task.log.path);
         }
     }
-    let after = if dry { before - work.freed().min(before) } else { total(&find(home, rules).logs) };
+    let after = if dry { before - work.freed().min(before) } else { total(&find::find(home, rules).logs) };
     let stuck = |file: &Done| {
         file.outcome == Outcome::Failed
             || file.outcome == Outcome::Skipped && matches!(file.action, Some(Action::Cut | Action::Rename))
@@ -106,6 +109,8 @@ struct Work<'a> {
     today: NaiveDate,
     dry: bool,
     writers: Writers,
+    /// None: it cannot be read, so nothing is begun that would have to be noted there.
+    ledger: Option<Ledger>,
     /// The rules of logs that were renamed or cut.
     changed: BTreeSet<String>,
     files: Vec<Done>,
@@ -115,22 +120,24 @@ struct Work<'a> {
 type Left = (u64, Option<PathBuf>);
 
 impl Work<'_> {
-    /// Finishes what a run before this one was at. None: what it was cannot be told, so nothing is
-    /// begun that would have to be noted there.
-    fn begin(&mut self) -> Option<Ledger> {
+    /// Finishes what a run before this one was at.
+    fn begin(&mut self) {
         let ledger = Ledger::read(self.home).and_then(|mut ledger| {
             if !self.dry {
                 archive::finish(self.home, &mut ledger).context("cannot finish what a run before was at")?;
             }
-            self.changed.extend(ledger.tell.iter().cloned());
             Ok(ledger)
         });
-        ledger
-            .map_err(|error| {
+        match ledger {
+            Ok(ledger) => {
+                self.changed.extend(ledger.tell.iter().cloned());
+                self.ledger = Some(ledger);
+            }
+            Err(error) => {
                 let (outcome, why) = judge(&error);
                 self.say(&self.home.rotation(), None, outcome, why, 0, 0);
-            })
-            .ok()
+            }
+        }
     }
 
     fn report_strange(&mut self, found: &Found) {
@@ -157,25 +164,11 @@ impl Work<'_> {
         self.files.push(Done { file, action, outcome, why, to: None, before, after });
     }
 
-    /// Notes, before a log is renamed or cut, that its writer is to be told. False: that cannot be
-    /// noted, and the log stays.
-    fn owe(&mut self, Task { log, action, .. }: &Task, ledger: &mut Option<Ledger>) -> bool {
-        let rule = log.rule.as_ref().filter(|name| self.after(name).is_some());
-        if *action == Action::Delete || rule.is_none() && !log.state {
-            return true;
-        }
-        let noted = match (ledger.as_mut(), rule) {
-            (None, _) => Err(anyhow::anyhow!("{} cannot be read", self.home.show(&self.home.rotation()))),
-            (Some(ledger), Some(rule)) => match ledger.tell.insert(rule.clone()) && !self.dry {
-                true => ledger.write(self.home),
-                false => Ok(()),
-            },
-            (Some(_), None) => Ok(()),
-        };
-        let Err(error) = noted else { return true };
-        let (outcome, why) = judge(&error);
-        self.say(&log.path, Some(*action), outcome, why, log.bytes, log.bytes);
-        false
+    /// Notes, before a log is renamed or cut, that its writer is to be told.
+    fn owe(&mut self, log: &Log) -> anyhow::Result<()> {
+        let Some(rule) = log.rule.as_ref().filter(|rule| self.after(rule).is_some()) else { return Ok(()) };
+        let ledger = noting(&mut self.ledger)?;
+        if ledger.tell.insert(rule.clone()) && !self.dry { ledger.write(self.home) } else { Ok(()) }
     }
 
     fn after(&self, rule: &str) -> Option<&After> {
@@ -183,31 +176,28 @@ impl Work<'_> {
     }
 
     /// Does one thing to one file, and gives the bytes that are left of it.
-    fn do_one(&mut self, Task { log, action, why }: &Task, ledger: &mut Option<Ledger>) -> u64 {
+    fn do_one(&mut self, Task { log, action, why }: &Task) -> u64 {
         if self.stays(log, *action) {
             return log.bytes;
         }
-        if self.dry {
-            let after = if *action == Action::Delete { 0 } else { log.bytes };
-            self.changed.extend(log.rule.clone());
-            self.say(&log.path, Some(*action), Outcome::Planned, why.clone(), log.bytes, after);
-            return after;
-        }
-        match self.attempt(log, *action, ledger) {
+        let (outcome, why, after, to) = match self.attempt(log, *action) {
             Ok((after, to)) => {
-                self.changed.extend(log.rule.clone());
-                self.say(&log.path, Some(*action), Outcome::Done, why.clone(), log.bytes, after);
-                if let (Some(done), Some(to)) = (self.files.last_mut(), to) {
-                    done.to = Some(text::sanitize(&self.home.show(&to)));
+                if *action != Action::Delete {
+                    self.changed.extend(log.rule.clone());
                 }
-                after
+                let outcome = if self.dry { Outcome::Planned } else { Outcome::Done };
+                (outcome, why.clone(), after, to)
             }
             Err(error) => {
                 let (outcome, why) = judge(&error);
-                self.say(&log.path, Some(*action), outcome, why, log.bytes, log.bytes);
-                log.bytes
+                (outcome, why, log.bytes, None)
             }
+        };
+        self.say(&log.path, Some(*action), outcome, why, log.bytes, after);
+        if let (Some(done), Some(to)) = (self.files.last_mut(), to) {
+            done.to = Some(text::sanitize(&self.home.show(&to)));
         }
+        after
     }
 
     /// Whether a log has other names, and is not only ours to change.
@@ -220,19 +210,26 @@ impl Work<'_> {
         stays
     }
 
-    fn attempt(&mut self, log: &Log, action: Action, ledger: &mut Option<Ledger>) -> anyhow::Result<Left> {
+    fn attempt(&mut self, log: &Log, action: Action) -> anyhow::Result<Left> {
         let care = Care::of(log, self.rules);
-        match (action, ledger) {
-            (Action::Cut, Some(ledger)) if log.state => {
+        if action != Action::Delete {
+            self.owe(log)?;
+        }
+        if self.dry {
+            return Ok((if action == Action::Delete { 0 } else { log.bytes }, None));
+        }
+        match action {
+            Action::Cut if log.state => {
+                let ledger = noting(&mut self.ledger)?;
                 let (gone, to) =
                     archive::cut(self.home, &log.path, &care, self.today, ledger, &mut self.writers)?;
                 Ok((log.bytes.saturating_sub(gone), Some(to)))
             }
-            (Action::Cut, _) => {
+            Action::Cut => {
                 let gone = cut::cut(&log.path, care.keep_lines, care.max_size.0 / 2, &mut self.writers)?;
                 Ok((log.bytes.saturating_sub(gone), None))
             }
-            (Action::Rename, _) => {
+            Action::Rename => {
                 let folder = match log.state {
                     true => archive::folder(self.home, &log.path, self.today),
                     false => durable::parent(&log.path).to_owned(),
@@ -240,8 +237,8 @@ impl Work<'_> {
                 same_as_judged(log)?;
                 Ok((log.bytes, Some(archive::rename(&log.path, &folder, self.today)?)))
             }
-            (Action::Delete, _) => delete(log, &mut self.writers).map(|()| (0, None)),
-            (Action::Compress | Action::Tell, _) => Ok((log.bytes, None)),
+            Action::Delete => delete(log, &mut self.writers).map(|()| (0, None)),
+            Action::Compress | Action::Tell => Ok((log.bytes, None)),
         }
     }
 
@@ -273,8 +270,8 @@ impl Work<'_> {
 
     /// Tells the writers of what was renamed or cut, now or by a run that was cut short before it
     /// could. What fails is owed still.
-    fn tell(&mut self, ledger: &mut Option<Ledger>) {
-        let Some(ledger) = ledger.as_mut() else { return };
+    fn tell(&mut self) {
+        let Some(mut ledger) = self.ledger.take() else { return };
         for rule in std::mem::take(&mut ledger.tell) {
             // It may no longer be in the config; or all that was tried failed.
             let Some(after) = self.after(&rule).cloned().filter(|_| self.changed.contains(&rule)) else {
@@ -299,11 +296,16 @@ impl Work<'_> {
             let (outcome, why) = judge(&error);
             self.say(&self.home.rotation(), None, outcome, why, 0, 0);
         }
+        self.ledger = Some(ledger);
     }
 
     fn freed(&self) -> u64 {
         self.files.iter().map(|file| file.before.saturating_sub(file.after)).sum()
     }
+}
+
+fn noting(ledger: &mut Option<Ledger>) -> anyhow::Result<&mut Ledger> {
+    ledger.as_mut().context("what a run before was at has to be finished first")
 }
 
 /// Whether something was left alone for a reason, or failed; and why.
@@ -367,10 +369,15 @@ fn is_long(log: &Log, keep: usize) -> bool {
 /// Removes what runs that were killed left in the folders of the logs: half-written files, a
 /// day old at least.
 fn remove_rubbish(found: &Found, home: &Home) {
-    let mut folders: BTreeSet<PathBuf> = BTreeSet::from([home.logs()]);
-    for log in found.logs.iter().chain(&found.archived) {
-        folders.extend(log.path.parent().map(Path::to_owned));
-    }
+    let archive =
+        WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
+    let folders: BTreeSet<PathBuf> = found
+        .logs
+        .iter()
+        .filter_map(|log| Some(log.path.parent()?.to_owned()))
+        .chain([home.logs()])
+        .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| find::is_archived(home, folder)))
+        .collect();
     for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(b".part-") {
             continue;

@@ -30,6 +30,7 @@ mod recovery;
 mod remote;
 mod restore;
 mod rotate;
+mod rotate_rules;
 mod routing;
 mod sandbox;
 mod service;
