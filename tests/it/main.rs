@@ -20,6 +20,7 @@ mod homes;
 mod house;
 mod kills;
 mod local_checks;
+mod log_torture;
 mod logs;
 mod mutants;
 mod plugins;
