@@ -282,7 +282,7 @@ pub(super) fn unchanged(log: &Path, before: &Metadata, writers: &mut Writers) ->
     if key(&now) != key(before) {
         return busy("it was written meanwhile".to_owned());
     }
-    match writers.of(&now) {
+    match writers.of(log, &now) {
         Some(writer) => busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)),
         None => Ok(()),
     }

@@ -40,7 +40,7 @@ pub(super) fn cut(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> 
 pub(super) fn open(log: &Path, writers: &mut Writers) -> io::Result<(File, Metadata)> {
     // Asked before we open it for writing ourselves.
     let known = std::fs::symlink_metadata(log)?;
-    if let Some(writer) = writers.of(&known).filter(|writer| !writer.appends) {
+    if let Some(writer) = writers.of(log, &known).filter(|writer| !writer.appends) {
         // It would go on at its old offset, and leave a hole of NUL bytes before it.
         let why = format!(
             "{} (pid {}) does not append to it: after a cut it would begin with a hole; have that one write by >> \

@@ -153,7 +153,7 @@ pub(super) fn side_by_side<T: Sync, R: Send, W: FnMut(&T) -> R>(
 /// Lets the agent go first. Elsewhere it would be for the whole process.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(10);
+    let _ = rustix::process::nice(5);
 }
 
 #[cfg(test)]

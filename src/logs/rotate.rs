@@ -327,7 +327,7 @@ fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
         if meta.modified()? != SystemTime::from(log.modified) {
             return Err(busy("it was written meanwhile".to_owned()));
         }
-        if let Some(writer) = writers.of(&meta) {
+        if let Some(writer) = writers.of(&log.path, &meta) {
             return Err(busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)));
         }
         fs::remove_file(&log.path)
