@@ -11,7 +11,10 @@ use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
 
-/// Compress old logs, delete older ones, cut those that grew too large
+/// Compress old logs, delete older ones, cut or rename those that grew too large
+///
+/// No line is lost, whatever way its writer holds a log: see [logs] and [logs.rule.NAME] in docs/config.md. State
+/// streams go to archive/YYYYMMDD/ first. Exit code 1: a log could not be dealt with, or is too large and has to stay so.
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
     /// Only say what would be done

@@ -103,6 +103,8 @@ pub(super) fn cut(
     writers: &mut Writers,
 ) -> Result<(u64, PathBuf)> {
     let cutting = || format!("cannot cut {}", log.display());
+    // There is room for one: another that could not be completed comes first.
+    finish(home, ledger)?;
     let (file, meta) = cut::open(log, writers).with_context(cutting)?;
     can_collapse(&file).with_context(cutting)?;
     let most = (care.max_size.0 / 2).min(meta.len() / 2);

@@ -96,16 +96,22 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
         }
     }
     // Patterns that begin in one folder share one walk.
-    let mut walks: BTreeMap<PathBuf, Vec<Wanted>> = BTreeMap::new();
+    let mut walks: BTreeMap<PathBuf, (usize, Vec<Wanted>)> = BTreeMap::new();
     for (name, glob) in globs {
         let rule = name.and_then(|name| logs.rule.get(name));
         match Pattern::new(&absolute(&glob)) {
-            Ok(pattern) => walks.entry(home.path(literal_folder(&glob))).or_default().push(Wanted {
-                pattern,
-                rule: name.map(str::to_owned),
-                whole: rule.is_some_and(|rule| rule.whole),
-                state: rule.is_some_and(|rule| rule.archive),
-            }),
+            Ok(pattern) => {
+                let folder = literal_folder(&glob);
+                let below = Path::new(&glob).components().count() - folder.components().count();
+                let (depth, wanted) = walks.entry(home.path(folder)).or_default();
+                *depth = if glob.contains("**") { usize::MAX } else { below.max(*depth) };
+                wanted.push(Wanted {
+                    pattern,
+                    rule: name.map(str::to_owned),
+                    whole: rule.is_some_and(|rule| rule.whole),
+                    state: rule.is_some_and(|rule| rule.archive),
+                });
+            }
             Err(error) => {
                 // The forms of one that is wrong are wrong as well: it is said once.
                 if logs.globs().any(|written| written == (name, &*glob)) {
@@ -116,14 +122,14 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
     }
     let mut seen: BTreeMap<PathBuf, Log> = BTreeMap::new();
     let mut strange: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for (folder, wanted) in walks {
+    for (folder, (depth, wanted)) in walks {
         if !folder.exists() {
             continue;
         }
         let hidden = |entry: &walkdir::DirEntry| {
             entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
         };
-        for entry in WalkDir::new(&folder).into_iter().filter_entry(|entry| !hidden(entry)) {
+        for entry in WalkDir::new(&folder).max_depth(depth).into_iter().filter_entry(|entry| !hidden(entry)) {
             let entry = match entry {
                 Ok(entry) => entry,
                 // It went away while we looked.

@@ -7,7 +7,7 @@ use super::report::{Done, Outcome, Rotation};
 use super::writers::Writers;
 use super::{archive, compress, cut, find, tell};
 use crate::base::{Home, Run, State, durable, lines, text};
-use crate::config::logs::After;
+use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
 use anyhow::Context;
 use chrono::{Local, NaiveDate};
@@ -53,10 +53,14 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
         let long = is_own(home, &log.path) && is_long(&log, care.keep_lines);
         match verdict(&log, long, &care, run.now, today) {
             Some((action, why)) => tasks.push(Task { log, action, why }),
-            None => rest.push(log),
+            None => {
+                work.look_for_its_writer(&log);
+                rest.push(log);
+            }
         }
     }
     for log in found.archived {
+        work.look_for_its_writer(&log);
         let verdict = verdict(&log, false, &Care::of(&log, rules), run.now, today);
         if let Some((action @ Action::Compress, why)) = verdict {
             tasks.push(Task { log, action, why });
@@ -137,6 +141,24 @@ impl Work<'_> {
                 let (outcome, why) = judge(&error);
                 self.say(&self.home.rotation(), None, outcome, why, 0, 0);
             }
+        }
+    }
+
+    /// Says so if a log that was renamed on another day is still written: nothing bounds it then.
+    fn look_for_its_writer(&mut self, log: &Log) {
+        let renamed =
+            log.number().is_some() && !log.compressed && log.day.is_some_and(|day| day != self.today);
+        let discipline = Care::of(log, self.rules).discipline;
+        if !renamed || discipline != Discipline::Rename {
+            return;
+        }
+        let Ok(meta) = fs::symlink_metadata(&log.path) else { return };
+        if let Some(writer) = self.writers.of(&log.path, &meta) {
+            let why = format!(
+                "{} (pid {}) still writes to it under its new name: tell it with after, or set discipline = \"copytruncate\"",
+                writer.name, writer.pid
+            );
+            self.say(&log.path, Some(Action::Rename), Outcome::Skipped, why, log.bytes, log.bytes);
         }
     }
 
