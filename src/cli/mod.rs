@@ -24,6 +24,7 @@ pub mod restore;
 pub mod rotate_logs;
 mod service;
 mod table;
+mod troubleshoot;
 mod up;
 mod watched;
 

@@ -3,7 +3,7 @@
 use super::context::{Common, Context};
 use super::{
     agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
-    service, up,
+    service, troubleshoot, up,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -37,6 +37,8 @@ enum Verb {
     Restart(service::RestartArgs),
     /// List every process that is this agent's, or looks like it, and why; nothing is ended
     Detect(detect::Args),
+    /// Find out why the agent does not run as it should, and what to do about it
+    Troubleshoot(troubleshoot::Args),
     /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
     Status,
     /// Check the agent's health (for Nagios: health-check)
@@ -94,6 +96,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
         Some(Verb::Detect(args)) => detect::run(context, args),
+        Some(Verb::Troubleshoot(args)) => troubleshoot::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),
         Some(Verb::Logs(args)) => logs::run(context, args),

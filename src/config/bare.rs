@@ -2,9 +2,7 @@
 
 use super::expand;
 use super::resolve::{clean, resolve, tilde};
-use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule,
-};
+use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule};
 use crate::base::Home;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -32,7 +32,7 @@ mod tests {
         let config = crate::config::load(&file, None).unwrap().config;
         let shown = toml::to_string(&config).unwrap();
         let hidden = shown.matches(crate::base::secret::REDACTED).count();
-        assert_eq!((config.secrets().len(), hidden), (15, 15), "{shown}");
+        assert_eq!((config.secrets().len(), hidden), (16, 16), "{shown}");
         assert!(config.secrets().iter().all(|secret| secret.reveal().unwrap() == "s"));
     }
 }
