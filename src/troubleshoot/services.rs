@@ -243,10 +243,6 @@ fn dead(facts: &Facts, why: &str) -> Cause {
             .seen(shown(other))
             .advise("another manager, a script, a terminal? let one of them have it; then ops start, or switch off its process check");
     }
-    if why.contains("zombie") {
-        let text = format!("{name} does not run: {why}; its parent has not taken notice");
-        return start(Cause::new("zombie", State::Critical, 30, text));
-    }
     if let Some(file) = &facts.pid_file {
         let text = format!("{name} does not run: its pid file is stale, {why}");
         return start(Cause::new("stale_pid_file", State::Critical, 30, text)).seen(format!(
@@ -405,10 +401,6 @@ mod tests {
             (
                 Facts { look_alikes: vec![detected(service::Kind::Stranger)], ..gone() },
                 ("runs_elsewhere", State::Warning),
-            ),
-            (
-                facts(Liveness::Dead("process 7 has ended and is a zombie".to_owned())),
-                ("zombie", State::Critical),
             ),
             (stranger(false), ("stale_pid_file", State::Critical)),
             (stranger(true), ("second_instance", State::Critical)),
