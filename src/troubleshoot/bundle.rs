@@ -312,7 +312,7 @@ fn history(journal: &Journal) -> Result<Value> {
     let mut all = serde_json::Map::from_iter([("schema".to_owned(), json!(1))]);
     for (name, query) in QUERIES {
         let mut statement = journal.connection().prepare(query)?;
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let rows = statement.query_map([], |row| {
             let mut object = serde_json::Map::new();
             for (index, column) in columns.iter().enumerate() {

@@ -28,10 +28,15 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let program = if program.contains('/') { service.cwd.join(program) } else { program.into() };
         let mut command = Command::new(program);
         command.args(arguments).envs(&service.env).current_dir(&service.cwd);
-        let said = process::run(command, None, LIMIT).map_err(|error| format!("{error:#}")).map(|output| {
+        let said = process::run(command, None, LIMIT).map_err(|error| format!("{error:#}"));
+        let said = said.and_then(|output| {
             // Python before 3.4 told it on stderr.
             let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-            String::from_utf8_lossy(&said).into_owned()
+            let said = String::from_utf8_lossy(&said).into_owned();
+            match output.status.success() {
+                true => Ok(said),
+                false => Err(format!("it ended with {}: {}", output.status, text::one_line(&said, 100))),
+            }
         });
         let facts =
             Facts { service: name.to_owned(), gravity: view.gravity(name), runtime: runtime.clone(), said };

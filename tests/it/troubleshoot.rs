@@ -4,7 +4,7 @@
 use crate::sandbox::{Said, Sandbox, said, wait_until};
 use crate::service::{Bystander, agent_pid, kill, with_agent};
 use agent_ops::base::process::{Process, Signal};
-use chrono::{DateTime, Local, TimeDelta, Utc};
+use chrono::{Local, TimeDelta, Utc};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ fn config(word: &str, more: &str) -> String {
 }
 
 /// A crontab of its own, and no word of systemd about the clock.
-fn surroundings(sandbox: &Sandbox) {
+pub fn surroundings(sandbox: &Sandbox) {
     let file = sandbox.outside("spool").join("crontab");
     let file = file.display();
     sandbox.fake(
