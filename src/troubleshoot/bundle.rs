@@ -96,7 +96,7 @@ fn fill(out: &File, subject: &Subject, diagnosis: &Diagnosis, report: &str) -> R
         ("system.txt".to_owned(), redactor.text(&system(subject))),
     ];
     let mut missing = Vec::new();
-    let view = View::new(subject);
+    let (view, _copies) = View::new(subject);
     if let Some((message, _)) = &view.broken {
         parts.push(("config-error.txt".to_owned(), redactor.text(message)));
     }

@@ -154,9 +154,7 @@ fn judge(facts: &Facts) -> Found {
             (true, true) => None,
         };
         found.causes.extend(cause.map(|text| {
-            warning("no_channel", 130, text.to_owned())
-                .run("ops alert test")
-                .advise("set up [alerts.email], telegram, ntfy, webhook or another; docs/config.md has the keys of each")
+            warning("no_channel", 130, text.to_owned()).advise("set up [alerts.email], telegram, ntfy, webhook or another; docs/config.md has the keys of each")
         }));
     }
     if let Some((server, why)) = &facts.mail {

@@ -61,15 +61,16 @@ fn newest(journal: &Journal) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(at?)
 }
 
-fn said(command: &mut Command) -> Option<String> {
-    let command = std::mem::replace(command, Command::new("true"));
+fn said(command: Command) -> Option<String> {
     let output = process::run(command, None, Duration::from_secs(2)).ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// What systemd says, where it is.
 fn synchronised() -> Option<bool> {
-    match said(Command::new("timedatectl").args(["show", "-p", "NTPSynchronized", "--value"]))?.as_str() {
+    let mut command = Command::new("timedatectl");
+    command.args(["show", "-p", "NTPSynchronized", "--value"]);
+    match said(command)?.as_str() {
         "yes" => Some(true),
         "no" => Some(false),
         _ => None,
@@ -79,7 +80,9 @@ fn synchronised() -> Option<bool> {
 /// cron knows nothing of the `TZ` of a shell.
 fn zones() -> Option<(String, String)> {
     std::env::var_os("TZ")?;
-    let system = said(Command::new("date").arg("+%z").env_remove("TZ"))?;
+    let mut command = Command::new("date");
+    command.arg("+%z").env_remove("TZ");
+    let system = said(command)?;
     let ours = Local::now().offset().fix().to_string().replace(':', "");
     (ours != system).then_some((ours, system))
 }

@@ -14,6 +14,19 @@ pub(super) struct Job {
     pub(super) look: Box<dyn FnOnce() -> Result<Found> + Send>,
 }
 
+/// Does something that may hang with a disk; none: it was not done in time.
+pub(super) fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (send, receive) = mpsc::channel();
+    let hired = std::thread::Builder::new().spawn(move || {
+        let _ = send.send(work());
+    });
+    hired.ok()?;
+    receive.recv_timeout(limit).ok()
+}
+
 /// The answers, in the order of the jobs. A thread that hangs is not joined: it ends with the program.
 pub(super) fn ask(jobs: Vec<Job>) -> Vec<Found> {
     let begun = Instant::now();
@@ -82,6 +95,10 @@ mod tests {
         assert_eq!(said[1], Some("could not tell about x: no such thing"));
         assert_eq!(said[2], Some("could not tell about x: the look itself broke down"));
         assert_eq!((said[3], found[3].notes.len()), (None, 1));
+        drop(release);
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+        let (release, hang) = mpsc::channel::<()>();
+        assert!(within(Duration::from_millis(20), move || hang.recv()).is_none());
         drop(release);
     }
 }

@@ -6,7 +6,7 @@ use crate::base::State;
 use anyhow::Result;
 use rustix::fs::StatVfsMountFlags;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 struct Facts {
     home: String,
@@ -37,7 +37,9 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     }
     let closed = folder.map(|(uid, _)| {
         let folders = [root.to_owned(), loaded.home.logs(), loaded.home.ops()];
-        folders.iter().filter(|path| is_closed(path, uid)).map(|path| path.display().to_string()).collect()
+        let users = view.users(uid);
+        let closed = |path: &&PathBuf| users.iter().any(|user| is_closed(path, *user));
+        folders.iter().filter(closed).map(|path| path.display().to_string()).collect()
     });
     let facts = Facts {
         home: root.display().to_string(),
@@ -53,10 +55,10 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     Ok(judge(&facts).into())
 }
 
-/// Whether the owner of the home may not write in a folder of it. Judged by the mode, which does not
+/// Whether a user may not write in a folder. Judged by the mode, which does not
 /// bind root, but the agent.
-fn is_closed(path: &Path, owner: u32) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_dir() && !may_write(owner, meta.uid(), meta.mode()))
+fn is_closed(path: &Path, user: u32) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_dir() && !may_write(user, meta.uid(), meta.mode()))
 }
 
 /// Without asking for groups: what a group may write counts as open.
@@ -105,9 +107,11 @@ fn judge(facts: &Facts) -> Vec<Cause> {
                 "not_writable",
                 State::Critical,
                 4,
-                format!("{folder} cannot be written by user {owner}, whose home this is"),
+                format!("{folder} cannot be written by the user that the agent runs as"),
             )
-            .run(format!("sudo chown {owner} {0} && sudo chmod u+rwx {0}", quoted(folder))),
+            .run(format!("ls -ld {}", quoted(folder)))
+            .run(format!("sudo chown {owner} {0} && sudo chmod u+rwx {0}", quoted(folder)))
+            .advise("if it runs as another user than the owner of its home, give the folder to that one"),
         );
     }
     if facts.restore {

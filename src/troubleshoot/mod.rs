@@ -38,7 +38,7 @@ use crew::Job;
 use redact::Redactor;
 use std::sync::Arc;
 use std::time::Duration;
-use view::View;
+use view::{PATIENCE, View};
 
 type Probe = fn(&View) -> Result<Found>;
 
@@ -64,7 +64,11 @@ const PROBES: [(&str, u64, Probe); 16] = [
 
 /// Looks at everything once.
 pub fn examine(subject: &Subject) -> Diagnosis {
-    let view = Arc::new(View::new(subject));
+    let asked = subject.clone();
+    let Some((view, _copies)) = crew::within(PATIENCE, move || View::new(&asked)) else {
+        return conclude(subject, vec![hangs(subject)], Vec::new());
+    };
+    let view = Arc::new(view);
     let jobs = PROBES.map(|(about, seconds, probe)| {
         let view = Arc::clone(&view);
         Job { about, limit: Duration::from_secs(seconds), look: Box::new(move || probe(&view)) }
@@ -74,6 +78,20 @@ pub fn examine(subject: &Subject) -> Diagnosis {
         causes.extend(found.causes);
         notes.extend(found.notes);
     }
+    conclude(subject, causes, notes)
+}
+
+/// The disk of a home that does not answer: nothing more can be asked of it.
+fn hangs(subject: &Subject) -> Cause {
+    let home =
+        subject.agent.as_ref().map(|loaded| loaded.home.root().display().to_string()).unwrap_or_default();
+    Cause::new("home_hangs", State::Critical, 2, format!("the home {home} does not answer: its disk hangs"))
+        .run("mount")
+        .run("dmesg | tail -50")
+        .advise("a network file system whose server is away, or a disk that dies")
+}
+
+fn conclude(subject: &Subject, mut causes: Vec<Cause>, mut notes: Vec<String>) -> Diagnosis {
     // A log line or an error may quote a secret.
     let redactor = Redactor::of(subject, false);
     causes.iter_mut().for_each(|cause| cause.redact(|text| redactor.text(text)));

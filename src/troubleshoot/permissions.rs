@@ -29,6 +29,8 @@ struct Owned {
 
 struct Facts {
     owner: u32,
+    /// Whom the agent runs as.
+    users: BTreeSet<u32>,
     /// What holds secrets.
     secrets: Vec<Owned>,
     /// What we write: `.ops` and what is in it, our logs.
@@ -52,8 +54,10 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     };
     let ours = WalkDir::new(home.ops()).into_iter().flatten().take(MOST);
     let ours = ours.filter_map(|entry| Some(owned(entry.path(), &entry.metadata().ok()?)));
+    let owner = home.root().metadata()?.uid();
     let facts = Facts {
-        owner: home.root().metadata()?.uid(),
+        owner,
+        users: view.users(owner),
         secrets: look(&secret_files(config)),
         ours: ours.collect(),
         agents: look(&agent_files(home, config)),
@@ -132,7 +136,10 @@ fn judge(home: &Home, facts: &Facts) -> Vec<Cause> {
             .run(format!("chmod 600 {paths}")),
         );
     }
-    let foreign = |file: &&Owned| file.uid != facts.owner;
+    // Root may write whatever there is.
+    let foreign = |file: &&Owned| {
+        file.uid != facts.owner && !facts.users.contains(&file.uid) && !facts.users.contains(&0)
+    };
     let name = |cause: Cause, files: &[&Owned]| {
         let named = files.iter().take(NAMED);
         let cause = cause.seen_all(named.map(|file| format!("{} belongs to user {}", file.path, file.uid)));
@@ -197,6 +204,7 @@ mod tests {
         let file = |path: &str, uid, mode| Owned { path: path.to_owned(), uid, mode };
         let good = Facts {
             owner: 1000,
+            users: BTreeSet::from([1000]),
             secrets: vec![file("/srv/bot/.env", 1000, 0o100_640)],
             ours: vec![file("/srv/bot/.ops/ops.db", 1000, 0o100_600)],
             agents: vec![file("/srv/bot/a.db", 1000, 0o100_644)],

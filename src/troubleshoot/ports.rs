@@ -16,6 +16,8 @@ struct Facts {
     gravity: State,
     /// Who listens there and is not the service, where that can be told.
     other: Option<Detected>,
+    /// We may not see what the service itself holds: it runs as another user.
+    blind: bool,
     /// Somebody listens there: all that can be told on some systems.
     answers: bool,
 }
@@ -28,7 +30,9 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     let detected = view.services(loaded).detect()?;
     let told = !detected.notes.iter().any(|note| note.contains("cannot be told"));
     let mut causes = Vec::new();
-    for (_, name, service, _) in view.each() {
+    let me = rustix::process::geteuid();
+    for (_, name, service, status) in view.each() {
+        let process = status.as_ref().ok().and_then(|status| status.process());
         for &port in &service.ports {
             let why = format!("listens at port {port} of {name}");
             let listens = |process: &&Detected| process.why.contains(&why);
@@ -43,6 +47,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
                     .iter()
                     .find(|process| listens(process) && process.kind != Kind::Service)
                     .cloned(),
+                blind: process.is_some_and(|process| !me.is_root() && process.uid != me.as_raw()),
                 // One that runs has its port itself.
                 answers: !told && !runs && answers(port),
             };
@@ -77,6 +82,7 @@ fn judge(facts: &Facts) -> Option<Cause> {
                     .advise("look at it first: it may be a second instance, or another program that wants the same port"),
             })
         }
+        Some(_) if facts.blind => None,
         Some(_) => Some(
             cause
                 .seen("a process that may not be looked at listens there: another user's")
@@ -108,6 +114,7 @@ mod tests {
                 command: "nc -l 80".to_owned(),
                 started: None,
             }),
+            blind: false,
             answers,
         };
         assert!(judge(&facts(true, None, false)).is_none() && judge(&facts(false, None, false)).is_none());

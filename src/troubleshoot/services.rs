@@ -133,6 +133,12 @@ fn judge(facts: &Facts) -> Found {
         (Liveness::Stranger { pid, command, resembles }, None) => {
             found.causes.push(told(facts, stranger(facts, *pid, command, *resembles)));
         }
+        (Liveness::Dead(_), None) if facts.unwatched && facts.last.is_none() => {
+            let name = &facts.service;
+            found.notes.push(format!(
+                "{name} is not run by ops, and its process check is off: nothing is said of it"
+            ));
+        }
         (Liveness::Dead(why), None) => found.causes.push(told(facts, dead(facts, why))),
     }
     restart_loop(facts, &mut found);
@@ -409,6 +415,8 @@ mod tests {
             let cause = &judge(&facts).causes[0];
             assert!(cause.evidence.iter().any(|line| line.contains("KeyError")), "{cause:?}");
         }
+        let elsewhere = Facts { unwatched: true, last: None, ..gone() };
+        assert!(ids(&elsewhere).is_empty() && judge(&elsewhere).notes.len() == 1);
         let status_file = StatusFile { status: "running".to_owned(), ..StatusFile::default() };
         let killed = Facts { killed: 2, status_file: Some(Ok(status_file)), ..gone() };
         let evidence = judge(&killed).causes[0].evidence.join("\n");

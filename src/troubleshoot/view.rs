@@ -1,16 +1,19 @@
 //! What all probes look at: the agent, how its services are, and a copy of the journal.
 
-use super::copy;
+use super::{copy, crew};
 use crate::base::database::{self, Verdict};
 use crate::base::maintenance::Maintenance;
 use crate::base::{Fault, Home, Journal, Run, State, units};
 use crate::config::{self, Loaded, Service};
 use crate::service::{Liveness, Services, Status};
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+
+/// How long the config, and after it the home, may take to answer at all.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agent that is examined.
 #[derive(Clone, Debug)]
@@ -27,6 +30,19 @@ impl Subject {
     /// Finds and reads the config as every program of ours does. What is wrong with it is a cause, not an
     /// error.
     pub fn find(run: &Run, config: Option<&Path>, home: Option<&Path>) -> Subject {
+        let asked = (run.clone(), config.map(Path::to_owned), home.map(Path::to_owned));
+        let look = move || Subject::read(&asked.0, asked.1.as_deref(), asked.2.as_deref());
+        crew::within(PATIENCE, look).unwrap_or_else(|| Subject {
+            run: run.clone(),
+            agent: None,
+            broken: Some((
+                format!("no answer within {}", units::Span(PATIENCE)),
+                Some("the disk that it is on hangs: mount, df and dmesg tell which".to_owned()),
+            )),
+        })
+    }
+
+    fn read(run: &Run, config: Option<&Path>, home: Option<&Path>) -> Subject {
         let fault =
             |error: &anyhow::Error| Some((format!("{error:#}"), Fault::of(error).1.map(str::to_owned)));
         let (agent, broken) = match config::find(config, home) {
@@ -59,21 +75,21 @@ pub(super) struct View {
     pub(super) broken: Option<(String, Option<String>)>,
     pub(super) past: Past,
     status: BTreeMap<String, Result<Status, String>>,
-    /// Gone when nobody looks any more.
-    _copies: Option<TempDir>,
 }
 
 impl View {
-    pub(super) fn new(subject: &Subject) -> View {
+    /// Looks, and gives what holds the copy of the journal: it goes with that, even if a probe hangs.
+    pub(super) fn new(subject: &Subject) -> (View, Option<TempDir>) {
         let Subject { run, agent, broken } = subject.clone();
-        let mut view = View { run, agent, broken, past: Past::None, status: BTreeMap::new(), _copies: None };
+        let mut copies = None;
+        let mut view = View { run, agent, broken, past: Past::None, status: BTreeMap::new() };
         if let Some(loaded) = &view.agent {
             let services = view.services(loaded);
             let look = |name: &String| services.status(name).map_err(|error| format!("{error:#}"));
             view.status = loaded.config.service.keys().map(|name| (name.clone(), look(name))).collect();
-            (view.past, view._copies) = past(&loaded.home);
+            (view.past, copies) = past(&loaded.home);
         }
-        view
+        (view, copies)
     }
 
     /// What is worth knowing, before anything was looked at.
@@ -127,6 +143,13 @@ impl View {
             Some(Ok(status)) if is_down(status) => State::Critical,
             _ => State::Warning,
         }
+    }
+
+    /// Who must be able to write in the home: those whom its services run as, else its owner.
+    pub(super) fn users(&self, owner: u32) -> BTreeSet<u32> {
+        let running = self.status.values().filter_map(|status| Some(status.as_ref().ok()?.process()?.uid));
+        let users: BTreeSet<u32> = running.collect();
+        if users.is_empty() { BTreeSet::from([owner]) } else { users }
     }
 
     pub(super) fn runs(&self, service: &str) -> bool {
