@@ -17,6 +17,7 @@ mod disk;
 mod heartbeat;
 mod home;
 mod keeping;
+mod parts;
 mod permissions;
 mod ports;
 mod program;

@@ -598,3 +598,24 @@ fn remedies_name_the_home_that_was_asked_about() {
     let expected = format!("do    ops start bot --home {}", sandbox.home.display());
     assert!(said.stdout.contains(&expected), "{said:?}");
 }
+
+/// A cause without a line in the runbook is one that nobody can look up.
+#[test]
+fn every_cause_is_in_the_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let runbook = fs::read_to_string(root.join("runbooks/troubleshooting.md")).unwrap();
+    let pattern =
+        regex_lite::Regex::new(r#"(?:Cause::new|cause|warning|wrong|=>)\s*\(\s*"([a-z_]+)","#).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for file in fs::read_dir(root.join("src/troubleshoot")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        seen.extend(pattern.captures_iter(code).map(|found| found[1].to_owned()));
+    }
+    let missing: Vec<_> = seen.iter().filter(|id| !runbook.contains(&format!("`{id}`"))).collect();
+    assert!(seen.len() > 50 && missing.is_empty(), "{} causes; not in the runbook: {missing:?}", seen.len());
+    let told: Vec<&str> = runbook.lines().filter(|line| line.starts_with("| `")).collect();
+    let ids = told.iter().flat_map(|line| line.split(" | ").next().unwrap().split('`').skip(1).step_by(2));
+    let unknown: Vec<_> = ids.filter(|id| !seen.contains(*id)).collect();
+    assert!(unknown.is_empty(), "the runbook tells of {unknown:?}, which there is not");
+}
