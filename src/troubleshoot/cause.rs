@@ -80,13 +80,13 @@ impl Cause {
         self
     }
 
-    /// Goes over every text in it, and shortens it then. A command stays whole.
-    pub(super) fn redact(&mut self, redact: impl Fn(&str) -> String) {
+    /// Goes over every text in it, and shortens it then. A command stays as it is, but for what is known.
+    pub(super) fn redact(&mut self, redact: impl Fn(&str) -> String, known: impl Fn(&str) -> String) {
         for text in std::iter::once(&mut self.cause).chain(&mut self.evidence).chain(&mut self.advice) {
             *text = text::one_line(&redact(text), SHOWN);
         }
         for command in &mut self.remedy {
-            *command = redact(command);
+            *command = known(command);
         }
     }
 }

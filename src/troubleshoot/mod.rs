@@ -95,7 +95,7 @@ fn hangs(subject: &Subject) -> Cause {
 fn conclude(subject: &Subject, mut causes: Vec<Cause>, mut notes: Vec<String>) -> Diagnosis {
     // A log line or an error may quote a secret.
     let redactor = Redactor::of(subject, false);
-    causes.iter_mut().for_each(|cause| cause.redact(|text| redactor.text(text)));
+    causes.iter_mut().for_each(|cause| cause.redact(|text| redactor.text(text), |text| redactor.known(text)));
     notes.iter_mut().for_each(|note| *note = redactor.text(note));
     let causes = sorted(causes);
     Diagnosis {

@@ -75,7 +75,7 @@ impl Redactor {
         if let Some(loaded) = &subject.agent {
             unknown = known(&loaded.config, away, &mut values);
             let source = std::fs::read(&loaded.config.file).unwrap_or_default();
-            written(&String::from_utf8_lossy(&source), &mut values);
+            written(&String::from_utf8_lossy(&source), away, &mut values);
         }
         Redactor::new(values, unknown, away)
     }
@@ -96,7 +96,7 @@ impl Redactor {
         Redactor {
             values,
             shapes: compiled.collect(),
-            long: Regex::new(&format!("[A-Za-z0-9_+=-]{{{LONG},}}")).ok(),
+            long: Regex::new(&format!("[A-Za-z0-9_+=-]{{{LONG},}}")).ok().filter(|_| away),
             home,
             unknown,
         }
@@ -150,11 +150,13 @@ impl Redactor {
     }
 }
 
-/// Long words of letters and digits: no word of a language, and no name with dashes.
+/// Long words of letters and digits, but no name of several words with dashes between.
 fn hidden(word: &str) -> String {
     let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
     let mixed = has(char::is_ascii_digit) && has(char::is_ascii_alphabetic);
-    if mixed { REDACTED.to_owned() } else { word.to_owned() }
+    let cased = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
+    let solid = word.split(['-', '_', '+', '=']).any(|part| part.len() >= 20);
+    if mixed && (cased || solid) { REDACTED.to_owned() } else { word.to_owned() }
 }
 
 fn percent(value: &str) -> String {
@@ -166,11 +168,11 @@ fn percent(value: &str) -> String {
 }
 
 /// Adds what the config knows; gives how many secrets could not be fetched.
-fn known(config: &Config, ask: bool, values: &mut BTreeSet<String>) -> usize {
+fn known(config: &Config, away: bool, values: &mut BTreeSet<String>) -> usize {
     let mut unknown = 0;
     for secret in config.secrets() {
         // Whatever a password manager asks its user is not asked for a look.
-        match secret.is_command() && !ask {
+        match secret.is_command() && !away {
             true => unknown += 1,
             false => match secret.reveal_within(LIMIT) {
                 Ok(value) => {
@@ -183,11 +185,11 @@ fn known(config: &Config, ask: bool, values: &mut BTreeSet<String>) -> usize {
     }
     let variables = config.agent.env_file.as_ref().and_then(|path| config::read_env_file(path).ok());
     for (name, value) in variables.into_iter().flatten() {
-        add_variable(&name, &value, values);
+        add_variable(&name, &value, away, values);
     }
     for service in config.service.values() {
         for (name, value) in &service.env {
-            add_variable(name, value, values);
+            add_variable(name, value, away, values);
         }
         let words: Vec<OsString> = service.command.iter().map(OsString::from).collect();
         values.extend(arguments::left_out(&words));
@@ -201,11 +203,13 @@ fn known(config: &Config, ask: bool, values: &mut BTreeSet<String>) -> usize {
 
 /// A variable is a secret by its name, or if its value could be one: no path, no small number, no word
 /// that stands everywhere.
-fn add_variable(name: &str, value: &str, values: &mut BTreeSet<String>) {
+fn add_variable(name: &str, value: &str, away: bool, values: &mut BTreeSet<String>) {
     let number = value.len() < 8 && value.chars().all(|c| c.is_ascii_digit() || c == '.');
     let everywhere = ["localhost", "127.0.0.1", "development", "production"].contains(&value);
     let path = value.contains(['{', '$']) || (value.starts_with(['/', '~']) && Path::new(value).exists());
-    let maybe = value.len() >= SHORTEST_MAYBE && !number && !everywhere && !path;
+    // Here a word of a language stays, where others read it does not.
+    let word = !away && value.chars().all(|c| c.is_ascii_lowercase());
+    let maybe = value.len() >= SHORTEST_MAYBE && !number && !everywhere && !path && !word;
     if maybe || arguments::names_secret(name) {
         values.insert(value.to_owned());
     }
@@ -213,7 +217,7 @@ fn add_variable(name: &str, value: &str, values: &mut BTreeSet<String>) {
 
 /// Adds what stands in the file behind a name of a secret, or of a variable, whether it can be read as a
 /// config or not.
-fn written(source: &str, values: &mut BTreeSet<String>) {
+fn written(source: &str, away: bool, values: &mut BTreeSet<String>) {
     let Ok(pairs) = Regex::new(r#"["']?([A-Za-z0-9_.-]+)["']?\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')"#) else {
         return;
     };
@@ -224,7 +228,7 @@ fn written(source: &str, values: &mut BTreeSet<String>) {
         let elsewhere =
             ["file:", "command:"].iter().any(|start| value.starts_with(start)) || value.contains("${");
         if !elsewhere && (variable || arguments::names_secret(name)) {
-            add_variable(name, value, values);
+            add_variable(name, value, away, values);
         }
     }
 }
@@ -242,6 +246,8 @@ mod tests {
     fn every_shape_is_a_pattern() {
         assert_eq!(redactor(&[], true).shapes.len(), SHAPES.len() + PEOPLE.len());
         assert!(redactor(&[], true).long.is_some());
+        let name = "my-agent-of-production-on-host-number-2";
+        assert_eq!(redactor(&[], true).text(name), name);
     }
 
     #[test]
@@ -306,6 +312,7 @@ mod tests {
         let mut values = BTreeSet::new();
         written(
             "password = \"hunter2\"\n[x\nenv = { BOT_KEY='abcdefg', MODE = \"fast\" }\ntoken = \"file:x\"\nname = \"bot-of-mine\"",
+            true,
             &mut values,
         );
         assert_eq!(values.into_iter().collect::<Vec<_>>(), ["abcdefg", "hunter2"]);
