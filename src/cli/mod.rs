@@ -28,6 +28,7 @@ mod run;
 mod service;
 mod table;
 mod timers;
+mod troubleshoot;
 mod up;
 mod verify;
 mod watched;

@@ -4,6 +4,7 @@
 
 mod alert;
 mod backup;
+mod bundle;
 mod channels;
 mod checks;
 mod crash;
@@ -41,4 +42,5 @@ mod service;
 mod shelf;
 mod storage;
 mod torture;
+mod troubleshoot;
 mod values;
