@@ -24,10 +24,12 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     let mut notes = Vec::new();
     let mut names = Vec::new();
     for (name, check) in loaded.config.check.iter().filter(|(_, check)| check.common.enabled) {
-        match harm(view, &check.kind) {
-            Some("") => {}
-            Some(why) => notes.push(format!("the check {name} was not asked: {why}; ops health asks it")),
-            None => names.push(name.clone()),
+        match asked(view, &check.kind) {
+            Asked::Here => names.push(name.clone()),
+            Asked::Elsewhere => {}
+            Asked::Not(why) => {
+                notes.push(format!("the check {name} was not asked: {why}; ops health asks it"))
+            }
         }
     }
     let findings = ask(view, loaded, &names);
@@ -39,26 +41,38 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     Ok(Found { causes, notes })
 }
 
-/// Why a check is not asked here; nothing: another probe asks. None: it is harmless.
-fn harm(view: &View, kind: &Kind) -> Option<&'static str> {
+/// What becomes of a check here.
+enum Asked {
+    /// It only looks.
+    Here,
+    /// Another probe asks, or there is nothing to ask.
+    Elsewhere,
+    /// It may change something: what.
+    Not(&'static str),
+}
+
+fn asked(view: &View, kind: &Kind) -> Asked {
     match kind {
-        Kind::Process(_) | Kind::Heartbeat(_) | Kind::Sqlite(_) | Kind::Disk(_) => Some(""),
-        Kind::BackupAge(_) | Kind::Schedule(_) => Some(""),
-        Kind::Command(_) => Some("what a plugin does is not known"),
+        Kind::Process(_) | Kind::Heartbeat(_) | Kind::Sqlite(_) | Kind::Disk(_) => Asked::Elsewhere,
+        Kind::BackupAge(_) | Kind::Schedule(_) => Asked::Elsewhere,
+        // They are asked of the journal.
+        Kind::CopyAge(_) | Kind::DrillAge(_) if view.journal().is_none() => Asked::Elsewhere,
+        Kind::Command(_) => Asked::Not("what a plugin does is not known"),
         Kind::Http(http)
             if !matches!(http.method.as_deref(), None | Some("GET" | "HEAD")) || http.body.is_some() =>
         {
-            Some("its request may change something")
+            Asked::Not("its request may change something")
         }
         Kind::Sql(sql) => {
             let wal = std::fs::metadata(&database::sidecars(&sql.database)[0]).map_or(0, |wal| wal.len());
-            // Whoever opens it first plays its WAL back.
-            let left = wal > 0 && !view.each().any(|(_, name, _, _)| view.runs(name));
-            left.then_some("nobody has its database open, and a -wal file is left")
+            let runs = view.each().any(|(_, name, _, _)| view.runs(name));
+            match wal > 0 && !runs {
+                // Whoever opens it first plays its WAL back.
+                true => Asked::Not("nobody has its database open, and a -wal file is left"),
+                false => Asked::Here,
+            }
         }
-        // They are asked of the journal.
-        Kind::CopyAge(_) | Kind::DrillAge(_) if view.journal().is_none() => Some(""),
-        _ => None,
+        _ => Asked::Here,
     }
 }
 

@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// What the system says of its clock.
+const TELLS: &str = if cfg!(target_os = "macos") { "sntp time.apple.com" } else { "timedatectl" };
+
 /// What lies so little ahead is a clock that was set.
 const SLACK: TimeDelta = TimeDelta::minutes(2);
 
@@ -100,7 +103,7 @@ fn judge(facts: &Facts) -> Found {
     let wrong = |id, state, text: &str| {
         Cause::new(id, state, 8, text)
             .run("date")
-            .run("timedatectl")
+            .run(TELLS)
             .advise("set it right (timedatectl set-ntp true, or chrony): ages, certificates, schedules and retention all go by it")
     };
     let mut later: Vec<_> = facts.seen.iter().filter(|(_, at)| ahead(*at)).collect();

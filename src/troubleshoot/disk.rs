@@ -124,7 +124,7 @@ fn judge(facts: &Facts) -> Vec<Cause> {
             );
             causes.push(
                 Cause::new("disk_inodes", state, 5, cause)
-                    .run("du --inodes -x / | sort -n | tail -20")
+                    .run("find / -xdev 2>/dev/null | cut -d/ -f2-4 | sort | uniq -c | sort -n | tail")
                     .advise("some folder has very many small files: a cache, a queue, sessions that nobody deletes"),
             );
         }

@@ -260,7 +260,7 @@ fn judge(facts: &Facts) -> Vec<Cause> {
                 true => cause
                     .seen("its lines end as on Windows: the name has a carriage return at its end")
                     .run(format!(
-                        "sed -i 's/\\r$//' {}",
+                        "perl -pi -e 's/\\r$//' {}",
                         quoted(&facts.cwd.0.join(word).display().to_string())
                     )),
                 false => rebuild(cause),

@@ -12,6 +12,9 @@ use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 
+/// Up for so long, a service does not count as one that crashes again and again.
+const SETTLED: TimeDelta = TimeDelta::minutes(15);
+
 /// How many of its last words are shown.
 const WORDS: usize = 3;
 
@@ -144,8 +147,10 @@ fn judge(facts: &Facts) -> Found {
     restart_loop(facts, &mut found);
     if !facts.leftovers.is_empty() {
         let name = &facts.service;
-        let number = text::count(facts.leftovers.len(), "process");
-        let number = number.replace("processs", "processes");
+        let number = match facts.leftovers.len() {
+            1 => "1 process".to_owned(),
+            more => format!("{more} processes"),
+        };
         found.causes.push(
             Cause::new(
                 "leftovers",
@@ -305,7 +310,10 @@ fn restart_loop(facts: &Facts, found: &mut Found) {
         return;
     }
     let over = number >= facts.most_restarts.max(1);
-    let state = if over { State::Critical } else { State::Warning };
+    let runs = matches!(facts.status.liveness, Liveness::Running(_));
+    // One that has been up for a while may have got over it.
+    let settled = runs && facts.restarts.last().is_none_or(|last| facts.now - *last > SETTLED);
+    let state = if over && !settled { State::Critical } else { State::Warning };
     let mut cause = Cause::new(
         "restart_loop",
         state,
@@ -470,6 +478,7 @@ mod tests {
             (Facts { status_file: file(42, 3600), ..runs() }, &[]),
             (Facts { restarts: minutes(&[30]), ..runs() }, &[]),
             (Facts { restarts: minutes(&[30, 20]), ..runs() }, &[("restart_loop", State::Warning)]),
+            (Facts { restarts: minutes(&[50, 45, 40]), ..runs() }, &[("restart_loop", State::Warning)]),
             (Facts { restarts: minutes(&[30, 20, 10]), ..runs() }, &[("restart_loop", State::Critical)]),
         ] {
             assert_eq!(ids(&facts), expected);

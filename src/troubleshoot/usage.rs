@@ -84,7 +84,7 @@ fn judge(facts: &Facts) -> Vec<Cause> {
                 format!("the machine is short of memory: {} of {} can be had", Size(free), Size(total)),
             )
             .seen(format!("{service} takes {} of it", Size(facts.rss)))
-            .run("ps aux --sort -rss | head -5")
+            .run("ps aux | sort -rnk 6 | head -5")
             .advise("when nothing is left the kernel ends whoever takes most"),
         );
     }

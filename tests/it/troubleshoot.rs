@@ -561,7 +561,7 @@ fn a_clock_that_is_wrong() {
     let sandbox = well("");
     // These programs were built later than that.
     let found = at(&sandbox, TimeDelta::days(-4000), "clock_behind", "critical");
-    assert!(found["remedy"].to_string().contains("timedatectl"), "{found}");
+    assert!(found["remedy"].as_array().unwrap().len() == 2, "{found}");
     let file = sandbox.write("logs/bot.log", "x\n");
     let later = Utc::now() + TimeDelta::days(1);
     fs::File::options().write(true).open(file).unwrap().set_modified(later.into()).unwrap();
