@@ -16,6 +16,7 @@ pub mod preset;
 mod recognise;
 mod resolve;
 mod template;
+mod upgrade;
 mod validate;
 
 pub use alerts::{Alerts, ChannelName};
@@ -24,6 +25,7 @@ pub use load::{Loaded, find, load, program, read_env_file};
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
 pub use template::starter;
+pub use upgrade::Upgrade;
 
 use crate::base::secret::Secret;
 use crate::base::units::{Size, Span};
@@ -56,6 +58,8 @@ pub struct Config {
     pub dashboard: Dashboard,
     /// `[schedule]`
     pub schedule: Schedule,
+    /// `[upgrade]`
+    pub upgrade: Upgrade,
     /// `[builtin_agent]`
     pub builtin_agent: BuiltinAgent,
 }
