@@ -25,6 +25,7 @@ pub mod rotate_logs;
 mod service;
 mod table;
 mod up;
+mod upgrade;
 mod watched;
 
 pub use context::{Common, Context};

@@ -3,7 +3,7 @@
 use super::context::{Common, Context};
 use super::{
     agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
-    service, up,
+    service, up, upgrade,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -57,6 +57,8 @@ enum Verb {
     Backup(backup::Args),
     /// Bring a backup back, or leave everything as it was
     Restore(restore::Args),
+    /// Back up, stop, run a command, start, and watch the agent; put everything back if it fails
+    Upgrade(upgrade::Args),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -103,6 +105,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Alert(args)) => alert::run(context, args),
         Some(Verb::Backup(args)) => backup::run(context, args),
         Some(Verb::Restore(args)) => restore::run(context, args),
+        Some(Verb::Upgrade(args)) => upgrade::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),

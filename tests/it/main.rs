@@ -36,4 +36,5 @@ mod service;
 mod shelf;
 mod storage;
 mod torture;
+mod upgrade;
 mod values;
