@@ -3,7 +3,7 @@
 use super::context::{Common, Context};
 use super::{
     agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
-    service, up, upgrade,
+    run, service, up, upgrade,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -59,6 +59,8 @@ enum Verb {
     Restore(restore::Args),
     /// Back up, stop, run a command, start, and watch the agent; put everything back if it fails
     Upgrade(upgrade::Args),
+    /// Supervise the agent in the foreground, for containers
+    Run(run::Args),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -78,16 +80,19 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::service::exec_session_if_asked() {
         return code;
     }
+    if let Some(code) = run::part_if_asked() {
+        return code;
+    }
     match Ops::try_parse() {
         Ok(Ops { common, verb }) => {
             let context = Context::new(&verb.as_ref().map_or("ops".to_owned(), name), common);
-            door::finish(&context, |context| run(context, verb))
+            door::finish(&context, |context| dispatch(context, verb))
         }
         Err(error) => door::usage(&error),
     }
 }
 
-fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
+fn dispatch(context: &Context, verb: Option<Verb>) -> Result<State> {
     match verb {
         None | Some(Verb::Status) => dashboard::status(context),
         Some(Verb::Up(args)) => up::run(context, args),
@@ -106,6 +111,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Backup(args)) => backup::run(context, args),
         Some(Verb::Restore(args)) => restore::run(context, args),
         Some(Verb::Upgrade(args)) => upgrade::run(context, args),
+        Some(Verb::Run(args)) => run::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),

@@ -308,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn the_block_has_the_words_of_every_job() {
+        for job in crate::schedule::Job::ALL {
+            let line = format!("{{{}}} {{logs}}; {{ops}} {} {{options}} ", job.key(), job.words().join(" "));
+            assert!(TEMPLATE.lines().any(|found| found.starts_with(&line)), "{line}");
+        }
+    }
+
+    #[test]
     fn paths_that_cron_would_cut_are_refused() {
         for (home, word) in [("/home/100%", "%"), ("/home/a\nb", "control"), ("home", "absolute")] {
             assert!(block(home).unwrap_err().contains(word));

@@ -34,6 +34,17 @@ impl Job {
         }
     }
 
+    /// The arguments of `ops` that do it.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Job::Alert => &["alert"],
+            Job::RotateLogs => &["rotate-logs"],
+            Job::Backup => &["backup"],
+            Job::Drill => &["restore", "latest", "--drill"],
+            Job::Dashboard => &["dashboard", "web"],
+        }
+    }
+
     /// When it runs, as crontab(5) writes it; empty: not at all.
     pub fn when(self, schedule: &Schedule) -> &str {
         match self {

@@ -8,6 +8,7 @@ mod when;
 pub use block::{Jobs, Torn, install, uninstall};
 pub use crontab::{Change, Installed, change, installed, note_installed, read};
 pub use job::Job;
+pub use when::{AT_BOOT, next};
 
 use crate::base::Fault;
 use crate::config::Loaded;
@@ -21,6 +22,19 @@ use std::path::Path;
 /// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
 /// cannot be written into a crontab.
 pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
+    check(loaded)?;
+    let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
+    let home = loaded.home.root();
+    let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
+    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, ops, logs: &logs, log: &log, schedule };
+    jobs.render().map_err(|why| Fault::unknown(why).into())
+}
+
+/// Whether cron would understand every time of `[schedule]`.
+///
+/// # Errors
+/// A [`Fault`] of state Unknown that names the key and what is wrong with it.
+pub fn check(loaded: &Loaded) -> Result<()> {
     let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     for job in Job::ALL {
         let (key, when) = (job.key(), job.when(schedule));
@@ -32,8 +46,5 @@ pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
                 .into());
         }
     }
-    let home = loaded.home.root();
-    let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
-    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, ops, logs: &logs, log: &log, schedule };
-    jobs.render().map_err(|why| Fault::unknown(why).into())
+    Ok(())
 }

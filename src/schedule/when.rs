@@ -7,7 +7,10 @@ use std::str::FromStr;
 
 /// The words that stand for five fields.
 const WORDS: [&str; 8] =
-    ["@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    [AT_BOOT, "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+
+/// The word for a job that runs once, when the machine, or the container, starts.
+pub const AT_BOOT: &str = "@reboot";
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -53,7 +56,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 }
 
 /// When a job is due next, in this machine's time zone; none for one that never is, or only at boot.
-pub(super) fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = Cron::from_str(text).ok()?.find_next_occurrence(&now.with_timezone(&Local), false);
     next.ok().map(|at| at.with_timezone(&Utc))
 }

@@ -3,7 +3,7 @@
 use super::identify::{self, Claim};
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, ports, ready, session, stop};
+use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many lines of its log a failed start shows.
@@ -30,34 +30,22 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         }
         return Ok(Started::Already(process));
     }
-    if let Liveness::Stranger { pid, command, resembles: true } = &status.liveness {
-        let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
-        let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
-        return Err(Fault::unknown(message).hint(hint).into());
+    refuse_double(name, &status.liveness)?;
+    if supervise::supervisor(services, name).is_some() {
+        return supervise::ask(services, name);
     }
-    stop::end_last_session(services, name, &record, force)?;
-    if let Some(taken) = ports::taken(service) {
-        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
-        let port = taken.port;
-        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
-            .hint("`ops detect` says more of who has it")
-            .into());
-    }
-    drop_stale_pid_file(services, service)?;
-    durable::make_folder(&services.home.logs(), 0o755)?;
+    clear_the_way(services, service, name, &record, force)?;
 
     let since = Utc::now();
     let begun = Instant::now();
-    let output = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
-    let logs = Logs::open(&output)?;
-    let mut child = spawn(services, service, &logs, &Mark::new(services, name))?;
+    let logs = Logs::open(services, name)?;
+    let mut command = command(services, service, name)?;
+    logs.attach(&mut command)?;
+    let words = || services.command(service).join(" ");
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {} in {}", words(), service.cwd.display()))?;
     let process = Process::find(child.id())?.context("the process that was just started cannot be found")?;
-    record = Record {
-        identity: Some(process.identity.clone()),
-        started: Some(since),
-        run: services.run.id.clone(),
-        stopped_by_operator: None,
-    };
+    record = Record { started: Some(since), ..Record::of(services, process.identity.clone()) };
     if let Err(error) = note(services, service, name, &record, child.id()) {
         // One that nobody knows of would get a second one beside it at the next start.
         let _ = child.kill();
@@ -91,12 +79,47 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     let lines = logs.written_since();
     let shown =
         if lines.is_empty() { "it printed nothing".to_owned() } else { format!("its last words:\n{lines}") };
-    let hint = format!("look at {} and {}", output[0].display(), output[1].display());
+    let hint = format!("look at {} and {}", logs.paths[0].display(), logs.paths[1].display());
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
 }
 
+/// Starts none beside what may be the service already.
+pub(super) fn refuse_double(name: &str, liveness: &Liveness) -> Result<()> {
+    let Liveness::Stranger { pid, command, resembles: true } = liveness else { return Ok(()) };
+    let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
+    let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
+    Err(Fault::unknown(message).hint(hint).into())
+}
+
+/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way, and
+/// there is a folder for its output. With `force`, what does not end is killed.
+pub(super) fn clear_the_way(
+    services: &Services<'_>,
+    service: &Service,
+    name: &str,
+    record: &Record,
+    force: bool,
+) -> Result<()> {
+    stop::end_last_session(services, name, record, force)?;
+    if let Some(taken) = ports::taken(service) {
+        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
+        let port = taken.port;
+        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
+            .hint("`ops detect` says more of who has it")
+            .into());
+    }
+    drop_stale_pid_file(services, service)?;
+    durable::make_folder(&services.home.logs(), 0o755)
+}
+
 /// Writes down who was started, so that every later run knows it.
-fn note(services: &Services<'_>, service: &Service, name: &str, record: &Record, pid: u32) -> Result<()> {
+pub(super) fn note(
+    services: &Services<'_>,
+    service: &Service,
+    name: &str,
+    record: &Record,
+    pid: u32,
+) -> Result<()> {
     record.write(services.home, name)?;
     if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
         durable::make_folder(durable::parent(path), 0o755)?;
@@ -116,7 +139,8 @@ fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()>
         .with_context(|| format!("cannot remove the stale pid file {}", services.home.show(path)))
 }
 
-fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
+/// A service, ready to be started in a session of its own, with its mark and our own output.
+pub(super) fn command(services: &Services<'_>, service: &Service, name: &str) -> Result<Command> {
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
     if let Some(path) = &services.config.agent.env_file {
@@ -127,17 +151,14 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
     }
     command
         .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
-        .env(MARKER, mark.to_string())
+        .env(MARKER, Mark::new(services, name).to_string())
         .current_dir(&service.cwd)
-        .stdin(Stdio::null())
-        .stdout(logs.stdout.try_clone()?)
-        .stderr(logs.stderr.try_clone()?)
-        .spawn()
-        .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
+        .stdin(Stdio::null());
+    Ok(command)
 }
 
 /// The files that a service's output is appended to, and where they ended before it.
-struct Logs {
+pub(super) struct Logs {
     stdout: File,
     stderr: File,
     paths: [PathBuf; 2],
@@ -145,7 +166,8 @@ struct Logs {
 }
 
 impl Logs {
-    fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
+    pub(super) fn open(services: &Services<'_>, name: &str) -> Result<Logs> {
+        let paths = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
         let open = |path: &Path| -> Result<(File, u64)> {
             let file = OpenOptions::new()
                 .append(true)
@@ -158,7 +180,13 @@ impl Logs {
         };
         let (stdout, out_end) = open(&paths[0])?;
         let (stderr, err_end) = open(&paths[1])?;
-        Ok(Logs { stdout, stderr, paths: paths.clone(), ends: [out_end, err_end] })
+        Ok(Logs { stdout, stderr, paths, ends: [out_end, err_end] })
+    }
+
+    /// Has a command write to them.
+    pub(super) fn attach(&self, command: &mut Command) -> Result<()> {
+        command.stdout(self.stdout.try_clone()?).stderr(self.stderr.try_clone()?);
+        Ok(())
     }
 
     /// The last lines that came since, those of stderr last, indented.

@@ -31,6 +31,7 @@ mod remote;
 mod restore;
 mod rotate;
 mod routing;
+mod run;
 mod sandbox;
 mod service;
 mod shelf;

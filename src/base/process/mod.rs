@@ -114,6 +114,12 @@ impl Identity {
     }
 }
 
+/// Has whatever our children leave behind become our own children, to be waited for, where the system can
+/// do that (Linux).
+pub fn adopt_orphans() -> Result<()> {
+    platform::adopt_orphans().context("cannot adopt orphans")
+}
+
 /// Every process that can be seen.
 pub fn all() -> Result<Vec<Process>> {
     platform::all().context("cannot list the processes")

@@ -1,0 +1,151 @@
+//! `ops run`: supervision in the foreground.
+
+use super::context::{Color, Common, Context};
+use super::door;
+use super::restore::finish_earlier;
+use crate::base::{Fault, State};
+use crate::config::{self, Loaded};
+use crate::schedule::{self, Job};
+use crate::service::Services;
+use crate::service::supervise::{self, END, How, LAUNCH, Plan, RESIDENT, Supervised, Timed};
+use anyhow::{Context as _, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// Supervise the agent in the foreground, for containers
+///
+/// Starts the services and starts again what crashes: after 1 s, 2 s, 4 s … up to a minute, and anew from 1 s
+/// when it ran for a minute. With more than `max_restarts_per_hour` of [alerts] (3) crashes within an hour, or
+/// at once with `recover = false`, a service is given up. One that ends with 0 is done. When none is left
+/// `ops run` ends: 0 when all of them ended well, 2 when not.
+///
+/// `ops stop`, `ops start` and `ops restart` reach the services from elsewhere as always. TERM, INT and QUIT
+/// end all of them and `ops run` with 0; HUP, USR1 and USR2 are passed on. Services must stay in the
+/// foreground themselves. Every event is a line in logs/restart.log and on stderr.
+#[derive(ClapArgs, Clone, Debug)]
+pub(super) struct Args {
+    /// Only these; all, unless named. One that its operator stopped is started only when it is named
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+    /// Start again what ended with 0, too
+    #[arg(long)]
+    pub(super) always: bool,
+    /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page
+    #[arg(long)]
+    pub(super) schedule: bool,
+    /// Where the services write to
+    #[arg(long, value_enum, default_value = "logs", value_name = "WHERE")]
+    pub(super) output: Output,
+}
+
+/// Where the services write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// To logs/SERVICE_stdout.log and logs/SERVICE_stderr.log, as with ops start
+    Logs,
+    /// To the stdout and stderr of ops run itself, for `docker logs` and its like
+    Inherit,
+}
+
+/// Looks whether it may, then becomes the process that stays: what was read and parsed until here would
+/// stay in memory with it.
+pub(super) fn run(context: &Context, args: Args) -> Result<State> {
+    let loaded = context.load()?;
+    let Loaded { config, home } = &loaded;
+    let services = Services { home, config, run: &context.run };
+    let mut names = Vec::new();
+    for name in &args.services {
+        names.extend(services.names(Some(name))?);
+    }
+    let named = !names.is_empty();
+    if !named {
+        names = services.names(None)?;
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Fault::unknown("this agent has no services: there is nothing to supervise")
+            .hint(format!("write [service.NAME] into {}", config.file.display()))
+            .into());
+    }
+    names.iter().try_for_each(|name| services.may_supervise(name))?;
+    if args.schedule {
+        schedule::check(&loaded)?;
+    }
+    finish_earlier(context, &loaded, None)?;
+
+    let job = |job: Job| Timed {
+        name: job.key().to_owned(),
+        when: job.when(&config.schedule).to_owned(),
+        at_once: job.when(&config.schedule) == schedule::AT_BOOT,
+        words: job.words().iter().map(|word| (*word).to_owned()).collect(),
+    };
+    let plan = Plan {
+        home: home.root().to_owned(),
+        config: config.file.clone(),
+        services: names.into_iter().map(|name| supervised(config, name)).collect(),
+        named,
+        always: args.always,
+        inherit: args.output == Output::Inherit,
+        quiet: context.common.quiet,
+        jobs: if args.schedule { Job::ALL.map(job).into() } else { Vec::new() },
+    };
+    let me = std::env::current_exe().context("cannot find our own program")?;
+    let error = Command::new(me).arg(RESIDENT).arg(serde_json::to_string(&plan)?).exec();
+    Err(error).context("cannot run our own program")
+}
+
+fn supervised(config: &config::Config, name: String) -> Supervised {
+    let service = config.service.get(&name);
+    let recover = service.is_some_and(|service| service.recover);
+    Supervised {
+        grace: service.map(|service| service.stop_grace.0).unwrap_or_default(),
+        most: if recover { config.alerts.max_restarts_per_hour } else { 0 },
+        name,
+    }
+}
+
+/// The programs that `ops run` consists of, each known by a secret word.
+pub(super) fn part_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let word = arguments.next()?;
+    let word = [RESIDENT, LAUNCH, END].into_iter().find(|known| word == *known)?;
+    let rest: Vec<OsString> = arguments.collect();
+    let common =
+        Common { config: None, home: None, json: false, quiet: false, verbose: 0, color: Color::Never };
+    if word == RESIDENT {
+        let context = Context::new("ops run", common);
+        return Some(door::finish(&context, |context| {
+            let plan = rest.first().and_then(|plan| serde_json::from_str::<Plan>(plan.to_str()?).ok());
+            let plan = plan.context("this is a part of `ops run`, not to be called by itself")?;
+            supervise::resident(&plan, &context.run, &schedule::next)
+        }));
+    }
+    let mut code = None;
+    let context = Context::new("ops run", common);
+    let exit = door::finish(&context, |context| {
+        code = part(context, word, &rest)?;
+        Ok(State::Ok)
+    });
+    Some(code.map_or(exit, ExitCode::from))
+}
+
+/// Becomes a service, or ends it. Gives an exit code of its own.
+fn part(context: &Context, word: &str, arguments: &[OsString]) -> Result<Option<u8>> {
+    let [home, config, name, rest @ ..] = arguments else {
+        return Err(Fault::unknown("this is a part of `ops run`, not to be called by itself").into());
+    };
+    let loaded = config::load(&PathBuf::from(config), Some(&PathBuf::from(home)))?;
+    let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
+    let name = name.to_string_lossy();
+    if word == END {
+        return supervise::end(&services, &name).map(|()| None);
+    }
+    let how = rest.first().map(|how| how.to_string_lossy()).unwrap_or_default();
+    let how: How = how.parse().map_err(Fault::unknown)?;
+    let inherit = rest.get(1).is_some();
+    supervise::launch(&services, &name, &how, inherit).map(|launched| Some(launched as u8))
+}
