@@ -108,13 +108,6 @@ fn command(identity: &Identity) -> Option<String> {
     )
 }
 
-/// Processes that run with a word in their arguments.
-fn with_word(word: &str) -> Vec<u32> {
-    let all = agent_ops::base::process::all().unwrap();
-    let has = |process: &Process| process.arguments().iter().any(|argument| argument == word);
-    all.iter().filter(|process| process.alive() && has(process)).map(|process| process.identity.pid).collect()
-}
-
 fn log(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.path("logs/restart.log")).unwrap_or_default()
 }
@@ -323,6 +316,35 @@ fn a_restore_stops_and_starts_it_through_its_supervisor() {
 }
 
 #[test]
+fn an_upgrade_goes_through_its_supervisor_and_so_does_the_way_back() {
+    let script = "echo run >> runs; while :; do sleep 0.05; done";
+    let sandbox =
+        with_scripts(&[("bot", script)], "[backup]\ninclude = [\"memory/**\"]\n[upgrade]\nsettle = \"1s\"\n");
+    sandbox.write("memory/a", "old");
+    let supervisor = Supervisor::begin(&sandbox, &[]);
+    let first = supervisor.runs("bot", None);
+    let supervised =
+        |identity: &Identity| Process::find(identity.pid).unwrap().unwrap().parent == supervisor.pid();
+    // Longer than the supervisor waits before it looks again.
+    let upgrade = |script: &str| ["upgrade", "--yes", "--", "sh", "-c", script].map(str::to_owned);
+    let run = |code, script: &str| {
+        let words = upgrade(script);
+        sandbox.expect(code, "ops", &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    run(0, "sleep 3; echo new > memory/a");
+    let second = supervisor.runs("bot", Some(&first));
+    assert!(supervised(&second));
+    assert_eq!(sandbox.read("runs"), "run\nrun\n", "nobody started it behind the upgrade's back");
+    run(2, "echo bad > memory/a; exit 1");
+    let third = supervisor.runs("bot", Some(&second));
+    assert!(supervised(&third));
+    assert_eq!(sandbox.read("memory/a"), "new\n");
+    assert_eq!(sandbox.read("runs"), "run\nrun\nrun\n");
+    let said = supervisor.stop();
+    assert!(!said.stderr.contains("Crashed"), "{}", said.stderr);
+}
+
+#[test]
 fn a_second_supervisor_is_refused_and_so_is_what_runs_by_itself() {
     let sandbox = with_scripts(&[("bot", "while :; do sleep 0.05; done")], "");
     let supervisor = Supervisor::begin(&sandbox, &[]);
@@ -389,13 +411,10 @@ fn orphans_are_waited_for() {
 
 #[test]
 fn its_output_goes_to_the_logs_or_through() {
-    let script = "echo out of the bot; echo words of woe >&2; while :; do sleep 0.05; done";
+    let script = "echo out of the bot; echo words of woe >&2; echo > said; while :; do sleep 0.05; done";
     let sandbox = with_scripts(&[("bot", script)], "");
     let supervisor = Supervisor::begin(&sandbox, &["--output", "inherit"]);
-    supervisor.runs("bot", None);
-    // It has said it when the shell is at its loop.
-    wait_until("it is at its loop", || !with_word("0.05").is_empty());
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    wait_until("it has said it", || sandbox.path("said").exists());
     let said = supervisor.stop();
     assert_eq!(said.stdout, "out of the bot\n");
     assert!(said.stderr.contains("words of woe\n"), "{}", said.stderr);

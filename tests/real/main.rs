@@ -17,6 +17,7 @@ mod mail;
 mod nagios;
 mod page;
 mod peers;
+mod pid_one;
 mod plugins;
 mod probes;
 mod prometheus;

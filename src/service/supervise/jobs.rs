@@ -16,7 +16,6 @@ pub type NextTime = dyn Fn(&str, DateTime<Utc>) -> Option<DateTime<Utc>>;
 
 /// All of them.
 pub(super) struct Jobs<'a> {
-    plan: &'a Plan,
     next: &'a NextTime,
     jobs: Vec<Job<'a>>,
     /// When they were looked at last.
@@ -34,7 +33,7 @@ impl<'a> Jobs<'a> {
     pub(super) fn new(plan: &'a Plan, next: &'a NextTime, now: DateTime<Utc>) -> Jobs<'a> {
         let first = |timed: &Timed| if timed.at_once { Some(now) } else { next(&timed.when, now) };
         let jobs = plan.jobs.iter().map(|timed| Job { timed, due: first(timed), pid: None });
-        Jobs { plan, next, jobs: jobs.collect(), seen: now }
+        Jobs { next, jobs: jobs.collect(), seen: now }
     }
 
     /// Until the next one is due; a minute at most, for a clock may be set meanwhile.
@@ -44,8 +43,12 @@ impl<'a> Jobs<'a> {
         left.map(|left| left.min(Duration::from_secs(60)))
     }
 
-    /// Starts what is due. Gives what went wrong, a sentence each.
-    pub(super) fn run_due(&mut self, now: DateTime<Utc>) -> Vec<String> {
+    /// Has what is due started by `start`, which gives a pid. Gives what went wrong, a sentence each.
+    pub(super) fn run_due(
+        &mut self,
+        now: DateTime<Utc>,
+        start: impl Fn(&Timed) -> Result<u32>,
+    ) -> Vec<String> {
         // A clock that was set back would make all of them wait.
         let set_back = now < self.seen;
         self.seen = now;
@@ -59,7 +62,7 @@ impl<'a> Jobs<'a> {
             if due && job.pid.is_some() {
                 troubles.push(format!("{name} is due, but still at it since it was due last"));
             } else if due {
-                match start(self.plan, job.timed) {
+                match start(job.timed) {
                     Ok(pid) => job.pid = Some(pid),
                     Err(error) => troubles.push(format!("{name}: {error:#}")),
                 }
@@ -87,7 +90,8 @@ impl<'a> Jobs<'a> {
     }
 }
 
-fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
+/// Starts a job; what it prints goes to `logs/cron.log`.
+pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
     let home = Home::new(plan.home.clone());
     durable::make_folder(&home.logs(), 0o755)?;
     let log = OpenOptions::new().append(true).create(true).open(home.log("cron"))?;
@@ -95,4 +99,64 @@ fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
     command.args(&timed.words).arg("--quiet").arg("--config").arg(&plan.config);
     command.arg("--home").arg(&plan.home).stdin(Stdio::null());
     spawn(command.stdout(log.try_clone()?).stderr(log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use std::cell::{Cell, RefCell};
+
+    #[test]
+    fn each_runs_when_it_is_due_and_never_twice_at_once() {
+        let timed = |name: &str, at_once| Timed {
+            name: name.to_owned(),
+            when: name.to_owned(),
+            at_once,
+            words: Vec::new(),
+        };
+        let plan = Plan {
+            home: "/h".into(),
+            config: "/h/ops.toml".into(),
+            services: Vec::new(),
+            named: false,
+            always: false,
+            inherit: false,
+            quiet: false,
+            jobs: vec![timed("minutely", false), timed("boot", true), timed("never", false)],
+        };
+        let begin: DateTime<Utc> = "2026-11-21T09:30:20Z".parse().unwrap();
+        let next = |when: &str, now: DateTime<Utc>| {
+            (when == "minutely")
+                .then(|| DateTime::from_timestamp((now.timestamp() / 60 + 1) * 60, 0).unwrap())
+        };
+        let mut jobs = Jobs::new(&plan, &next, begin);
+        let (started, pid) = (RefCell::new(Vec::new()), Cell::new(100));
+        let start = |timed: &Timed| {
+            started.borrow_mut().push(timed.name.clone());
+            pid.set(pid.get() + 1);
+            Ok(pid.get())
+        };
+        let at = |seconds| begin + TimeDelta::seconds(seconds);
+        assert_eq!(jobs.run_due(begin, start), [""; 0]);
+        assert_eq!(started.take(), ["boot"]);
+        assert_eq!(jobs.patience(begin), Some(Duration::from_secs(40)));
+        assert_eq!(jobs.run_due(at(39), start), [""; 0]);
+        assert_eq!(jobs.run_due(at(40), start), [""; 0]);
+        assert_eq!(started.take(), ["minutely"]);
+        // Still at it when it is due again; and the machine slept for an hour.
+        assert!(jobs.run_due(at(100), start)[0].contains("minutely is due, but still at it"));
+        assert!(jobs.ended(102) && !jobs.ended(102) && !jobs.ended(7));
+        assert_eq!(jobs.run_due(at(3700), start), [""; 0]);
+        assert_eq!(started.take(), ["minutely"], "once, however often it was missed");
+        assert!(jobs.ended(103));
+        // The clock went back by an hour.
+        assert_eq!(jobs.run_due(at(100), start), [""; 0]);
+        assert_eq!(jobs.patience(at(100)), Some(Duration::from_secs(60)));
+        jobs.run_due(at(160), start);
+        assert_eq!(started.take(), ["minutely"]);
+        // What cannot be started is said, and tried when it is due again.
+        assert!(jobs.ended(104) && jobs.any());
+        assert_eq!(jobs.run_due(at(220), |_| anyhow::bail!("no room")), ["minutely: no room"]);
+    }
 }

@@ -146,17 +146,14 @@ pub(super) fn ask(services: &Services<'_>, name: &str) -> Result<Started> {
             ))
             .into()
     };
-    let refused = || Record::read(services.home, name).refused;
+    let could_not = |why: String| failed(format!("the supervisor could not start {name}: {why}"));
     let mut new: Option<(Process, Instant)> = None;
     loop {
+        let record = Record::read(services.home, name);
         if let Some((process, from)) = &new {
             let Some(now) = process.identity.find()? else {
-                if let Some(why) = refused() {
-                    return Err(failed(format!("the supervisor could not start {name}: {why}")));
-                }
-                return Err(failed(format!(
-                    "{name} ended at once; its supervisor starts it again in a while"
-                )));
+                let why = record.refused.unwrap_or_else(|| "it ended at once".to_owned());
+                return Err(could_not(why));
             };
             if ready::is_ready(service, &process.identity, since, *from) {
                 return Ok(Started::New(now));
@@ -166,17 +163,18 @@ pub(super) fn ask(services: &Services<'_>, name: &str) -> Result<Started> {
                 return Err(failed(format!("{name} runs as pid {pid} but is not ready after {time}")));
             }
         } else {
-            let record = Record::read(services.home, name);
-            if let Some(why) = record.refused {
-                return Err(failed(format!("the supervisor could not start {name}: {why}")));
+            if let Some(why) = &record.refused {
+                return Err(could_not(why.clone()));
             }
             if record.asked.is_none() {
-                let process = record.identity.map(|identity| identity.find()).transpose()?.flatten();
-                let Some(process) = process else { return Err(failed(format!("{name} ended at once"))) };
+                let process = record.identity.as_ref().map(|identity| identity.find()).transpose()?.flatten();
+                let process = process.ok_or_else(|| could_not("it ended at once".to_owned()))?;
                 new = Some((process, Instant::now()));
                 continue;
             }
             if begun.elapsed() >= TAKEN_UP {
+                // Nothing is to come of it when nobody waits any more.
+                Record { asked: None, ..record }.write(services.home, name)?;
                 return Err(failed(format!("the supervisor of {name} did not start it within 15s")));
             }
         }

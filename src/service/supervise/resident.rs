@@ -2,7 +2,7 @@
 
 use super::children::{ended, kill, spawn};
 use super::ears::Ears;
-use super::jobs::{Jobs, NextTime};
+use super::jobs::{self, Jobs, NextTime};
 use super::launch::{How, Launched, is_under_way};
 use super::law::{Keeper, Next};
 use super::{Plan, Supervised, lock};
@@ -48,6 +48,7 @@ pub fn resident(plan: &Plan, run: &Run, next: &NextTime) -> Result<State> {
                 until: Instant::now(),
                 how: if plan.named { How::Named } else { How::First },
             },
+            waits: false,
             _lock: lock(&home, &service.name, run, PATIENCE)?,
         });
     }
@@ -72,6 +73,8 @@ struct Kept<'a> {
     service: &'a Supervised,
     keeper: Keeper,
     phase: Phase,
+    /// It was said that something of ours is in its way.
+    waits: bool,
     _lock: Lock,
 }
 
@@ -111,7 +114,8 @@ impl Resident<'_> {
                 self.pass_on(signal);
             }
             self.start_what_is_due();
-            for trouble in self.jobs.run_due(self.now()) {
+            let plan = self.plan;
+            for trouble in self.jobs.run_due(self.now(), |timed| jobs::start(plan, timed)) {
                 self.say("WARNING", "Not run", &trouble);
             }
             let over = |kept: &Kept<'_>| matches!(kept.phase, Phase::Finished | Phase::GivenUp);
@@ -201,7 +205,13 @@ impl Resident<'_> {
         let name = self.kept[index].service.name.clone();
         let record = Record::read(&self.home, &name);
         let became_it = record.identity.as_ref().is_some_and(|identity| identity.pid == pid);
-        if !became_it && status.code() == Some(Launched::Busy as i32) {
+        let busy = !became_it && status.code() == Some(Launched::Busy as i32);
+        let waited = std::mem::replace(&mut self.kept[index].waits, busy);
+        if busy {
+            if !waited {
+                let what = "until a start, a stop, a restore or an upgrade is done that is at it";
+                self.say("INFO", "Waiting", &format!("{name}, {what}"));
+            }
             return Phase::Waiting { until: now + BUSY, how };
         }
         if record.stopped_by_operator.is_some() {
