@@ -10,6 +10,7 @@
 
 mod children;
 mod ears;
+mod ending;
 mod jobs;
 mod launch;
 mod law;

@@ -19,13 +19,10 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often the record of a service that does not run is looked at: its operator may want it again.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// How long to wait before a start that something of ours was in the way of is tried again.
 const BUSY: Duration = Duration::from_secs(2);
-
-/// What ending a service may take beyond its own grace, before it is killed from here.
-const SLACK: Duration = Duration::from_secs(20);
 
 /// How long a lock is waited for: others only look at it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,27 +56,27 @@ pub fn resident(plan: &Plan, run: &Run, next: &NextTime) -> Result<State> {
     resident.stay(&ears)
 }
 
-struct Resident<'a> {
-    plan: &'a Plan,
+pub(super) struct Resident<'a> {
+    pub(super) plan: &'a Plan,
     run: &'a Run,
     home: Home,
-    kept: Vec<Kept<'a>>,
-    jobs: Jobs<'a>,
+    pub(super) kept: Vec<Kept<'a>>,
+    pub(super) jobs: Jobs<'a>,
     skew: TimeDelta,
 }
 
 /// One service.
-struct Kept<'a> {
-    service: &'a Supervised,
+pub(super) struct Kept<'a> {
+    pub(super) service: &'a Supervised,
     keeper: Keeper,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// It was said that something of ours is in its way.
     waits: bool,
     _lock: Lock,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Phase {
+pub(super) enum Phase {
     /// It runs, or is just becoming itself.
     Running { pid: u32, since: Instant, how: How },
     /// It is started then.
@@ -93,7 +90,7 @@ enum Phase {
 }
 
 impl Kept<'_> {
-    fn pid(&self) -> Option<u32> {
+    pub(super) fn pid(&self) -> Option<u32> {
         match self.phase {
             Phase::Running { pid, .. } => Some(pid),
             _ => None,
@@ -108,7 +105,8 @@ impl Resident<'_> {
                 self.note_end(pid, status);
             }
             if ears.told_to_end() {
-                return self.end_all(ears);
+                self.end_all(ears);
+                return Ok(State::Ok);
             }
             for signal in ears.passed_on() {
                 self.pass_on(signal);
@@ -184,7 +182,7 @@ impl Resident<'_> {
     }
 
     /// `ops WORD HOME CONFIG NAME`
-    fn program(&self, word: &str, name: &str) -> Result<Command> {
+    pub(super) fn program(&self, word: &str, name: &str) -> Result<Command> {
         let mut command = Command::new(session::me()?);
         command.arg(word).arg(&self.plan.home).arg(&self.plan.config).arg(name).stdin(Stdio::null());
         Ok(command)
@@ -215,12 +213,13 @@ impl Resident<'_> {
             return Phase::Waiting { until: now + BUSY, how };
         }
         if record.stopped_by_operator.is_some() {
-            self.say(
-                "INFO",
-                "Stopped",
-                &format!("{name}, by its operator; `ops start {name}` starts it again"),
-            );
+            let message = format!("{name}, by its operator; `ops start {name}` starts it again");
+            self.say("INFO", "Stopped", &message);
             return Phase::Stopped;
+        }
+        if !became_it && status.code() == Some(Launched::Stopped as i32) {
+            // Its operator changed his mind meanwhile.
+            return Phase::Waiting { until: now, how: How::Again };
         }
         if became_it && is_under_way(&self.home, &name, self.run) {
             self.say("INFO", "Stopped", &format!("{name}, pid {pid} ({status}), for something of ours"));
@@ -239,12 +238,11 @@ impl Resident<'_> {
                 Phase::Finished
             }
             Next::GivenUp => {
-                let times = text::count(crashes, "crash").replace("crashs", "crashes");
-                self.say(
-                    "CRITICAL",
-                    "Given up",
-                    &format!("{ended}; {times} within an hour: mend the cause, then `ops start {name}`"),
+                let times = text::count(crashes, "time");
+                let message = format!(
+                    "{ended}; it crashed {times} within an hour: mend the cause, then `ops start {name}`"
                 );
+                self.say("CRITICAL", "Given up", &message);
                 Phase::GivenUp
             }
             Next::After(pause) => {
@@ -268,69 +266,8 @@ impl Resident<'_> {
         }
     }
 
-    /// Ends every service with all that belongs to it, side by side, and the jobs.
-    fn end_all(&mut self, ears: &Ears) -> Result<State> {
-        self.say("INFO", "Supervision ends", "told to; the services are being stopped");
-        let mut enders = Vec::new();
-        for kept in self.kept.iter().filter(|kept| kept.pid().is_some()) {
-            let ender = self.program(super::END, &kept.service.name);
-            match ender.and_then(|mut ender| spawn(&mut ender)) {
-                Ok(pid) => enders.push(pid),
-                Err(error) => self.say("ERROR", "Stop", &format!("{}: {error:#}", kept.service.name)),
-            }
-        }
-        let grace = self.plan.services.iter().map(|service| service.grace).max().unwrap_or_default();
-        let mut deadline = Instant::now() + grace + SLACK;
-        let mut pleaded = false;
-        loop {
-            for (pid, _) in ended() {
-                enders.retain(|ender| *ender != pid);
-                self.forget(pid);
-            }
-            let left: Vec<u32> = self.kept.iter().filter_map(Kept::pid).collect();
-            if left.is_empty() && enders.is_empty() {
-                break;
-            }
-            if enders.is_empty() && !pleaded {
-                // It could not be done properly: the config is broken, perhaps.
-                pleaded = true;
-                deadline = deadline.min(Instant::now() + grace);
-                left.iter().for_each(|pid| kill(*pid, Signal::TERM));
-            }
-            if Instant::now() >= deadline || ears.told_to_end() {
-                left.iter().chain(&enders).for_each(|pid| kill(*pid, Signal::KILL));
-            }
-            ears.listen(Some(LOOK));
-        }
-        self.end_jobs(ears);
-        self.say("INFO", "Supervision ends", "everything is stopped");
-        Ok(State::Ok)
-    }
-
-    fn end_jobs(&mut self, ears: &Ears) {
-        self.jobs.signal(Signal::TERM);
-        let deadline = Instant::now() + SLACK / 2;
-        while self.jobs.any() {
-            ended().into_iter().for_each(|(pid, _)| self.forget(pid));
-            if Instant::now() >= deadline {
-                self.jobs.signal(Signal::KILL);
-            }
-            if self.jobs.any() {
-                ears.listen(Some(LOOK));
-            }
-        }
-    }
-
-    /// A process has ended, and nothing follows from it.
-    fn forget(&mut self, pid: u32) {
-        for kept in self.kept.iter_mut().filter(|kept| kept.pid() == Some(pid)) {
-            kept.phase = Phase::Stopped;
-        }
-        self.jobs.ended(pid);
-    }
-
     /// A line in `logs/restart.log`, and on stderr.
-    fn say(&self, level: &str, title: &str, message: &str) {
+    pub(super) fn say(&self, level: &str, title: &str, message: &str) {
         let run = Run { now: self.now(), ..self.run.clone() };
         // The services are what matters: a log that cannot be written stops none.
         let _ = events::append(&self.home, "restart", &run, level, title, message);
