@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Memory and processor time of `ops run` beside supervisord and pm2, each with one `sleep` to look after.
 
-Prints a Markdown table. Wants `cargo build --release --bin ops`, Linux, and node with npm; supervisord and
+Prints a Markdown table. Wants `cargo build --release --bins`, Linux, and node with npm; supervisord and
 pm2 are installed into a temporary folder by their own package managers, and go with it.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -67,7 +68,8 @@ def ops(folder, words):
     )
     program = ROOT / "target/release/ops"
     child = subprocess.Popen([program, "run", "--quiet", "--home", home, *words])
-    return child.pid, lambda: (child.send_signal(signal.SIGTERM), child.wait())
+    name = " ".join(["ops run", *words])
+    return f"`{name}`", child.pid, lambda: (child.send_signal(signal.SIGTERM), child.wait())
 
 
 def supervisord(folder):
@@ -83,7 +85,8 @@ def supervisord(folder):
     child = subprocess.Popen(
         [folder / "venv/bin/supervisord", "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return child.pid, lambda: (child.send_signal(signal.SIGTERM), child.wait())
+    version = subprocess.check_output([folder / "venv/bin/supervisord", "--version"], text=True).strip()
+    return f"supervisord {version}", child.pid, lambda: (child.send_signal(signal.SIGTERM), child.wait())
 
 
 def pm2(folder):
@@ -100,7 +103,8 @@ def pm2(folder):
 
     run("start", shutil.which("sleep"), "--name", "one", "--interpreter", "none", "--", "100000")
     pid = int((folder / "pm2/pm2.pid").read_text())
-    return pid, lambda: run("kill")
+    version = json.loads((folder / "npm/node_modules/pm2/package.json").read_text())["version"]
+    return f"pm2 {version}", pid, lambda: run("kill")
 
 
 def main():
@@ -109,31 +113,31 @@ def main():
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory(prefix="agent-ops-bench-") as name:
         folder = pathlib.Path(name)
-        begun = {}
+        begun = []
         try:
-            begun["`ops run`"] = ops(folder, [])
-            begun["`ops run --schedule`"] = ops(folder, ["--schedule"])
-            begun["supervisord"] = supervisord(folder)
-            begun["pm2"] = pm2(folder)
-            for what, (pid, _) in begun.items():
+            begun.append(ops(folder, []))
+            begun.append(ops(folder, ["--schedule"]))
+            begun.append(supervisord(folder))
+            begun.append(pm2(folder))
+            for what, pid, _ in begun:
                 wait_for(f"{what} has its sleep", lambda pid=pid: sleeps(pid))
             time.sleep(5)
-            before = {what: cpu(pid) for what, (pid, _) in begun.items()}
+            before = [cpu(pid) for _, pid, _ in begun]
             time.sleep(seconds)
-            rows = {what: memory(pid) for what, (pid, _) in begun.items()}
-            used = {what: (cpu(pid) - before[what]) / seconds * 1000 for what, (pid, _) in begun.items()}
+            rows = [memory(pid) for _, pid, _ in begun]
+            used = [(cpu(pid) - start) / seconds * 1000 for (_, pid, _), start in zip(begun, before)]
         finally:
-            for _, end in begun.values():
+            for _, _, end in begun:
                 end()
-    base = rows["supervisord"]
+    base = next(row for (what, _, _), row in zip(begun, rows) if what.startswith("supervisord"))
     print("| | RSS MB | of supervisord | PSS MB | private MB | anonymous MB | CPU ms/s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for what, row in rows.items():
+    for (what, _, _), row, time_used in zip(begun, rows, used):
         private = row["Private_Clean"] + row["Private_Dirty"]
         figures = [row["Pss"], private, row["Anonymous"]]
         cells = " | ".join(f"{figure / 1024:.2f}" for figure in figures)
         share = row["Rss"] / base["Rss"]
-        print(f"| {what} | {row['Rss'] / 1024:.2f} | {share:.3f} | {cells} | {used[what]:.2f} |")
+        print(f"| {what} | {row['Rss'] / 1024:.2f} | {share:.3f} | {cells} | {time_used:.2f} |")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ mod prune;
 mod remote;
 pub mod restore;
 pub mod rotate_logs;
-mod run;
+pub mod run;
 mod service;
 mod table;
 mod up;

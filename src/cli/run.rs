@@ -15,6 +15,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+const PART: &str = "this is a part of `ops run`, not to be called by itself";
+
 /// Supervise the agent in the foreground, for containers
 ///
 /// Starts the services and starts again what crashes: after 1 s, 2 s, 4 s … up to a minute, and anew from 1 s
@@ -83,7 +85,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         at_once: job.when(&config.schedule) == schedule::AT_BOOT,
         words: job.words().iter().map(|word| (*word).to_owned()).collect(),
     };
+    let ops = std::env::current_exe().context("cannot find our own program")?;
     let plan = Plan {
+        ops: ops.clone(),
         home: home.root().to_owned(),
         config: config.file.clone(),
         services: names.into_iter().map(|name| supervised(config, name)).collect(),
@@ -93,8 +97,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         quiet: context.common.quiet,
         jobs: if args.schedule { Job::ALL.map(job).into() } else { Vec::new() },
     };
-    let me = std::env::current_exe().context("cannot find our own program")?;
-    let error = Command::new(me).arg(RESIDENT).arg(serde_json::to_string(&plan)?).exec();
+    let plan = serde_json::to_string(&plan)?;
+    let small = config::program("ops-supervise");
+    let error = match small.is_file() {
+        true => Command::new(small).arg(&plan).exec(),
+        false => Command::new(ops).args([RESIDENT, &plan]).exec(),
+    };
     Err(error).context("cannot run our own program")
 }
 
@@ -114,18 +122,11 @@ pub(super) fn part_if_asked() -> Option<ExitCode> {
     let word = arguments.next()?;
     let word = [RESIDENT, LAUNCH, END].into_iter().find(|known| word == *known)?;
     let rest: Vec<OsString> = arguments.collect();
-    let common =
-        Common { config: None, home: None, json: false, quiet: false, verbose: 0, color: Color::Never };
     if word == RESIDENT {
-        let context = Context::new("ops run", common);
-        return Some(door::finish(&context, |context| {
-            let plan = rest.first().and_then(|plan| serde_json::from_str::<Plan>(plan.to_str()?).ok());
-            let plan = plan.context("this is a part of `ops run`, not to be called by itself")?;
-            supervise::resident(&plan, &context.run, &schedule::next)
-        }));
+        return Some(stay(rest.first()));
     }
     let mut code = None;
-    let context = Context::new("ops run", common);
+    let context = bare();
     let exit = door::finish(&context, |context| {
         code = part(context, word, &rest)?;
         Ok(State::Ok)
@@ -133,10 +134,30 @@ pub(super) fn part_if_asked() -> Option<ExitCode> {
     Some(code.map_or(exit, ExitCode::from))
 }
 
+/// The program `ops-supervise`: its argument is the plan.
+pub fn resident() -> ExitCode {
+    stay(std::env::args_os().nth(1).as_ref())
+}
+
+fn stay(plan: Option<&OsString>) -> ExitCode {
+    door::finish(&bare(), |context| {
+        let plan = plan.and_then(|plan| serde_json::from_str::<Plan>(plan.to_str()?).ok());
+        let plan = plan.ok_or_else(|| Fault::unknown(PART))?;
+        supervise::resident(&plan, &context.run, &schedule::next)
+    })
+}
+
+/// Parts of `ops run` have no options.
+fn bare() -> Context {
+    let (config, home) = (None, None);
+    let common = Common { config, home, json: false, quiet: false, verbose: 0, color: Color::Never };
+    Context::new("ops run", common)
+}
+
 /// Becomes a service, or ends it. Gives an exit code of its own.
 fn part(context: &Context, word: &str, arguments: &[OsString]) -> Result<Option<u8>> {
     let [home, config, name, rest @ ..] = arguments else {
-        return Err(Fault::unknown("this is a part of `ops run`, not to be called by itself").into());
+        return Err(Fault::unknown(PART).into());
     };
     let loaded = config::load(&PathBuf::from(config), Some(&PathBuf::from(home)))?;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };

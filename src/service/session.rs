@@ -5,7 +5,6 @@
 //! a program that does it and then execs can.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 const WORD: &str = "__exec-session";
@@ -30,12 +29,9 @@ pub fn exec_session_if_asked() -> Option<ExitCode> {
 
 /// A command that will run `words` in a session of its own, with its pid.
 pub(super) fn in_own_session(words: &[String]) -> std::io::Result<Command> {
-    let mut command = Command::new(me()?);
+    // On Linux also right when our own file was replaced or deleted meanwhile.
+    let me = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
+    let mut command = Command::new(me);
     command.arg(WORD).args(words);
     Ok(command)
-}
-
-/// Our own program: on Linux also right when its file was replaced or deleted meanwhile.
-pub(super) fn me() -> std::io::Result<PathBuf> {
-    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }

@@ -70,7 +70,7 @@ impl<'a> Supervisor<'a> {
         let mut found = None;
         wait_until(&format!("{name} runs"), || {
             found = identity(self.sandbox, name).filter(|identity| {
-                Some(identity) != before && command(identity).is_some_and(|words| words.contains(".sh"))
+                Some(identity) != before && command(identity).is_some_and(|words| words.starts_with("sh "))
             });
             found.is_some()
         });
@@ -106,6 +106,14 @@ fn command(identity: &Identity) -> Option<String> {
             .collect::<Vec<_>>()
             .join(" "),
     )
+}
+
+/// Until its script noted so many runs.
+#[track_caller]
+fn ran(sandbox: &Sandbox, times: usize) {
+    wait_until("it ran so often", || {
+        fs::read_to_string(sandbox.path("runs")).unwrap_or_default().lines().count() >= times
+    });
 }
 
 fn log(sandbox: &Sandbox) -> String {
@@ -149,7 +157,7 @@ fn what_ends_well_is_done_unless_always() {
     assert!(said.stderr.contains("everything has ended well"), "{}", said.stderr);
     assert_eq!(sandbox.read("runs"), "run\n");
     let supervisor = Supervisor::begin(&sandbox, &["--always", "bot"]);
-    wait_until("it ran again", || sandbox.read("runs").lines().count() >= 3);
+    ran(&sandbox, 3);
     let said = supervisor.stop();
     assert!(!said.stderr.contains("web"), "{}", said.stderr);
     assert!(!said.stderr.contains("Crashed"), "{}", said.stderr);
@@ -193,13 +201,13 @@ fn signals_are_passed_on() {
 #[test]
 fn told_to_end_it_leaves_nothing_however_hard_that_is() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
-        let good = "trap 'echo bye >> bye; exit 0' TERM; while :; do sleep 0.05; done";
+        let good = "trap 'echo bye >> bye; exit 0' TERM; echo ready > good; while :; do sleep 0.05; done";
         let deaf =
             "trap '' TERM; sleep 1007 & echo $! > child; echo ready > deaf; while :; do sleep 0.05; done";
         let sandbox = with_scripts(&[("deaf", deaf), ("good", good)], "");
         let supervisor = Supervisor::begin(&sandbox, &[]);
         let (deaf, good) = (supervisor.runs("deaf", None), supervisor.runs("good", None));
-        wait_until("it is deaf", || sandbox.path("deaf").exists());
+        wait_until("both are ready", || sandbox.path("deaf").exists() && sandbox.path("good").exists());
         let child: u32 = sandbox.read("child").trim().parse().unwrap();
         supervisor.signal(signal);
         supervisor.ends(0);
@@ -290,11 +298,12 @@ fn recovery_leaves_it_to_its_supervisor() {
     let sandbox = with_scripts(&[("bot", script)], "");
     let supervisor = Supervisor::begin(&sandbox, &[]);
     let first = supervisor.runs("bot", None);
+    ran(&sandbox, 1);
     kill(first.pid);
     wait_until("the second crash", || log(&sandbox).contains("started again in 2s"));
     let run = sandbox.run("alert", &[]);
     assert!(!run.stdout.contains("restarted as pid"), "{}{}", run.stdout, run.stderr);
-    wait_until("the third run", || sandbox.read("runs").lines().count() == 3);
+    ran(&sandbox, 3);
     let third = supervisor.runs("bot", Some(&first));
     assert_eq!(Process::find(third.pid).unwrap().unwrap().parent, supervisor.pid());
     supervisor.stop();
@@ -307,12 +316,14 @@ fn a_restore_stops_and_starts_it_through_its_supervisor() {
     sandbox.write("memory/a", "saved");
     let supervisor = Supervisor::begin(&sandbox, &[]);
     let first = supervisor.runs("bot", None);
+    ran(&sandbox, 1);
     sandbox.expect(0, "backup", &[]);
     sandbox.write("memory/a", "changed");
     sandbox.expect(0, "restore", &["--yes"]);
     let second = supervisor.runs("bot", Some(&first));
     assert_eq!(Process::find(second.pid).unwrap().unwrap().parent, supervisor.pid());
     assert_eq!(sandbox.read("memory/a"), "saved");
+    ran(&sandbox, 2);
     assert_eq!(sandbox.read("runs"), "run\nrun\n", "nobody started it behind the restore's back");
     assert!(!log(&sandbox).contains("Crashed"), "{}", log(&sandbox));
     supervisor.stop();
@@ -326,6 +337,7 @@ fn an_upgrade_goes_through_its_supervisor_and_so_does_the_way_back() {
     sandbox.write("memory/a", "old");
     let supervisor = Supervisor::begin(&sandbox, &[]);
     let first = supervisor.runs("bot", None);
+    ran(&sandbox, 1);
     let supervised =
         |identity: &Identity| Process::find(identity.pid).unwrap().unwrap().parent == supervisor.pid();
     // Longer than the supervisor waits before it looks again.
@@ -337,11 +349,13 @@ fn an_upgrade_goes_through_its_supervisor_and_so_does_the_way_back() {
     run(0, "sleep 3; echo new > memory/a");
     let second = supervisor.runs("bot", Some(&first));
     assert!(supervised(&second));
+    ran(&sandbox, 2);
     assert_eq!(sandbox.read("runs"), "run\nrun\n", "nobody started it behind the upgrade's back");
     run(2, "echo bad > memory/a; exit 1");
     let third = supervisor.runs("bot", Some(&second));
     assert!(supervised(&third));
     assert_eq!(sandbox.read("memory/a"), "new\n");
+    ran(&sandbox, 3);
     assert_eq!(sandbox.read("runs"), "run\nrun\nrun\n");
     let said = supervisor.stop();
     assert!(!said.stderr.contains("Crashed"), "{}", said.stderr);
@@ -448,6 +462,34 @@ fn the_schedule_runs_what_is_due_once_at_a_time() {
     sandbox.write("ops.toml", text);
     let said = Supervisor::begin(&sandbox, &["--schedule"]).ends(3);
     assert!(said.stderr.contains("schedule.backup"), "{}", said.stderr);
+}
+
+#[test]
+fn ops_alone_supervises_as_well() {
+    let sandbox = with_scripts(&[("bot", "while :; do sleep 0.05; done")], "");
+    let alone = sandbox.outside("alone").join("ops");
+    fs::hard_link(crate::sandbox::built("ops"), &alone)
+        .or_else(|_| fs::copy(crate::sandbox::built("ops"), &alone).map(drop))
+        .unwrap();
+    let words = |supervisor: &Supervisor<'_>| {
+        let process = Process::find(supervisor.pid()).unwrap().unwrap();
+        process.arguments().iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let supervisor = Supervisor::begin(&sandbox, &[]);
+    supervisor.runs("bot", None);
+    assert!(words(&supervisor)[0].ends_with("/ops-supervise"), "{:?}", words(&supervisor));
+    supervisor.stop();
+
+    let command = sandbox.program("ops");
+    let mut child = std::process::Command::new(&alone);
+    child.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child =
+        child.arg("run").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let supervisor = Supervisor { sandbox: &sandbox, child: Some(child) };
+    let bot = supervisor.runs("bot", None);
+    assert_eq!(words(&supervisor)[1], "__supervise");
+    supervisor.stop();
+    assert!(bot.find().unwrap().is_none());
 }
 
 #[test]

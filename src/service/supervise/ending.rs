@@ -16,8 +16,7 @@ impl Resident<'_> {
         self.say("INFO", "Supervision ends", "told to; the services are being stopped");
         let mut enders = Vec::new();
         for kept in self.kept.iter().filter(|kept| kept.pid().is_some()) {
-            let ender = self.program(END, &kept.service.name);
-            match ender.and_then(|mut ender| spawn(&mut ender)) {
+            match spawn(&mut self.program(END, &kept.service.name)) {
                 Ok(pid) => enders.push(pid),
                 Err(error) => self.say("ERROR", "Stop", &format!("{}: {error:#}", kept.service.name)),
             }

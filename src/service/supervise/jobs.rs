@@ -4,7 +4,6 @@ use super::children::{kill, spawn};
 use super::{Plan, Timed};
 use crate::base::process::Signal;
 use crate::base::{Home, durable};
-use crate::service::session;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use std::fs::OpenOptions;
@@ -95,7 +94,7 @@ pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
     let home = Home::new(plan.home.clone());
     durable::make_folder(&home.logs(), 0o755)?;
     let log = OpenOptions::new().append(true).create(true).open(home.log("cron"))?;
-    let mut command = Command::new(session::me()?);
+    let mut command = Command::new(&plan.ops);
     command.args(&timed.words).arg("--quiet").arg("--config").arg(&plan.config);
     command.arg("--home").arg(&plan.home).stdin(Stdio::null());
     spawn(command.stdout(log.try_clone()?).stderr(log))
@@ -116,6 +115,7 @@ mod tests {
             words: Vec::new(),
         };
         let plan = Plan {
+            ops: "/bin/ops".into(),
             home: "/h".into(),
             config: "/h/ops.toml".into(),
             services: Vec::new(),

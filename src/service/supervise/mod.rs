@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 /// What the resident process is to do; it gets it as an argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// The program `ops`, which starts and ends services, and does the jobs.
+    pub ops: PathBuf,
     /// The agent's home.
     pub home: PathBuf,
     /// Its config, which is read again at each start.

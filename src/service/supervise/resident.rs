@@ -11,7 +11,6 @@ use crate::base::process::{self, Signal};
 use crate::base::units::Span;
 use crate::base::{Home, Run, State, events, text};
 use crate::service::record::Record;
-use crate::service::session;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::io::Write;
@@ -173,7 +172,7 @@ impl Resident<'_> {
 
     /// Starts the program that becomes the service.
     fn launch(&self, index: usize, how: &How) -> Result<u32> {
-        let mut command = self.program(super::LAUNCH, &self.kept[index].service.name)?;
+        let mut command = self.program(super::LAUNCH, &self.kept[index].service.name);
         command.arg(how.to_string());
         if self.plan.inherit {
             command.arg("inherit");
@@ -182,10 +181,10 @@ impl Resident<'_> {
     }
 
     /// `ops WORD HOME CONFIG NAME`
-    pub(super) fn program(&self, word: &str, name: &str) -> Result<Command> {
-        let mut command = Command::new(session::me()?);
+    pub(super) fn program(&self, word: &str, name: &str) -> Command {
+        let mut command = Command::new(&self.plan.ops);
         command.arg(word).arg(&self.plan.home).arg(&self.plan.config).arg(name).stdin(Stdio::null());
-        Ok(command)
+        command
     }
 
     /// What became of a process that has ended. Of a stranger, which was left to us, nothing is known.
