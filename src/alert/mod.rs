@@ -35,8 +35,21 @@ pub use store::{Listed, Silence, find, messages, say_silence};
 
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::{Fault, Home, Journal, Run, text};
+use crate::config::channels::Email;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+/// How long a mail may take that no alert waits for.
+const MAIL: Duration = Duration::from_secs(30);
+
+/// Sends a text by mail at once, which is no alert: it is not throttled, and not tried again.
+///
+/// # Errors
+/// Why it was not sent.
+pub fn mail(email: &Email, agent: &str, subject: &str, body: &str) -> Result<(), String> {
+    channel::email::send_text(email, agent, subject, body, MAIL)
+}
 
 /// The problems that are open, the worst first.
 pub fn open(journal: &Journal, run: &Run) -> Result<Vec<Incident>> {

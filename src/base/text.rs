@@ -1,5 +1,7 @@
 //! Text that came from elsewhere: made safe to print, short enough to read, near to a known word.
 
+use std::path::Path;
+
 /// Makes untrusted text safe for a terminal and a log line: control characters (escape codes,
 /// carriage returns, bidirectional overrides) become visible escapes; tabs become a space.
 pub fn sanitize(text: &str) -> String {
@@ -51,6 +53,57 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Fills in each place, such as `{name}`, once, from left to right: what was filled in is not looked at
+/// again.
+pub fn fill(mut line: &str, parts: &[(&str, &str)]) -> String {
+    let mut filled = String::new();
+    while let Some(start) = line.find('{') {
+        let (before, rest) = line.split_at(start);
+        filled.push_str(before);
+        match parts.iter().find_map(|(place, value)| Some((value, rest.strip_prefix(place)?))) {
+            Some((value, rest)) => {
+                filled.push_str(value);
+                line = rest;
+            }
+            None => {
+                filled.push('{');
+                line = &rest[1..];
+            }
+        }
+    }
+    filled + line
+}
+
+/// A template with its places filled in; a line that is left empty is left out.
+pub fn filled(template: &str, parts: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for line in template.lines() {
+        let filled = fill(line, parts);
+        if filled.is_empty() != line.is_empty() {
+            continue;
+        }
+        text.push_str(&filled);
+        text.push('\n');
+    }
+    text
+}
+
+/// A path that can stand in a file of lines.
+///
+/// # Errors
+/// Why it cannot.
+pub fn line_path(path: &Path) -> Result<&str, String> {
+    let refused = |why: &str| format!("the path {} {why}", path.display());
+    let text = path.to_str().ok_or_else(|| refused("is not UTF-8"))?;
+    if text.chars().any(char::is_control) {
+        return Err(refused("holds a control character"));
+    }
+    if !path.is_absolute() {
+        return Err(refused("is not absolute"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

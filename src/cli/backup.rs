@@ -3,8 +3,8 @@
 use super::prune::{self, How};
 use super::restore::finish_earlier;
 use super::watched::watched;
-use super::{Context, archives, remote};
-use crate::backup::{self, Look, Made, Plan, Pruning, Reading, manifest::Name};
+use super::{Context, archives, remote, verify};
+use crate::backup::{self, Made, Plan, Pruning, Reading, manifest::Name};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
@@ -13,7 +13,6 @@ use crate::schedule::Job;
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use std::path::Path;
 
 /// Make a verified archive, then prune by the rule.
 #[derive(ClapArgs, Clone, Debug)]
@@ -44,6 +43,9 @@ pub enum Verb {
         /// latest, a name, or a path
         #[arg(value_name = "ARCHIVE", default_value = "latest")]
         archive: String,
+        /// Every archive that there is
+        #[arg(long, conflicts_with = "archive")]
+        all: bool,
     },
     /// Delete what the rule (keep in [backup]) does not want
     Prune {
@@ -88,7 +90,8 @@ fn act(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
         None => make(context, loaded, journal, args.paranoid),
         Some(Verb::List { remote: true }) => archives::list_remote(context, loaded, journal),
         Some(Verb::List { remote: false }) => archives::list(context, loaded, journal),
-        Some(Verb::Verify { archive }) => verify(context, loaded, journal, &archive),
+        Some(Verb::Verify { all: true, .. }) => verify::all(context, loaded, journal),
+        Some(Verb::Verify { archive, all: false }) => verify::one(context, loaded, journal, &archive),
         Some(Verb::Prune { dry_run, yes, remote: false }) => {
             prune::here(context, loaded, journal, How { dry_run, yes })
         }
@@ -214,82 +217,6 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
     ));
     context.print(&lines.join("\n"))?;
     Ok(state)
-}
-
-fn verify(context: &Context, loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<State> {
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        archive: &'a Path,
-        /// False: it is encrypted, and only its hash was compared.
-        opened: bool,
-        origin: backup::Origin,
-        files: usize,
-        bytes: u64,
-        databases: usize,
-        notes: &'a [String],
-    }
-    let archive = backup::find(loaded, journal, which)?;
-    // Databases are unpacked beside the archives if that is allowed, else where we may write.
-    let dir = &loaded.config.backup.dir;
-    let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
-    let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
-    let look = backup::look(&loaded.config.backup, &archive, &scratch);
-    if let Some(journal) = journal {
-        let manifest = match &look {
-            Ok(Look::Opened(contents)) => contents.manifest.as_ref(),
-            _ => None,
-        };
-        let damaged = look.as_ref().err().is_some_and(Fault::is_of_damage);
-        if damaged || look.is_ok() {
-            backup::record_look(loaded, journal, &context.run, &archive, manifest, !damaged, false)?;
-        }
-    }
-    let shown = loaded.home.show(&archive);
-    let look = look?;
-    let (whole, line) = match &look {
-        Look::Opened(contents) => {
-            for note in &contents.notes {
-                context.note(&format!("note: {}", text::one_line(note, 500)));
-            }
-            let whole = Whole {
-                archive: &archive,
-                opened: true,
-                origin: contents.origin,
-                files: contents.count(),
-                bytes: contents.bytes(),
-                databases: contents.sound_databases,
-                notes: &contents.notes,
-            };
-            (whole, format!("{shown} is whole: {}", contents.describe()))
-        }
-        Look::Closed { note, why } => {
-            if let Some(why) = why {
-                context.note(&format!("look at this: {}", text::one_line(why, 500)));
-            }
-            let whole = Whole {
-                archive: &archive,
-                opened: false,
-                origin: backup::Origin::Ours,
-                files: note.files,
-                bytes: note.content,
-                databases: note.databases,
-                notes: &[],
-            };
-            let line = format!(
-                "{shown} is to the bit what was made and verified ({}, {}); it was not opened{}",
-                text::count(note.files, "file"),
-                Size(note.content),
-                if why.is_none() { ": there is no identity here" } else { "" }
-            );
-            (whole, line)
-        }
-    };
-    if context.common.json {
-        context.print_json(&whole)?;
-    } else {
-        context.print(&line)?;
-    }
-    Ok(if matches!(look, Look::Closed { why: Some(_), .. }) { State::Warning } else { State::Ok })
 }
 
 fn pin(

@@ -130,6 +130,23 @@ impl Context {
             .ok()
     }
 
+    /// Warns of what the config takes from this shell, and somebody who runs us later will not have.
+    pub(super) fn note_environment(&self, loaded: &Loaded, who: &str) {
+        let config = &loaded.config;
+        if config.from_environment.is_empty() {
+            return;
+        }
+        let names = config.from_environment.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let into = match &config.agent.env_file {
+            Some(file) => format!("write them into {}", file.display()),
+            None => format!(
+                "write them into a file, and env_file = \"FILE\" into [agent] of {}",
+                config.file.display()
+            ),
+        };
+        self.note(&format!("taken from this shell, and not known to {who}: {names}; {into}"));
+    }
+
     /// Prints a document for machines.
     pub fn print_json<T: Serialize>(&self, body: &T) -> Result<()> {
         let text = document(body)?;

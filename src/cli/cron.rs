@@ -1,12 +1,13 @@
-//! `ops cron-install` and `ops cron-uninstall`: our block in the user's crontab.
+//! `ops cron-install` and `ops cron-uninstall`: our block in the user's crontab; timers: `timers.rs`.
 
-use super::Context;
+use super::{Context, timers};
 use crate::base::durable::{self, Lock, PATIENCE};
+use crate::base::manager::Manager;
 use crate::base::{Fault, State, events, units};
 use crate::config::{self, Loaded};
-use crate::schedule::{self, Job, Torn};
+use crate::schedule::{self, Change, Job, Torn};
 use anyhow::{Context as _, Result};
-use clap::Args as Arguments;
+use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -14,15 +15,35 @@ use std::path::PathBuf;
 /// Have cron run the checks, backups and the rest
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
-    /// Only print the lines
+    /// Only print the lines, or the files
     #[arg(long)]
     pub print: bool,
+    /// Who is to run them
+    #[arg(long, value_enum, default_value = "cron")]
+    pub manager: Choice,
+    /// Not cron: to the system's manager, which runs them as the owner of the home (root's default)
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+    /// Not cron: to your own manager (everybody else's default)
+    #[arg(long)]
+    pub user: bool,
     /// Only say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
 
-/// Take our lines out of the crontab
+/// Who runs the jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// The user's crontab
+    Cron,
+    /// Timers of systemd
+    Systemd,
+    /// Calendar jobs of launchd
+    Launchd,
+}
+
+/// Take our lines out of the crontab, or our timers away
 #[derive(Arguments, Clone, Debug)]
 pub struct RemoveArgs {
     /// Only say what would be done
@@ -43,7 +64,15 @@ struct Body<'a> {
 /// Puts our block into the crontab, or brings it up to date.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let block = schedule::block(&loaded, &config::program("ops"))?;
+    let manager = match args.manager {
+        Choice::Cron => None,
+        Choice::Systemd => Some(Manager::Systemd),
+        Choice::Launchd => Some(Manager::Launchd),
+    };
+    if let Some(manager) = manager {
+        return timers::install(context, &loaded, manager, &args);
+    }
+    let block = schedule::block(&loaded, &config::program("ops"), &context.run.host)?;
     if args.print {
         if context.common.json {
             context.print_json(&Body { changed: false, dry_run: true, block: &block, before: None })?;
@@ -53,28 +82,46 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         return Ok(State::Ok);
     }
     let state = whose_crontab(context, &loaded)?;
+    context.note_environment(&loaded, "cron");
     if !args.dry_run {
         // The jobs append to a log in it.
         durable::make_folder(&loaded.home.logs(), 0o755)?;
     }
-    edit(context, &loaded, args.dry_run, &block, |old| schedule::install(old, loaded.home.root(), &block))?;
+    let put = |old: &[u8]| schedule::install(old, loaded.home.root(), &block);
+    let change = change(context, &loaded, args.dry_run, &block, put)?;
+    tell(context, &loaded, change, args.dry_run, &block)?;
+    if !args.dry_run && timers::uninstall(context, &loaded)?.is_some() {
+        context.note("the timers that ran them until now are gone");
+    }
     Ok(state)
 }
 
 /// Takes our block out of the crontab.
 pub fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let loaded = context.load()?;
-    edit(context, &loaded, args.dry_run, "", |old| schedule::uninstall(old, loaded.home.root()))?;
+    // Where timers run the jobs there may be no cron at all.
+    if schedule::installed_timers(&loaded.home)?.is_some() {
+        timers::remove(context, &loaded, args.dry_run)?;
+        return Ok(State::Ok);
+    }
+    let change = take_out(context, &loaded, args.dry_run)?;
+    tell(context, &loaded, change, args.dry_run, "")?;
     Ok(State::Ok)
 }
 
-fn edit(
+/// Takes our lines out of the crontab.
+pub(super) fn take_out(context: &Context, loaded: &Loaded, dry_run: bool) -> Result<Change> {
+    change(context, loaded, dry_run, "", |old| schedule::uninstall(old, loaded.home.root()))
+}
+
+/// Changes our block in the crontab, to the one that is given.
+fn change(
     context: &Context,
     loaded: &Loaded,
     dry_run: bool,
     block: &str,
     make: impl Fn(&[u8]) -> Result<Vec<u8>, Torn>,
-) -> Result<()> {
+) -> Result<Change> {
     let _lock = match dry_run {
         true => None,
         false => Some(Lock::take(&loaded.home, "cron", &context.run, PATIENCE)?),
@@ -84,25 +131,28 @@ fn edit(
         Fault::unknown(format!("{torn}; nothing was changed"))
             .hint("put it right with `crontab -e`: remove the lone marker line, or the whole block")
     })?;
-    let change = match dry_run {
-        true => schedule::Change { changed: old != new, before: None },
-        false => schedule::change(&loaded.home, &old, &new)?,
-    };
-    if !dry_run {
-        schedule::note_installed(&loaded.home, block)?;
+    if dry_run {
+        return Ok(Change { changed: old != new, before: None });
     }
+    let change = schedule::change(&loaded.home, &old, &new)?;
+    schedule::note_installed(&loaded.home, block)?;
     if change.before.is_some() {
         let what = if block.is_empty() { "taken out of the crontab" } else { "put into the crontab" };
         if let Err(error) = events::append(&loaded.home, "cron", &context.run, "INFO", "Cron", what) {
             context.note(&format!("{error:#}"));
         }
     }
+    Ok(change)
+}
+
+fn tell(context: &Context, loaded: &Loaded, change: Change, dry_run: bool, block: &str) -> Result<()> {
+    let Change { changed, before } = change;
     if context.common.json {
-        return context.print_json(&Body { changed: change.changed, dry_run, block, before: change.before });
+        return context.print_json(&Body { changed, dry_run, block, before });
     }
     let jobs = block.lines().filter(|line| !line.starts_with('#')).count();
     let agent = &loaded.config.agent.name;
-    context.print(&match (change.changed, dry_run, block.is_empty()) {
+    context.print(&match (changed, dry_run, block.is_empty()) {
         (false, _, false) => format!("The crontab has the jobs of {agent} already; nothing was changed."),
         (false, _, true) => format!("The crontab has no jobs of {agent}; nothing was changed."),
         (true, true, false) => format!("These lines would be in the crontab:\n{block}"),
@@ -117,7 +167,7 @@ fn edit(
 }
 
 /// When each job runs next, a line each.
-fn next_times(context: &Context, loaded: &Loaded) -> String {
+pub(super) fn next_times(context: &Context, loaded: &Loaded) -> String {
     let line = |job: Job| {
         let schedule = &loaded.config.schedule;
         let next = job.next(schedule, context.run.now)?;

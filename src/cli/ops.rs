@@ -2,8 +2,8 @@
 
 use super::context::{Common, Context};
 use super::{
-    agent, alert, backup, config, cron, dashboard, detect, door, health, init, logs, restore, rotate_logs,
-    run, service, up, upgrade,
+    agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, report,
+    restore, rotate_logs, run, service, up, upgrade,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -35,6 +35,10 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
+    /// Have systemd or launchd start the services, at every boot or login too
+    Install(install::Args),
+    /// Take the services away from systemd or launchd
+    Uninstall(install::RemoveArgs),
     /// List every process that is this agent's, or looks like it, and why; nothing is ended
     Detect(detect::Args),
     /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
@@ -43,6 +47,8 @@ enum Verb {
     Health(health::Args),
     /// Show how everything is: on the terminal, as a page, for machines
     Dashboard(dashboard::Args),
+    /// Tell what became of the agent: problems, restarts, checks, backups
+    Report(report::Args),
     /// Show the last lines of a log, or follow it
     Logs(logs::Args),
     /// Compress old logs, delete older ones, cut those that grew too large
@@ -57,9 +63,7 @@ enum Verb {
     Backup(backup::Args),
     /// Bring a backup back, or leave everything as it was
     Restore(restore::Args),
-    /// Back up, stop, run a command, start, and watch the agent; put everything back if it fails
     Upgrade(upgrade::Args),
-    /// Supervise the agent in the foreground, for containers
     Run(run::Args),
     /// Check or show the config
     #[command(subcommand)]
@@ -100,9 +104,12 @@ fn dispatch(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Start(args)) => service::start(context, args),
         Some(Verb::Stop(args)) => service::stop(context, args),
         Some(Verb::Restart(args)) => service::restart(context, args),
+        Some(Verb::Install(args)) => install::run(context, args),
+        Some(Verb::Uninstall(args)) => install::remove(context, args),
         Some(Verb::Detect(args)) => detect::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),
+        Some(Verb::Report(args)) => report::run(context, args),
         Some(Verb::Logs(args)) => logs::run(context, args),
         Some(Verb::RotateLogs(args)) => rotate_logs::run(context, args),
         Some(Verb::CronInstall(args)) => cron::run(context, args),

@@ -4,7 +4,7 @@ use super::context::{Color, Common, Context};
 use super::door;
 use super::restore::finish_earlier;
 use crate::base::{Fault, State};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Restart};
 use crate::schedule::{self, Job};
 use crate::service::Services;
 use crate::service::supervise::{self, END, How, LAUNCH, Plan, RESIDENT, Supervised, Timed};
@@ -21,7 +21,8 @@ const PART: &str = "this is a part of `ops run`, not to be called by itself";
 ///
 /// Starts the services and starts again what crashes: after 1 s, 2 s, 4 s … up to a minute, and anew from 1 s
 /// when it ran for a minute. With more than `max_restarts_per_hour` of [alerts] (3) crashes within an hour, or
-/// at once with `recover = false`, a service is given up. One that ends with 0 is done. When none is left
+/// at once with `recover = false`, a service is given up. One that ends with 0, or one of `success_exit`, is
+/// done, unless `restart = "always"`. When none is left
 /// `ops run` ends: 0 when all of them ended well, 2 when not.
 ///
 /// `ops stop`, `ops start` and `ops restart` reach the services from elsewhere as always. TERM, INT and QUIT
@@ -32,7 +33,7 @@ pub(super) struct Args {
     /// Only these; all, unless named. One that its operator stopped is started only when it is named
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
-    /// Start again what ended with 0, too
+    /// Start again what ended well, too
     #[arg(long)]
     pub(super) always: bool,
     /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page
@@ -41,6 +42,10 @@ pub(super) struct Args {
     /// Where the services write to
     #[arg(long, value_enum, default_value = "logs", value_name = "WHERE")]
     pub(super) output: Output,
+    /// Become this one service, for a manager that starts it again when it crashes (`ops install` has them
+    /// do this)
+    #[arg(long, requires = "services", conflicts_with_all = ["always", "schedule", "output"])]
+    pub(super) exec: bool,
 }
 
 /// Where the services write to.
@@ -58,6 +63,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
     let Loaded { config, home } = &loaded;
     let services = Services { home, config, run: &context.run };
+    if args.exec {
+        return become_one(context, &services, &args.services);
+    }
     let mut names = Vec::new();
     for name in &args.services {
         names.extend(services.names(Some(name))?);
@@ -82,7 +90,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let job = |job: Job| Timed {
         name: job.key().to_owned(),
         when: job.when(&config.schedule).to_owned(),
-        at_once: job.when(&config.schedule) == schedule::AT_BOOT,
+        at_once: job.at_boot(&config.schedule),
+        delay: job.delay(&config.schedule, &context.run.host, home.root()),
         words: job.words().iter().map(|word| (*word).to_owned()).collect(),
     };
     let ops = std::env::current_exe().context("cannot find our own program")?;
@@ -90,9 +99,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         ops: ops.clone(),
         home: home.root().to_owned(),
         config: config.file.clone(),
-        services: names.into_iter().map(|name| supervised(config, name)).collect(),
+        services: names.into_iter().map(|name| supervised(config, name, args.always)).collect(),
         named,
-        always: args.always,
         inherit: args.output == Output::Inherit,
         quiet: context.common.quiet,
         jobs: if args.schedule { Job::ALL.map(job).into() } else { Vec::new() },
@@ -106,13 +114,24 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     Err(error).context("cannot run our own program")
 }
 
-fn supervised(config: &config::Config, name: String) -> Supervised {
-    let service = config.service.get(&name);
-    let recover = service.is_some_and(|service| service.recover);
+/// `--exec`
+fn become_one(context: &Context, services: &Services<'_>, names: &[String]) -> Result<State> {
+    let [name] = names else {
+        return Err(Fault::unknown("--exec becomes one service, not several").into());
+    };
+    let running = services.exec(name)?;
+    context.note(&format!("{name} runs already, as pid {}; nothing was started", running.identity.pid));
+    Ok(State::Ok)
+}
+
+fn supervised(config: &config::Config, name: String, always: bool) -> Supervised {
+    let service = config.service.get(&name).cloned().unwrap_or_default();
     Supervised {
-        grace: service.map(|service| service.stop_grace.0).unwrap_or_default(),
-        most: if recover { config.alerts.max_restarts_per_hour } else { 0 },
         name,
+        grace: service.stop_grace.0,
+        most: if service.recover { config.alerts.max_restarts_per_hour } else { 0 },
+        always: always || service.restart == Restart::Always,
+        success: service.success_exit,
     }
 }
 

@@ -51,6 +51,6 @@ fn address(deadman: &channels::Deadman, job: Job) -> Option<&Secret> {
         Job::Backup => deadman.backup.as_ref(),
         Job::RotateLogs => deadman.rotate_logs.as_ref(),
         Job::Drill => deadman.drill.as_ref(),
-        Job::Dashboard => None,
+        Job::Dashboard | Job::Report => None,
     }
 }

@@ -12,7 +12,8 @@ use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -90,6 +91,9 @@ pub fn find(config: Option<&Path>, home: Option<&Path>) -> Result<PathBuf> {
         .into())
 }
 
+/// What cron and managers set themselves, as it is everywhere.
+const EVERYWHERE: [&str; 4] = ["HOME", "LOGNAME", "PATH", "USER"];
+
 /// Reads a config over its preset. `home` (from `--home`) replaces the one in the file.
 ///
 /// # Errors
@@ -132,7 +136,16 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
         None => BTreeMap::new(),
     };
-    let lookup = |name: &str| environment(name).or_else(|| variables.get(name).cloned());
+    let borrowed = RefCell::new(BTreeSet::new());
+    let lookup = |name: &str| match environment(name) {
+        Some(value) => {
+            if variables.get(name) != Some(&value) && !EVERYWHERE.contains(&name) {
+                borrowed.borrow_mut().insert(name.to_owned());
+            }
+            Some(value)
+        }
+        None => variables.get(name).cloned(),
+    };
     expand::table(root.get_mut(), &lookup as &Lookup<'_>)
         .map_err(|(span, message)| wrong(Some(span), &message))?;
 
@@ -160,6 +173,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         agent: read.agent,
         service: read.service,
         disabled: Vec::new(),
+        from_environment: BTreeSet::new(),
         check,
         backup: read.backup,
         logs: read.logs,
@@ -176,6 +190,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
     }
+    config.from_environment = borrowed.take();
     Ok(Loaded { config, home })
 }
 

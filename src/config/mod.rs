@@ -30,7 +30,7 @@ pub use upgrade::Upgrade;
 use crate::base::secret::Secret;
 use crate::base::units::{Size, Span};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Everything an operator can say about one agent.
@@ -46,6 +46,10 @@ pub struct Config {
     /// The names of those that are not.
     #[serde(skip)]
     pub disabled: Vec<String>,
+    /// The variables that it took from the environment of this run alone: a run from elsewhere may not
+    /// have them.
+    #[serde(skip)]
+    pub from_environment: BTreeSet<String>,
     /// `[check.NAME]`
     pub check: BTreeMap<String, Check>,
     /// `[backup]`
@@ -94,6 +98,16 @@ pub enum Owner {
     Ops,
 }
 
+/// When a manager starts a service again that ended without its operator's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// When it crashed: an exit code that is not among the good ones, or a signal.
+    OnFailure,
+    /// However it ended.
+    Always,
+}
+
 /// `[service.NAME]`: one long-running process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +141,12 @@ pub struct Service {
     /// Ports that must be free before a start and again after a stop.
     #[serde(deserialize_with = "ports")]
     pub ports: Vec<u16>,
+    /// When systemd, launchd or `ops run` starts it again.
+    pub restart: Restart,
+    /// Exit codes besides 0 that are no crash.
+    pub success_exit: Vec<u8>,
+    /// Whether its systemd unit takes rights away that few agents need.
+    pub harden: bool,
     /// Whether `alert` restarts it when it died.
     pub recover: bool,
     /// Whether it restarts it too when it is there, but all evidence says that it hangs.
@@ -148,6 +168,10 @@ impl Default for Service {
             ready_timeout: Span::seconds(30),
             stop_grace: Span::seconds(30),
             ports: Vec::new(),
+            restart: Restart::OnFailure,
+            // What programs that catch INT and TERM like to end with.
+            success_exit: vec![130, 143],
+            harden: true,
             recover: true,
             recover_hung: false,
         }
@@ -363,6 +387,10 @@ pub struct Schedule {
     pub drill: String,
     /// The status page.
     pub dashboard: String,
+    /// The report by mail.
+    pub report: String,
+    /// Up to this much later, each home at a moment of its own.
+    pub jitter: Span,
 }
 
 impl Default for Schedule {
@@ -373,6 +401,8 @@ impl Default for Schedule {
             backup: "0 2 * * *".to_owned(),
             drill: "0 4 * * 0".to_owned(),
             dashboard: "* * * * *".to_owned(),
+            report: "0 9 * * 0".to_owned(),
+            jitter: Span::seconds(0),
         }
     }
 }

@@ -15,6 +15,9 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
     }
     services(config)?;
     checks(config)?;
+    if config.schedule.jitter.0.as_secs() > 3600 {
+        return Err(("schedule".to_owned(), "jitter: an hour at most".to_owned()));
+    }
     recipients(config).map_err(|message| ("backup".to_owned(), message))?;
     bucket(config).map_err(|message| ("backup.s3".to_owned(), message.to_owned()))?;
     config.alerts.validate(&alert_types(config))

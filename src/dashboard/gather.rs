@@ -63,6 +63,9 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
         .iter()
         .map(|(name, config)| {
             let heartbeat = config.status_file.as_deref().and_then(|path| heartbeat(path, run.now));
+            let definition = services.installed(name).ok().flatten();
+            let supervised = || services.supervised(name).then_some("ops run");
+            let manager = definition.map(|definition| definition.manager.name()).or_else(supervised);
             let status = match services.status(name) {
                 Ok(status) => status,
                 Err(error) => {
@@ -72,6 +75,7 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                         state: State::Unknown,
                         condition: "unknown",
                         detail,
+                        manager,
                         process: None,
                         heartbeat,
                     };
@@ -113,6 +117,7 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                 state,
                 condition,
                 detail: text::one_line(&detail, 200),
+                manager,
                 process,
                 heartbeat,
             }

@@ -9,11 +9,13 @@ mod history;
 mod objectives;
 mod page;
 mod prometheus;
+mod report;
 mod snapshot;
 mod terminal;
 
 pub use history::{Bucket, History, Strip};
 pub use objectives::Objective;
+pub use report::{FARTHEST, Report, report};
 pub use snapshot::*;
 
 use crate::base::{Journal, Run, durable, render};

@@ -63,6 +63,8 @@ pub struct Service {
     pub condition: &'static str,
     /// Why we think so; empty for one that runs.
     pub detail: String,
+    /// Who stands behind it: `systemd`, `launchd`, `ops run`.
+    pub manager: Option<&'static str>,
     /// What runs, if it does.
     pub process: Option<Process>,
     /// Its last sign of life, if it writes a status file.
@@ -189,11 +191,14 @@ pub struct Event {
     pub text: String,
 }
 
-fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*at))
 }
 
-fn maybe_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn maybe_time<S: Serializer>(
+    at: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => time(at, serializer),
         None => serializer.serialize_none(),

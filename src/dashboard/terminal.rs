@@ -67,8 +67,9 @@ fn service_line(service: &Service) -> String {
         Some(process) => {
             let extra =
                 if service.detail.is_empty() { String::new() } else { format!("; {}", service.detail) };
+            let by = service.manager.map_or(String::new(), |manager| format!(" by {manager}"));
             format!(
-                "{}, pid {}, up {}, {}, cpu {} %{extra}",
+                "{}{by}, pid {}, up {}, {}, cpu {} %{extra}",
                 service.condition,
                 process.pid,
                 Span::seconds(process.uptime),

@@ -1,14 +1,13 @@
 //! Are units of systemd active?
 
 use super::{Answer, Metric, value};
-use crate::base::process::{self, Output};
 use crate::base::range::Unit;
+use crate::base::systemd::systemctl;
 use crate::base::units::Span;
 use crate::base::{State, text};
 use crate::config::check::SystemdUnits;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Instant;
 
 /// What to do where nobody answers.
@@ -20,6 +19,8 @@ pub(super) fn look(options: &SystemdUnits, timeout: Span) -> Result<Answer> {
         return Ok(Answer::unknown("there is no systemd on macOS").remedy(WITHOUT));
     }
     let deadline = Instant::now() + timeout.0;
+    let ask =
+        |words: Vec<&str>| systemctl(options.user, words, deadline.saturating_duration_since(Instant::now()));
     let mut failed = String::new();
     let mut shown = String::new();
     let asked = (|| -> Result<()> {
@@ -27,11 +28,11 @@ pub(super) fn look(options: &SystemdUnits, timeout: Span) -> Result<Answer> {
             let properties = "--property=Id,LoadState,ActiveState,SubState,NRestarts,Result";
             let words =
                 ["show", properties, "--"].into_iter().chain(options.units.iter().map(String::as_str));
-            shown = systemctl(options, words, deadline)?;
+            shown = ask(words.collect())?;
         }
         if options.failed {
             let words = ["list-units", "--state=failed", "--all", "--plain", "--no-legend", "--full"];
-            failed = systemctl(options, words.into_iter(), deadline)?;
+            failed = ask(words.to_vec())?;
         }
         Ok(())
     })();
@@ -41,30 +42,6 @@ pub(super) fn look(options: &SystemdUnits, timeout: Span) -> Result<Answer> {
         }
         Err(error) => Ok(Answer::unknown(format!("{error:#}")).remedy(WITHOUT)),
     }
-}
-
-fn systemctl<'a>(
-    options: &SystemdUnits,
-    words: impl Iterator<Item = &'a str>,
-    deadline: Instant,
-) -> Result<String> {
-    let mut command = Command::new("systemctl");
-    command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0").env_remove("SYSTEMD_PAGER").arg("--no-pager");
-    if options.user {
-        command.arg("--user");
-        // Cron does not say where the user's manager listens.
-        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-            command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", rustix::process::getuid().as_raw()));
-        }
-    }
-    command.args(words);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let Output { status, stdout, stderr } = process::run(command, None, left)?;
-    if !status.success() {
-        let said = String::from_utf8_lossy(&stderr);
-        bail!("systemctl does not answer: {}", text::one_line(&said, 160));
-    }
-    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
 /// The answer, from what `systemctl` printed: blocks of `KEY=VALUE`, one a unit, and lines that begin with

@@ -1,6 +1,8 @@
 //! The marked block: rendered, put into the text of a crontab, and taken out again. Every
 //! other line stays byte for byte what it was.
 
+use super::Job;
+use crate::base::text;
 use crate::config::Schedule;
 use std::fmt;
 use std::path::Path;
@@ -30,6 +32,8 @@ pub struct Jobs<'a> {
     pub logs: &'a Path,
     /// The log that takes what the jobs print.
     pub log: &'a Path,
+    /// The name of this host.
+    pub host: &'a str,
     /// When the jobs run.
     pub schedule: &'a Schedule,
 }
@@ -49,92 +53,51 @@ impl Jobs<'_> {
         let options = format!("--quiet{config} --home {}", quoted(self.home)?);
         // Without its folder the log could not be opened, and then the job would not even run.
         let folder = format!("[ -d {logs} ] || mkdir {logs}");
-        let marker = format!("{} {}", self.agent, plain(self.home)?);
+        let marker = format!("{} {}", self.agent, text::line_path(self.home)?);
         let (ops, log) = (quoted(self.ops)?, quoted(self.log)?);
-        let times = [
-            ("{alert} ", &self.schedule.alert),
-            ("{rotate_logs} ", &self.schedule.rotate_logs),
-            ("{backup} ", &self.schedule.backup),
-            ("{drill} ", &self.schedule.drill),
-            ("{dashboard} ", &self.schedule.dashboard),
-        ];
         let mut block = String::new();
         for line in TEMPLATE.lines() {
-            let (when, rest) = times
-                .iter()
-                .find_map(|(place, when)| Some((Some(when.trim()), line.strip_prefix(place)?)))
-                .unwrap_or((None, line));
-            if when == Some("") {
+            let common = [
+                ("{marker}", &*marker),
+                ("{logs}", &*folder),
+                ("{ops}", &*ops),
+                ("{options}", &*options),
+                ("{log}", &*log),
+            ];
+            if !line.starts_with("{when}") {
+                block.push_str(&text::fill(line, &common));
+                block.push('\n');
                 continue;
             }
-            let parts = [
-                ("{marker}", &marker),
-                ("{logs}", &folder),
-                ("{ops}", &ops),
-                ("{options}", &options),
-                ("{log}", &log),
-            ];
-            if let Some(when) = when {
-                block.push_str(when);
-                block.push(' ');
+            for job in Job::ALL.into_iter().filter(|job| !job.when(self.schedule).is_empty()) {
+                let delay = match job.delay(self.schedule, self.host, self.home) {
+                    0 => String::new(),
+                    seconds => format!("sleep {seconds}; "),
+                };
+                let words = job.words().join(" ");
+                let own = [("{when}", job.when(self.schedule)), ("{delay}", &*delay), ("{job}", &*words)];
+                let filled = text::fill(line, &[&common[..], &own[..]].concat());
+                if filled.len() > LONGEST {
+                    return Err(format!("a line would have {} bytes: cron takes {LONGEST}", filled.len()));
+                }
+                block.push_str(&filled);
+                block.push('\n');
             }
-            let filled = fill(rest, &parts);
-            if filled.len() > LONGEST {
-                return Err(format!("a line would have {} bytes: cron takes {LONGEST}", filled.len()));
-            }
-            block.push_str(&filled);
-            block.push('\n');
         }
         Ok(block)
     }
 }
 
-/// Fills in each place once, from left to right: what was filled in is not looked at again.
-fn fill(mut line: &str, parts: &[(&str, &String)]) -> String {
-    let mut filled = String::new();
-    while let Some(start) = line.find('{') {
-        let (before, rest) = line.split_at(start);
-        filled.push_str(before);
-        match parts.iter().find_map(|(place, value)| Some((value, rest.strip_prefix(place)?))) {
-            Some((value, rest)) => {
-                filled.push_str(value);
-                line = rest;
-            }
-            None => {
-                filled.push('{');
-                line = &rest[1..];
-            }
-        }
-    }
-    filled + line
-}
-
-/// A path that can stand in a crontab: cron ends a command at `%`, whatever comes before it,
-/// and at the end of the line.
-fn plain(path: &Path) -> Result<&str, String> {
-    let refused = |why: &str| format!("the path {} cannot stand in a crontab: {why}", path.display());
-    let text = path.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
-    if text.contains('%') {
-        return Err(refused("cron takes % for the end of the command"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(refused("it holds a control character"));
-    }
-    if !path.is_absolute() {
-        return Err(refused("it is not absolute"));
-    }
-    Ok(text)
-}
-
-/// A path as sh takes it for one word.
+/// A path as sh takes it for one word. Most crons end a command at `%`, some take `\%` for two
+/// characters: so there is none.
 fn quoted(path: &Path) -> Result<String, String> {
-    let text = plain(path)?;
     let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@=".contains(c);
-    Ok(if text.chars().all(harmless) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    })
+    let quote = |part: &str| match part.chars().all(harmless) {
+        true => part.to_owned(),
+        false => format!("'{}'", part.replace('\'', r"'\''")),
+    };
+    let parts: Vec<String> = text::line_path(path)?.split('%').map(quote).collect();
+    Ok(parts.join(r#""$(printf '\045')""#))
 }
 
 /// The markers in a crontab do not fit together: it must be put right by hand.
@@ -291,6 +254,7 @@ mod tests {
             ops: Path::new("/opt/agent ops/ops"),
             logs: &logs,
             log: &log,
+            host: "here",
             schedule: &schedule,
         }
         .render()
@@ -308,16 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn the_block_has_the_words_of_every_job() {
-        for job in crate::schedule::Job::ALL {
-            let line = format!("{{{}}} {{logs}}; {{ops}} {} {{options}} ", job.key(), job.words().join(" "));
-            assert!(TEMPLATE.lines().any(|found| found.starts_with(&line)), "{line}");
-        }
-    }
-
-    #[test]
-    fn paths_that_cron_would_cut_are_refused() {
-        for (home, word) in [("/home/100%", "%"), ("/home/a\nb", "control"), ("home", "absolute")] {
+    fn paths_that_cron_would_cut_are_written_otherwise_or_refused() {
+        let text = block("/home/100% me").unwrap();
+        assert!(text.contains(r#"--home /home/100"$(printf '\045')"' me' >>"#), "{text}");
+        assert!(text.lines().all(|line| line.starts_with('#') || !line.contains('%')), "{text}");
+        for (home, word) in [("/home/a\nb", "control"), ("home", "absolute")] {
             assert!(block(home).unwrap_err().contains(word));
         }
         assert!(block(&format!("/home/{}", "x".repeat(300))).unwrap_err().contains("cron takes 998"));

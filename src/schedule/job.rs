@@ -3,6 +3,8 @@
 use super::when;
 use crate::config::Schedule;
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use std::path::Path;
 
 /// One of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +19,14 @@ pub enum Job {
     Drill,
     /// The status page.
     Dashboard,
+    /// The report by mail.
+    Report,
 }
 
 impl Job {
     /// Every one.
-    pub const ALL: [Job; 5] = [Job::Alert, Job::RotateLogs, Job::Backup, Job::Drill, Job::Dashboard];
+    pub const ALL: [Job; 6] =
+        [Job::Alert, Job::RotateLogs, Job::Backup, Job::Drill, Job::Dashboard, Job::Report];
 
     /// Its key in `[schedule]`, and its name in the journal.
     pub fn key(self) -> &'static str {
@@ -31,10 +36,11 @@ impl Job {
             Job::Backup => "backup",
             Job::Drill => "drill",
             Job::Dashboard => "dashboard",
+            Job::Report => "report",
         }
     }
 
-    /// The arguments of `ops` that do it.
+    /// The words after `ops` that do it.
     pub fn words(self) -> &'static [&'static str] {
         match self {
             Job::Alert => &["alert"],
@@ -42,7 +48,25 @@ impl Job {
             Job::Backup => &["backup"],
             Job::Drill => &["restore", "latest", "--drill"],
             Job::Dashboard => &["dashboard", "web"],
+            Job::Report => &["report", "--email"],
         }
+    }
+
+    /// Its own part of the `jitter`: many hosts with the same schedule do not all write to the same
+    /// storage at once, and one host does it at the same moment each time. The page is nobody else's.
+    pub fn delay(self, schedule: &Schedule, host: &str, home: &Path) -> u64 {
+        let most = schedule.jitter.0.as_secs();
+        if self == Job::Dashboard || most == 0 {
+            return 0;
+        }
+        let digest = Sha256::digest(format!("{host}\n{}\n{}", home.display(), self.key()));
+        let number = digest.iter().take(8).fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        number % (most + 1)
+    }
+
+    /// Whether it runs when the machine, or the container, starts.
+    pub fn at_boot(self, schedule: &Schedule) -> bool {
+        when::parse(self.when(schedule)) == Ok(Some(when::When::Boot))
     }
 
     /// When it runs, as crontab(5) writes it; empty: not at all.
@@ -53,6 +77,7 @@ impl Job {
             Job::Backup => &schedule.backup,
             Job::Drill => &schedule.drill,
             Job::Dashboard => &schedule.dashboard,
+            Job::Report => &schedule.report,
         }
     }
 

@@ -1,14 +1,18 @@
-//! When cron runs what: one marked block in the user's crontab, and nothing else of it.
+//! When cron runs what: one marked block in the user's crontab, and nothing else of it; or the same as
+//! timers of systemd or launchd.
 
 mod block;
+mod calendar;
 mod crontab;
 mod job;
+mod timers;
 mod when;
 
 pub use block::{Jobs, Torn, install, uninstall};
 pub use crontab::{Change, Installed, change, installed, note_installed, read};
 pub use job::Job;
-pub use when::{AT_BOOT, next};
+pub use timers::{Scene, TimerFile, Timers, installed_timers, timers};
+pub use when::next;
 
 use crate::base::Fault;
 use crate::config::Loaded;
@@ -21,25 +25,26 @@ use std::path::Path;
 /// # Errors
 /// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
 /// cannot be written into a crontab.
-pub fn block(loaded: &Loaded, ops: &Path) -> Result<String> {
+pub fn block(loaded: &Loaded, ops: &Path, host: &str) -> Result<String> {
     check(loaded)?;
     let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     let home = loaded.home.root();
     let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
-    let jobs = Jobs { agent: &loaded.config.agent.name, home, config, ops, logs: &logs, log: &log, schedule };
+    let agent = &loaded.config.agent.name;
+    let jobs = Jobs { agent, home, config, ops, logs: &logs, log: &log, host, schedule };
     jobs.render().map_err(|why| Fault::unknown(why).into())
 }
 
-/// Whether cron would understand every time of `[schedule]`.
+/// Whether cron would understand the times.
 ///
 /// # Errors
-/// A [`Fault`] of state Unknown that names the key and what is wrong with it.
+/// A [`Fault`] of state Unknown that names the key.
 pub fn check(loaded: &Loaded) -> Result<()> {
-    let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     for job in Job::ALL {
-        let (key, when) = (job.key(), job.when(schedule));
-        if let Err(why) = when::check(when) {
-            return Err(Fault::unknown(format!("{}: schedule.{key} = \"{when}\": {why}", config.display()))
+        let (key, when) = (job.key(), job.when(&loaded.config.schedule));
+        if let Err(why) = when::parse(when) {
+            let file = loaded.config.file.display();
+            return Err(Fault::unknown(format!("{file}: schedule.{key} = \"{when}\": {why}"))
                 .hint(
                     "five fields: minute, hour, day of the month, month, day of the week; empty: not at all",
                 )

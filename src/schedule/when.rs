@@ -1,16 +1,23 @@
-//! The time of a job as crontab(5) writes it: checked before cron refuses the whole file, and when it
+//! The time of a job as crontab(5) writes it: read before cron refuses the whole file, and when it
 //! comes around.
 
 use chrono::{DateTime, Local, Utc};
 use croner::Cron;
-use std::str::FromStr;
+use croner::parser::CronParser;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// The words that stand for five fields.
-const WORDS: [&str; 8] =
-    [AT_BOOT, "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-
-/// The word for a job that runs once, when the machine, or the container, starts.
-pub const AT_BOOT: &str = "@reboot";
+const WORDS: [(&str, &str); 8] = [
+    ("@reboot", ""),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -33,63 +40,115 @@ const FIELDS: [Field; 5] = [
     Field { name: "day of the week", least: 0, most: 7, names: &DAYS },
 ];
 
-/// Whether cron understands a time; an empty one means "not at all".
+/// What a time says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// When the machine starts.
+    Boot,
+    /// At all minutes that fit.
+    Times(Times),
+}
+
+/// The values of the five fields, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) minutes: BTreeSet<u32>,
+    pub(super) hours: BTreeSet<u32>,
+    pub(super) days: BTreeSet<u32>,
+    pub(super) months: BTreeSet<u32>,
+    /// From 0, Sunday, to 6.
+    pub(super) weekdays: BTreeSet<u32>,
+    /// Neither kind of day begins with `*`: then either will do, else both must fit.
+    pub(super) either_day: bool,
+}
+
+/// Reads a time; none: an empty one, which means "not at all".
 ///
 /// # Errors
-/// What is wrong with it, and in which field.
-pub(super) fn check(text: &str) -> Result<(), String> {
-    if text.is_empty() || WORDS.contains(&text) {
-        return Ok(());
-    }
-    if text.starts_with('@') {
-        return Err(format!("'{text}' is none of {}", WORDS.join(", ")));
-    }
+/// What cron would not understand in it, and in which field.
+pub(super) fn parse(text: &str) -> Result<Option<When>, String> {
+    let text = match WORDS.iter().find(|(word, _)| *word == text) {
+        Some((_, "")) => return Ok(Some(When::Boot)),
+        Some((_, fields)) => fields,
+        None if text.is_empty() => return Ok(None),
+        None if text.starts_with('@') => {
+            return Err(format!("'{text}' is none of {}", WORDS.map(|(word, _)| word).join(", ")));
+        }
+        None => text,
+    };
     // What else counts as white space (a newline!) would break the crontab.
     let parts: Vec<&str> = text.split([' ', '\t']).filter(|part| !part.is_empty()).collect();
-    if parts.len() != FIELDS.len() {
+    let [minutes, hours, days, months, weekdays] = *parts.as_slice() else {
         return Err(format!("it has {} fields, not five", parts.len()));
-    }
-    FIELDS
-        .iter()
-        .zip(parts)
-        .try_for_each(|(field, part)| part.split(',').try_for_each(|item| field.check(item)))
+    };
+    let either_day = !days.starts_with('*') && !weekdays.starts_with('*');
+    let weekdays = FIELDS[4].values(weekdays)?.into_iter().map(|day| day % 7).collect();
+    Ok(Some(When::Times(Times {
+        minutes: FIELDS[0].values(minutes)?,
+        hours: FIELDS[1].values(hours)?,
+        days: FIELDS[2].values(days)?,
+        months: FIELDS[3].values(months)?,
+        weekdays,
+        either_day,
+    })))
 }
 
 /// When a job is due next, in this machine's time zone; none for one that never is, or only at boot.
 pub fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let next = Cron::from_str(text).ok()?.find_next_occurrence(&now.with_timezone(&Local), false);
+    let next = pattern(text)?.find_next_occurrence(&now.with_timezone(&Local), false);
     next.ok().map(|at| at.with_timezone(&Utc))
 }
 
 /// When a job was due last.
 pub(super) fn previous(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let last = Cron::from_str(text).ok()?.find_previous_occurrence(&now.with_timezone(&Local), true);
+    let last = pattern(text)?.find_previous_occurrence(&now.with_timezone(&Local), true);
     last.ok().map(|at| at.with_timezone(&Utc))
 }
 
+fn pattern(text: &str) -> Option<Cron> {
+    let Ok(Some(When::Times(times))) = parse(text) else { return None };
+    CronParser::builder().dom_and_dow(!times.either_day).build().parse(text).ok()
+}
+
 impl Field {
-    fn check(&self, item: &str) -> Result<(), String> {
+    /// The values that a field names, separated by commas.
+    fn values(&self, part: &str) -> Result<BTreeSet<u32>, String> {
+        let mut values = BTreeSet::new();
+        for item in part.split(',') {
+            let (range, step) = self.item(item)?;
+            values.extend(range.step_by(step));
+        }
+        Ok(values)
+    }
+
+    /// One range, and its step.
+    fn item(&self, item: &str) -> Result<(RangeInclusive<u32>, usize), String> {
         let wrong = |why: &str| format!("'{}' is no {}: {why}", item.escape_default(), self.name);
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(step)),
             None => (item, None),
         };
-        if let Some(step) = step {
-            let step = number(step).ok_or_else(|| wrong("the step after / is no number"))?;
-            if step == 0 || step > self.most {
-                return Err(wrong(&format!("the step is from 1 to {}", self.most)));
+        let width = match step {
+            Some(step) => {
+                let step = number(step).ok_or_else(|| wrong("the step after / is no number"))?;
+                if step == 0 || step > self.most {
+                    return Err(wrong(&format!("the step is from 1 to {}", self.most)));
+                }
+                step as usize
             }
-        }
+            None => 1,
+        };
         if range == "*" {
-            return Ok(());
+            // 7 is Sunday, as 0 is.
+            return Ok((self.least..=self.most.min(if self.names == DAYS { 6 } else { u32::MAX }), width));
         }
         match range.split_once('-') {
             Some((from, to)) => {
                 let (from, to) = (self.value(from).map_err(&wrong)?, self.value(to).map_err(&wrong)?);
-                if from > to { Err(wrong("the range goes backwards")) } else { Ok(()) }
+                if from > to { Err(wrong("the range goes backwards")) } else { Ok((from..=to, width)) }
             }
             None if step.is_some() => Err(wrong("a step needs a range or *")),
-            None => self.value(range).map(|_| ()).map_err(&wrong),
+            None => self.value(range).map(|value| (value..=value, width)).map_err(&wrong),
         }
     }
 
@@ -127,7 +186,7 @@ mod tests {
             " 0\t0  1 1 0 ",
             "@daily",
         ] {
-            assert_eq!(check(good), Ok(()), "{good}");
+            assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
         }
         for (bad, word) in [
             ("* * * *", "4 fields"),
@@ -150,7 +209,7 @@ mod tests {
             ("% * * * *", "no number"),
             ("@often", "@hourly"),
         ] {
-            let error = check(bad).unwrap_err();
+            let error = parse(bad).unwrap_err();
             assert!(error.contains(word), "{bad}: {error}");
         }
     }
@@ -171,6 +230,8 @@ mod tests {
             ("@hourly", "2026-11-21T14:00:00", "2026-11-21T15:00:00"),
             // Days of the month and of the week: either will do.
             ("0 0 13 * 5", "2026-11-20T00:00:00", "2026-11-27T00:00:00"),
+            // Unless one begins with a star, says crontab(5).
+            ("0 0 */10 * 1", "2026-09-21T00:00:00", "2026-12-21T00:00:00"),
         ] {
             assert_eq!(previous(text, now), Some(at(last)), "{text}");
             assert_eq!(next(text, now), Some(at(following)), "{text}");

@@ -58,14 +58,18 @@ pub struct Detection {
 pub(super) fn detect(services: &Services<'_>) -> Result<Detection> {
     let machine = Machine::look(services)?;
     let mut evidence = Evidence::default();
+    let mut notes = Vec::new();
     for name in services.config.service.keys() {
         let status = services.status(name)?;
         machine.members(name, &status, &mut evidence);
         named_by_pid_file(services, &status, &mut evidence)?;
+        if let Err(error) = run_by_manager(services, name, &mut evidence) {
+            notes.push(format!("what the manager of {name} runs cannot be told: {error:#}"));
+        }
     }
     machine.of_removed_services(&mut evidence);
     machine.look_alikes(&mut evidence)?;
-    let mut detection = evidence.conclude(&machine.all);
+    let mut detection = Detection { processes: evidence.conclude(&machine.all), notes };
     ports(services, &machine.all, &mut detection);
     detection.processes.sort_by_key(|found| (std::cmp::Reverse(found.kind), found.pid));
     Ok(detection)
@@ -88,14 +92,10 @@ impl Evidence {
     }
 
     /// One that ended meanwhile is no longer in the list.
-    fn conclude(self, all: &[Seen]) -> Detection {
-        let mut processes = Vec::new();
-        for (pid, (kind, service, why)) in self.0 {
-            if let Some(seen) = all.iter().find(|seen| seen.process.identity.pid == pid) {
-                processes.push(describe(seen, kind, service, why));
-            }
-        }
-        Detection { processes, notes: Vec::new() }
+    fn conclude(self, all: &[Seen]) -> Vec<Detected> {
+        let seen = |pid| all.iter().find(move |seen| seen.process.identity.pid == pid);
+        let described = |(pid, (kind, service, why))| Some(describe(seen(pid)?, kind, service, why));
+        self.0.into_iter().filter_map(described).collect()
     }
 }
 
@@ -260,6 +260,16 @@ fn named_by_pid_file(services: &Services<'_>, status: &Status, evidence: &mut Ev
     }
     if let Some((pid, _)) = &status.pid_file_names {
         evidence.add(*pid, Kind::Stranger, name, format!("{file} names it, while {name} runs as another"));
+    }
+    Ok(())
+}
+
+/// What a manager runs as a service is the service's, whatever we know of it.
+fn run_by_manager(services: &Services<'_>, name: &str, evidence: &mut Evidence) -> Result<()> {
+    let Some(definition) = services.installed(name)? else { return Ok(()) };
+    if let Some(pid) = definition.pid()? {
+        let why = format!("{} runs it as {}", definition.manager(), definition.unit);
+        evidence.add(pid, Kind::Service, name, why);
     }
     Ok(())
 }

@@ -5,7 +5,9 @@
 //! have written it and whose command line fits. Nothing else is ever signalled.
 
 mod detect;
+mod exec;
 mod identify;
+mod manager;
 mod ports;
 mod ready;
 mod record;
@@ -16,8 +18,10 @@ pub mod supervise;
 mod tree;
 
 pub use detect::{Detected, Detection, Kind};
+pub use manager::{Change, Definition, Installation, Removal};
 pub use session::exec_session_if_asked;
 
+use crate::base::manager::Manager;
 use crate::base::process::Process;
 use crate::base::{Fault, Home, Run, text};
 use crate::config::{self, Config};
@@ -132,6 +136,57 @@ impl Services<'_> {
         detect::detect(self)
     }
 
+    /// What its manager has of a service; none: nothing but us starts it.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn installed(&self, name: &str) -> Result<Option<Definition>> {
+        Definition::installed(self.home, name)
+    }
+
+    /// The names of services that have a manager, or had one, whether the config still has them or not.
+    pub fn installed_names(&self) -> Result<Vec<String>> {
+        manager::installed_services(self.home)
+    }
+
+    /// Gives a service to a manager of the user's, or of the `system`, there to run as `user`. From
+    /// then on it is started and stopped through it, and at every boot or login, unless its operator
+    /// stopped it. One that runs goes on as it is until it is restarted. A dry run changes nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown when it is with another manager already, or a file is in the way.
+    pub fn install(
+        &self,
+        name: &str,
+        manager: Manager,
+        system: bool,
+        user: Option<&str>,
+        dry: bool,
+    ) -> Result<Installation> {
+        let _lock = if dry { None } else { Some(self.lock(name)?) };
+        let definition = Definition::of(self, name, manager, system, user)?;
+        let enabled = self.status(name)?.stopped_by_operator.is_none();
+        manager::install(self, name, definition, enabled, dry)
+    }
+
+    /// Takes away what [`Services::install`] wrote, and ends the service if its manager runs it. None:
+    /// it has no manager. A dry run changes nothing.
+    ///
+    /// # Errors
+    /// When something of it cannot be taken away.
+    pub fn uninstall(&self, name: &str, dry: bool) -> Result<Option<Removal>> {
+        manager::uninstall(self, name, dry)
+    }
+
+    /// Becomes the service, for a manager whose child we are. Returns the process as which it runs
+    /// already, if it does.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn exec(&self, name: &str) -> Result<Process> {
+        exec::exec(self, name)
+    }
+
     /// Starts a service and waits until it is ready. The operator wants it to run from now on.
     ///
     /// # Errors
@@ -181,6 +236,11 @@ impl Services<'_> {
             };
             Fault::unknown(format!("there is no service '{}'", text::sanitize(name))).hint(hint).into()
         })
+    }
+
+    /// The files that the output of a service is appended to: stdout, stderr.
+    fn output(&self, name: &str) -> [std::path::PathBuf; 2] {
+        ["stdout", "stderr"].map(|stream| self.home.log(&format!("{name}_{stream}")))
     }
 
     fn lock(&self, name: &str) -> Result<crate::base::durable::Lock> {

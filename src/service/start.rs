@@ -1,6 +1,7 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
+use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
@@ -13,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many lines of its log a failed start shows.
@@ -31,55 +32,49 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         return Ok(Started::Already(process));
     }
     refuse_double(name, &status.liveness)?;
-    if supervise::supervisor(services, name).is_some() {
-        return supervise::ask(services, name);
-    }
     clear_the_way(services, service, name, &record, force)?;
 
     let since = Utc::now();
     let begun = Instant::now();
-    let logs = Logs::open(services, name)?;
-    let mut command = command(services, service, name)?;
-    logs.attach(&mut command)?;
-    let words = || services.command(service).join(" ");
-    let mut child =
-        command.spawn().with_context(|| format!("cannot start {} in {}", words(), service.cwd.display()))?;
-    let process = Process::find(child.id())?.context("the process that was just started cannot be found")?;
-    record = Record { started: Some(since), ..Record::of(services, process.identity.clone()) };
-    if let Err(error) = note(services, service, name, &record, child.id()) {
-        // One that nobody knows of would get a second one beside it at the next start.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(error.context(format!("{name} was not started")));
-    }
-
+    let output = services.output(name);
+    let logs = Logs::open(&output)?;
+    let mut launched = launch(services, service, name, &logs)?;
     let log = |level, title: &str, message: &str| {
         // The service is what matters: a log that cannot be written does not undo its start.
         let _ = events::append(services.home, "restart", services.run, level, title, message);
     };
     let failure = loop {
-        if let Some(status) = child.try_wait().context("cannot wait for the service")? {
-            break format!("{name} ended at once ({status})");
-        }
-        if ready::is_ready(service, &process.identity, since, begun) {
-            log("INFO", "Started", &format!("{name} as pid {}", child.id()));
-            // Looked at again: by now it is the service, not the step before it.
-            return Ok(Started::New(process.identity.find()?.unwrap_or(process)));
-        }
+        let process = match launched.look(services, name)? {
+            Look::Ended(how) => break format!("{name} was not started: {how}"),
+            Look::Runs(process) if ready::is_ready(service, &process.identity, since, begun) => {
+                if let Launched::Child(child) = &launched {
+                    log("INFO", "Started", &format!("{name} as pid {}", child.id()));
+                }
+                // Looked at again: by now it is the service, not the step before it.
+                return Ok(Started::New(process.identity.find()?.unwrap_or(process)));
+            }
+            Look::Runs(process) => Some(process),
+            Look::NotYet => None,
+        };
         if begun.elapsed() >= service.ready_timeout.0 {
-            break format!(
-                "{name} runs as pid {} but is not ready after {}",
-                child.id(),
-                service.ready_timeout
-            );
+            let limit = service.ready_timeout;
+            break match process {
+                Some(process) => {
+                    format!("{name} runs as pid {} but is not ready after {limit}", process.identity.pid)
+                }
+                None => format!("{name} does not run after {limit}"),
+            };
         }
         std::thread::sleep(Duration::from_millis(10));
     };
+    if matches!(launched, Launched::Supervised) {
+        supervise::take_back(services, name)?;
+    }
     log("ERROR", "Start failed", &failure);
     let lines = logs.written_since();
     let shown =
         if lines.is_empty() { "it printed nothing".to_owned() } else { format!("its last words:\n{lines}") };
-    let hint = format!("look at {} and {}", logs.paths[0].display(), logs.paths[1].display());
+    let hint = format!("look at {} and {}", output[0].display(), output[1].display());
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
 }
 
@@ -112,14 +107,87 @@ pub(super) fn clear_the_way(
     durable::make_folder(&services.home.logs(), 0o755)
 }
 
+/// A service that was told to start.
+enum Launched {
+    /// By us.
+    Child(Child),
+    /// By its manager, in a run of ours that is not the one in the record yet.
+    Managed { definition: Definition, before: String, asked: Instant },
+    /// By `ops run`, which stands behind it.
+    Supervised,
+}
+
+/// What became of it so far.
+pub(super) enum Look {
+    NotYet,
+    Runs(Process),
+    /// How, as a clause.
+    Ended(String),
+}
+
+/// How often a manager is asked how it goes.
+const ASK: Duration = Duration::from_millis(500);
+
+fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -> Result<Launched> {
+    let installed = Definition::installed(services.home, name);
+    if let Some(definition) = installed.with_context(|| format!("{name} was not started"))? {
+        let mut record = Record::read(services.home, name);
+        let before = record.run.clone();
+        if record.stopped_by_operator.take().is_some() {
+            record.write(services.home, name)?;
+        }
+        definition.start()?;
+        return Ok(Launched::Managed { definition, before, asked: Instant::now() });
+    }
+    if supervise::supervisor(services, name).is_some() {
+        supervise::ask(services, name)?;
+        return Ok(Launched::Supervised);
+    }
+    let mut child = spawn(services, service, logs, &Mark::new(services, name))?;
+    let noted = Process::find(child.id())
+        .and_then(|process| process.context("the process that was just started cannot be found"))
+        .and_then(|process| note(services, service, name, Record::of(services, process.identity)));
+    if let Err(error) = noted {
+        // One that nobody knows of would get a second one beside it at the next start.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error.context(format!("{name} was not started")));
+    }
+    Ok(Launched::Child(child))
+}
+
+impl Launched {
+    fn look(&mut self, services: &Services<'_>, name: &str) -> Result<Look> {
+        match self {
+            Launched::Child(child) => {
+                if let Some(status) = child.try_wait().context("cannot wait for the service")? {
+                    return Ok(Look::Ended(format!("it ended at once ({status})")));
+                }
+                Ok(Process::find(child.id())?.map_or(Look::NotYet, Look::Runs))
+            }
+            Launched::Supervised => supervise::look(services, name),
+            Launched::Managed { definition, before, asked } => {
+                let record = Record::read(services.home, name);
+                let started = record.identity.filter(|_| record.run != *before);
+                if let Some(process) = started.map(|identity| identity.find()).transpose()?.flatten() {
+                    return Ok(Look::Runs(process));
+                }
+                if asked.elapsed() < ASK {
+                    return Ok(Look::NotYet);
+                }
+                *asked = Instant::now();
+                let failure = definition.failure()?;
+                Ok(failure.map_or(Look::NotYet, |how| {
+                    Look::Ended(format!("{} says that {how}", definition.manager()))
+                }))
+            }
+        }
+    }
+}
+
 /// Writes down who was started, so that every later run knows it.
-pub(super) fn note(
-    services: &Services<'_>,
-    service: &Service,
-    name: &str,
-    record: &Record,
-    pid: u32,
-) -> Result<()> {
+pub(super) fn note(services: &Services<'_>, service: &Service, name: &str, record: Record) -> Result<()> {
+    let pid = record.identity.as_ref().map(|identity| identity.pid).unwrap_or_default();
     record.write(services.home, name)?;
     if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
         durable::make_folder(durable::parent(path), 0o755)?;
@@ -129,7 +197,7 @@ pub(super) fn note(
 }
 
 /// A pid file that names no process of the service would make many agents refuse to start.
-fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()> {
+pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()> {
     let Some(path) = &service.pid_file else { return Ok(()) };
     if identify::read_pid_file(path) == Claim::Missing {
         return Ok(());
@@ -139,10 +207,24 @@ fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()>
         .with_context(|| format!("cannot remove the stale pid file {}", services.home.show(path)))
 }
 
-/// A service, ready to be started in a session of its own, with its mark and our own output.
-pub(super) fn command(services: &Services<'_>, service: &Service, name: &str) -> Result<Command> {
+fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
+    dress(services, service, mark, &mut command)?;
+    logs.attach(&mut command)?;
+    command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
+}
+
+/// The folder and the environment of a service.
+pub(super) fn dress(
+    services: &Services<'_>,
+    service: &Service,
+    mark: &Mark,
+    command: &mut Command,
+) -> Result<()> {
     if let Some(path) = &services.config.agent.env_file {
         command.envs(config::read_env_file(path)?);
     }
@@ -151,10 +233,9 @@ pub(super) fn command(services: &Services<'_>, service: &Service, name: &str) ->
     }
     command
         .envs(service.env.iter().map(|(name, value)| (name, services.fill(value))))
-        .env(MARKER, Mark::new(services, name).to_string())
-        .current_dir(&service.cwd)
-        .stdin(Stdio::null());
-    Ok(command)
+        .env(MARKER, mark.to_string())
+        .current_dir(&service.cwd);
+    Ok(())
 }
 
 /// The files that a service's output is appended to, and where they ended before it.
@@ -166,8 +247,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn open(services: &Services<'_>, name: &str) -> Result<Logs> {
-        let paths = ["stdout", "stderr"].map(|stream| services.home.log(&format!("{name}_{stream}")));
+    pub(super) fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
         let open = |path: &Path| -> Result<(File, u64)> {
             let file = OpenOptions::new()
                 .append(true)
@@ -180,7 +260,7 @@ impl Logs {
         };
         let (stdout, out_end) = open(&paths[0])?;
         let (stderr, err_end) = open(&paths[1])?;
-        Ok(Logs { stdout, stderr, paths, ends: [out_end, err_end] })
+        Ok(Logs { stdout, stderr, paths: paths.clone(), ends: [out_end, err_end] })
     }
 
     /// Has a command write to them.

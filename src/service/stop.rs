@@ -1,9 +1,10 @@
 //! Stopping: TERM, grace, and KILL only when told; afterwards nothing is left, or we say so.
 
 use super::identify::{Claim, read_pid_file};
+use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, Mark};
-use super::{Liveness, Services, ports};
+use super::{Liveness, Services, Status, ports};
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -29,6 +30,9 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         record.stopped_by_operator = Some(services.run.now);
         record.write(services.home, name)?;
     }
+    let ended = stop_by_manager(services, service, &status, remember)?;
+    // Looked at again: it may not have been the manager's.
+    let status = if ended { services.status(name)? } else { status };
     let mut known = Vec::new();
     let end_rest =
         |known: &[Identity], patience| end_all(|| own_tree(services, name, &record, known), patience, force);
@@ -36,17 +40,18 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         Liveness::Running(process) => process,
         Liveness::Dead(_) | Liveness::Stranger { .. } => {
             // One whose record and pid file are lost may be among them.
-            let any = end_rest(&known, service.stop_grace.0)?;
+            let left = end_rest(&known, service.stop_grace.0)?;
             if let (Liveness::Dead(_), Some(Claim::Pid { pid, .. })) =
                 (&status.liveness, service.pid_file.as_deref().map(read_pid_file))
             {
                 drop_pid_file(service, pid)?;
             }
-            if any {
+            if left || ended {
                 check_ports(name, service)?;
-                log(services, &format!("{name}, what was left of it"));
+                let what = if ended { "" } else { ", what was left of it" };
+                log(services, &format!("{name}{what}"));
             }
-            return Ok(any);
+            return Ok(left || ended);
         }
     };
     let pid = process.identity.pid;
@@ -64,6 +69,18 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     check_ports(name, service)?;
     log(services, &format!("{name}, pid {pid}"));
     Ok(true)
+}
+
+/// Has its manager stop it, if it has one: else that would start it again. Whether this ended it.
+fn stop_by_manager(
+    services: &Services<'_>,
+    service: &Service,
+    status: &Status,
+    remember: bool,
+) -> Result<bool> {
+    let Some(definition) = Definition::installed(services.home, &status.service)? else { return Ok(false) };
+    definition.stop(service.stop_grace, remember)?;
+    Ok(status.process().is_some_and(|process| matches!(process.identity.find(), Ok(None))))
 }
 
 fn log(services: &Services<'_>, message: &str) {

@@ -37,7 +37,7 @@ fn foreign_lines_are_byte_for_byte_what_they_were() {
     for before in [FOREIGN, b"".as_slice(), b"* * * * * true\n"] {
         fs::write(&file, before).unwrap();
         let said = sandbox.expect(0, "ops", &["cron-install"]);
-        assert!(said.stdout.contains("the jobs of tess now (5)"), "{}", said.stdout);
+        assert!(said.stdout.contains("the jobs of tess now (6)"), "{}", said.stdout);
         let once = fs::read(&file).unwrap();
         assert!(once.starts_with(before) && once.len() > before.len());
         assert_eq!(fs::read(sandbox.path(".ops/crontab.before")).unwrap(), before);
@@ -152,10 +152,28 @@ fn torn_markers_bad_times_and_bad_paths_are_refused() {
     sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 25 * * *\"\n");
     let said = sandbox.expect(3, "ops", &["cron-install"]);
     assert!(said.stderr.contains("schedule.backup = \"0 25 * * *\": '25' is no hour"), "{}", said.stderr);
-    let home = sandbox.outside("100%");
-    fs::write(home.join("ops.toml"), "[agent]\npreset = \"builtin\"\n").unwrap();
-    let said = sandbox.expect(3, "ops", &["cron-install", "--home", home.to_str().unwrap()]);
-    assert!(said.stderr.contains('%'), "{}", said.stderr);
+}
+
+/// Each home of a fleet waits for a moment of its own, always the same, and never longer than it may.
+#[test]
+fn jitter_is_each_home_s_own() {
+    let (sandbox, _) = sandbox();
+    let delays = |home: &str| -> Vec<u64> {
+        let home = sandbox.outside(home);
+        fs::write(home.join("ops.toml"), "[agent]\npreset = \"builtin\"\n[schedule]\njitter = \"10m\"\n")
+            .unwrap();
+        let said = sandbox.expect(0, "ops", &["cron-install", "--print", "--home", home.to_str().unwrap()]);
+        let lines = said.stdout.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split("sleep ").nth(1)?.split(';').next()?.parse().ok()).collect()
+    };
+    let (one, two) = (delays("one"), delays("two"));
+    assert_eq!(one, delays("one"));
+    assert_ne!(one, two);
+    // The page is nobody else's business.
+    assert!(one.len() == 5 && one.iter().chain(&two).all(|&seconds| seconds <= 600), "{one:?}");
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\njitter = \"2h\"\n");
+    let said = sandbox.expect(3, "ops", &["cron-install"]);
+    assert!(said.stderr.contains("an hour at most"), "{}", said.stderr);
 }
 
 #[test]
@@ -215,10 +233,13 @@ fn jobs_that_do_not_run_are_missed() {
         let said = sandbox.program(program).args(args).env("OPS_NOW", now.to_rfc3339()).output().unwrap();
         assert!(said.status.code().unwrap() < 3, "{said:?}");
     };
-    assert!(at(0)["summary"].as_str().unwrap().contains("no jobs are in the crontab"));
+    assert!(at(0)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
     let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
     // Only the two that run often: the others would be due at times that depend on the clock.
-    sandbox.write("ops.toml", config + "\n[schedule]\nrotate_logs = \"\"\nbackup = \"\"\ndrill = \"\"\n");
+    sandbox.write(
+        "ops.toml",
+        config + "\n[schedule]\nrotate_logs = \"\"\nbackup = \"\"\ndrill = \"\"\nreport = \"\"\n",
+    );
     let said = sandbox.expect(0, "ops", &["cron-install"]);
     assert!(said.stdout.contains("alert        */5 * * * *    next "), "{}", said.stdout);
     assert_eq!(at(1)["state"], "ok", "{}", at(1));
@@ -252,7 +273,7 @@ fn jobs_that_do_not_run_are_missed() {
     }
     sandbox.expect(0, "ops", &["cron-install"]);
     sandbox.expect(0, "ops", &["cron-uninstall"]);
-    assert!(at(29)["summary"].as_str().unwrap().contains("no jobs are in the crontab"));
+    assert!(at(29)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
 }
 
 #[test]
@@ -267,8 +288,7 @@ fn a_daily_job_that_did_not_run_is_late_for_hours() {
         ),
     );
     let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
-    let schedule =
-        "alert = \"\"\nrotate_logs = \"\"\nbackup = \"0 2 * * *\"\ndrill = \"\"\ndashboard = \"\"\n";
+    let schedule = "alert = \"\"\nrotate_logs = \"\"\nbackup = \"0 2 * * *\"\ndrill = \"\"\ndashboard = \"\"\nreport = \"\"\n";
     sandbox.write("ops.toml", format!("{config}\n[schedule]\n{schedule}"));
     sandbox.expect(0, "ops", &["cron-install"]);
     let tomorrow = (chrono::Utc::now() + chrono::TimeDelta::days(2)).date_naive();

@@ -176,6 +176,7 @@ fn a_crash_by_a_signal_is_one_and_the_others_run_on() {
     assert!(web.find().unwrap().is_some());
     let history = sandbox.json(0, "ops", &["dashboard", "json"]);
     assert_eq!(history["services"][0]["condition"], "running", "{history}");
+    assert_eq!(history["services"][0]["manager"], "ops run", "{history}");
     let said = supervisor.stop();
     assert!(said.stderr.contains("signal: 9 (SIGKILL)"), "{}", said.stderr);
     assert!(again.find().unwrap().is_none() && web.find().unwrap().is_none());
@@ -265,7 +266,9 @@ fn operators_reach_it_from_elsewhere() {
     sandbox.write("ops.toml", &text);
     let said = sandbox.expect(2, "ops", &["start"]);
     assert!(
-        said.stderr.contains("the supervisor could not start bot") && said.stderr.contains("hint:"),
+        said.stderr.contains("bot was not started: cannot")
+            && said.stderr.contains("not-there")
+            && said.stderr.contains("hint:"),
         "{}",
         said.stderr
     );

@@ -64,3 +64,31 @@ fn a_dry_prune_says_why_and_where_it_settles() {
     assert_eq!(settles["bytes"].as_u64().unwrap(), settles["archives"].as_u64().unwrap() * newest);
     assert_eq!(fs::read_dir(sandbox.path("backups")).unwrap().count(), 8, "nothing was deleted");
 }
+
+#[test]
+fn every_archive_is_verified_and_a_damaged_one_hides_no_other() {
+    let sandbox = crate::service::with_agent(&[]);
+    sandbox.write("memory/notes.md", "one\n");
+    let first = sandbox.json(0, "backup", &[])["archive"].as_str().unwrap().to_owned();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sandbox.write("memory/notes.md", "two\n");
+    let second = sandbox.json(0, "backup", &[])["archive"].as_str().unwrap().to_owned();
+    let said = sandbox.expect(0, "backup", &["verify", "--all"]);
+    assert!(said.stdout.contains("2 archives, 0 damaged"), "{}", said.stdout);
+    let path = sandbox.home.join(&second);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&path, bytes).unwrap();
+    let said = sandbox.json(2, "backup", &["verify", "--all"]);
+    assert_eq!(said["damaged"].as_array().unwrap().len(), 1, "{said}");
+    assert!(
+        said["damaged"][0]["archive"]
+            .as_str()
+            .unwrap()
+            .ends_with(path.file_name().unwrap().to_str().unwrap())
+    );
+    let whole = said["whole"][0]["archive"].as_str().unwrap();
+    assert!(first.ends_with(whole.rsplit('/').next().unwrap()), "{said}");
+    sandbox.expect(3, "backup", &["verify", "--all", "latest"]);
+}

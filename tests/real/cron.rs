@@ -51,6 +51,13 @@ fn a_real_cron_runs_every_job() {
     assert!(installed.starts_with(FOREIGN), "{installed}");
     assert_eq!(installed.matches("* * * * * ").count(), 4, "{installed}");
 
+    // Most crons take % for the end of a line.
+    let awkward = room.path("100% it's mine");
+    std::fs::create_dir(&awkward).unwrap();
+    std::fs::write(awkward.join("ops.toml"), EVERY_MINUTE).unwrap();
+    let inside = format!("{}/100% it's mine", room.home.display());
+    room.expect(0, "ops", &["cron-install", "--home", &inside]);
+
     // From the start of a minute that cron sees.
     room.shell(&format!("setsid {} -f -L 15 </dev/null >/dev/null 2>&1 &", cron.display()));
     wait_long(150, "cron made the page", || room.path("logs/dashboard.html").exists());
@@ -71,6 +78,8 @@ fn a_real_cron_runs_every_job() {
     let page = room.sandbox.read("logs/dashboard.html");
     assert!(page.trim_end().ends_with("</html>"));
 
+    wait_long(150, "cron made the other page", || awkward.join("logs/dashboard.html").exists());
+    room.expect(0, "ops", &["cron-uninstall", "--home", &inside]);
     room.expect(0, "ops", &["cron-uninstall"]);
     assert_eq!(room.shell("crontab -l"), FOREIGN);
     room.expect(0, "ops", &["stop"]);

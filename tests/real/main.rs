@@ -14,6 +14,7 @@ mod crypt;
 mod desktop;
 mod full_disk;
 mod mail;
+mod managers;
 mod nagios;
 mod page;
 mod peers;

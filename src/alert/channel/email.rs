@@ -8,7 +8,7 @@ use crate::base::text::one_line;
 use crate::config::channels::{Email, Tls};
 use anyhow::{Context, Result};
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{self, TlsParameters};
 use lettre::{SmtpTransport, Transport};
@@ -41,6 +41,27 @@ pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outco
     }
 }
 
+/// Sends a text that is no alert: at most this much later it was sent, or why not.
+pub(in crate::alert) fn send_text(
+    email: &Email,
+    agent: &str,
+    subject: &str,
+    body: &str,
+    limit: Duration,
+) -> Result<(), String> {
+    let work = || -> Result<()> {
+        let password = email.password.as_ref().map(|password| password.reveal()).transpose()?;
+        let hide = |why: String| one_line(&redact(&why, password.as_deref().unwrap_or_default()), 300);
+        let uid = format!("{}.{}", std::process::id(), chrono::Utc::now().timestamp_micros());
+        let mail = envelope(email, agent, &uid, subject, SystemTime::now())?
+            .singlepart(SinglePart::plain(body.to_owned()))
+            .context("cannot write the mail")?;
+        let transport = transport(email, password.as_deref(), Instant::now() + limit)?;
+        transport.send(&mail).map(drop).map_err(|error| anyhow::anyhow!(hide(explain(&error))))
+    };
+    work().map_err(|error| one_line(&format!("{error:#}"), 300))
+}
+
 /// The library's own words, which name the cause; but it calls a wait that was too long
 /// "temporarily unavailable".
 fn explain(error: &lettre::transport::smtp::Error) -> String {
@@ -57,16 +78,31 @@ fn explain(error: &lettre::transport::smtp::Error) -> String {
 }
 
 fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
+    let subject = format!("[{}] {} {} - {}", message.agent, message.level(), message.title(), message.line());
+    let mut builder = envelope(email, &message.agent, &message.uid, &subject, SystemTime::from(message.at))?;
+    if let Some(thread) = message.thread.as_deref().filter(|thread| *thread != message.uid) {
+        builder = builder
+            .in_reply_to(message_id(thread, &message.agent))
+            .references(message_id(thread, &message.agent));
+    }
+    let body = MultiPart::alternative_plain_html(message.body(), html(message));
+    builder.multipart(body).context("cannot write the mail")
+}
+
+fn message_id(uid: &str, agent: &str) -> String {
+    format!("<{uid}@{}.agent-ops>", domain(agent))
+}
+
+/// What every mail of ours begins with.
+fn envelope(email: &Email, agent: &str, uid: &str, subject: &str, at: SystemTime) -> Result<MessageBuilder> {
     let mailbox = |text: &str| -> Result<Mailbox> {
         text.parse().with_context(|| format!("'{text}' is not a mail address"))
     };
-    let id = |uid: &str| format!("<{uid}@{}.agent-ops>", domain(&message.agent));
-    let subject = format!("[{}] {} {} - {}", message.agent, message.level(), message.title(), message.line());
     let mut builder = lettre::Message::builder()
         .from(mailbox(&email.from)?)
-        .subject(one_line(&subject, 180))
-        .date(SystemTime::from(message.at))
-        .message_id(Some(id(&message.uid)))
+        .subject(one_line(subject, 180))
+        .date(at)
+        .message_id(Some(message_id(uid, agent)))
         // So that nobody's absence note answers.
         .raw_header(HeaderValue::new(
             HeaderName::new_from_ascii_str("Auto-Submitted"),
@@ -75,11 +111,7 @@ fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
     for to in &email.to {
         builder = builder.to(mailbox(to)?);
     }
-    if let Some(thread) = message.thread.as_deref().filter(|thread| *thread != message.uid) {
-        builder = builder.in_reply_to(id(thread)).references(id(thread));
-    }
-    let body = MultiPart::alternative_plain_html(message.body(), html(message));
-    builder.multipart(body).context("cannot write the mail")
+    Ok(builder)
 }
 
 /// The same as the plain text, for those who look at pages: no picture, no link but the runbook's.

@@ -4,7 +4,7 @@ pub(super) mod alertmanager;
 mod command;
 mod desktop;
 mod document;
-mod email;
+pub(super) mod email;
 mod gotify;
 mod ntfy;
 mod telegram;

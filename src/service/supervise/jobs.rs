@@ -5,7 +5,7 @@ use super::{Plan, Timed};
 use crate::base::process::Signal;
 use crate::base::{Home, durable};
 use anyhow::Result;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Job<'a> {
 
 impl<'a> Jobs<'a> {
     pub(super) fn new(plan: &'a Plan, next: &'a NextTime, now: DateTime<Utc>) -> Jobs<'a> {
-        let first = |timed: &Timed| if timed.at_once { Some(now) } else { next(&timed.when, now) };
+        let first = |timed: &Timed| if timed.at_once { Some(now) } else { after(next, timed, now) };
         let jobs = plan.jobs.iter().map(|timed| Job { timed, due: first(timed), pid: None });
         Jobs { next, jobs: jobs.collect(), seen: now }
     }
@@ -55,7 +55,7 @@ impl<'a> Jobs<'a> {
         for job in &mut self.jobs {
             let due = job.due.is_some_and(|due| due <= now);
             if due || set_back {
-                job.due = (self.next)(&job.timed.when, now);
+                job.due = after(self.next, job.timed, now);
             }
             let name = &job.timed.name;
             if due && job.pid.is_some() {
@@ -89,6 +89,12 @@ impl<'a> Jobs<'a> {
     }
 }
 
+/// When a job runs next, its delay included.
+fn after(next: &NextTime, timed: &Timed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let delay = TimeDelta::seconds(i64::try_from(timed.delay).unwrap_or_default());
+    Some(next(&timed.when, now - delay)? + delay)
+}
+
 /// Starts a job; what it prints goes to `logs/cron.log`.
 pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
     let home = Home::new(plan.home.clone());
@@ -103,8 +109,25 @@ pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeDelta;
     use std::cell::{Cell, RefCell};
+
+    #[test]
+    fn a_delay_is_the_same_each_time() {
+        let timed = Timed {
+            name: "backup".to_owned(),
+            when: "hourly".to_owned(),
+            at_once: false,
+            delay: 600,
+            words: Vec::new(),
+        };
+        let next =
+            |_: &str, now: DateTime<Utc>| DateTime::from_timestamp((now.timestamp() / 3600 + 1) * 3600, 0);
+        let at = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
+        for (now, due) in [("09:05", "09:10"), ("09:10", "10:10"), ("09:59", "10:10")] {
+            let due = at(&format!("2026-11-21T{due}:00Z"));
+            assert_eq!(after(&next, &timed, at(&format!("2026-11-21T{now}:00Z"))), Some(due), "{now}");
+        }
+    }
 
     #[test]
     fn each_runs_when_it_is_due_and_never_twice_at_once() {
@@ -112,6 +135,7 @@ mod tests {
             name: name.to_owned(),
             when: name.to_owned(),
             at_once,
+            delay: 0,
             words: Vec::new(),
         };
         let plan = Plan {
@@ -120,7 +144,6 @@ mod tests {
             config: "/h/ops.toml".into(),
             services: Vec::new(),
             named: false,
-            always: false,
             inherit: false,
             quiet: false,
             jobs: vec![timed("minutely", false), timed("boot", true), timed("never", false)],

@@ -1,15 +1,14 @@
 //! The programs between the supervisor and a service: one becomes the service, one ends it.
 
-use super::super::record::Record;
-use super::super::{Liveness, Services, start, stop};
 use crate::base::durable::Lock;
 use crate::base::maintenance::Maintenance;
-use crate::base::process::Process;
-use crate::base::{Fault, Home, Journal, Run, events};
-use anyhow::{Context, Result};
+use crate::base::{Fault, Home, Journal, events};
+use crate::service::exec::{self, By};
+use crate::service::record::Record;
+use crate::service::{Liveness, Services, start, stop};
+use anyhow::Result;
 use rusqlite::params;
 use std::fmt;
-use std::os::unix::process::CommandExt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -93,7 +92,7 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
     // Whoever asked holds the lock, and waits for us.
     let _lock = match how {
         How::Asked => None,
-        _ if is_under_way(services.home, name, services.run) => return Ok(Launched::Busy),
+        _ if is_under_way(services.home, name) => return Ok(Launched::Busy),
         _ => match Lock::take(services.home, &format!("service-{name}"), services.run, Duration::ZERO) {
             Ok(lock) => Some(lock),
             Err(error) if error.downcast_ref::<Fault>().is_some() => return Ok(Launched::Busy),
@@ -116,22 +115,13 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
         record = Record::read(services.home, name);
     }
     start::clear_the_way(services, service, name, &record, true)?;
-    let mut command = start::command(services, service, name)?;
-    if !inherit {
-        start::Logs::open(services, name)?.attach(&mut command)?;
-    }
+    let logs = (!inherit).then(|| start::Logs::open(&services.output(name))).transpose()?;
     if let How::Crashed(cause) = how {
         // It is restarted all the same: the agent matters more than its history.
         let _ = count(services, name, cause);
     }
-    let me = Process::find(std::process::id())?.context("this process cannot be found")?;
-    let pid = me.identity.pid;
-    let record = Record { supervised: true, ..Record::of(services, me.identity) };
-    start::note(services, service, name, &record, pid)?;
-    let message = format!("{name} as pid {pid}, supervised");
-    let _ = events::append(services.home, "restart", services.run, "INFO", "Started", &message);
     // The lock goes with the program that we are.
-    Err(anyhow::Error::from(command.exec()).context("cannot become the service"))
+    match exec::become_it(services, service, name, By::Supervisor, logs.as_ref())? {}
 }
 
 /// Counts a restart as recovery does: both keep to the same limit.
@@ -146,12 +136,8 @@ fn count(services: &Services<'_>, name: &str, cause: &str) -> Result<()> {
 
 /// Whether something of ours is at a service, or at the whole home: then an end is no crash, and nothing is
 /// started behind its back.
-pub(super) fn is_under_way(home: &Home, name: &str, run: &Run) -> bool {
-    let held = |work: &str| {
-        Lock::take(home, work, run, Duration::ZERO)
-            .is_err_and(|error| error.downcast_ref::<Fault>().is_some())
-    };
-    held(&format!("service-{name}"))
+pub(super) fn is_under_way(home: &Home, name: &str) -> bool {
+    Lock::holder(home, &format!("service-{name}")).is_some()
         || home.restore_journal().exists()
         || Maintenance::now(home, chrono::Utc::now()).is_some()
 }

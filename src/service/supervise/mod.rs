@@ -20,16 +20,16 @@ pub use jobs::NextTime;
 pub use launch::{How, Launched, end, launch};
 pub use resident::resident;
 
+use super::manager::Definition;
 use super::record::Record;
-use super::{Liveness, Services, Started, ready, start};
+use super::start::{self, Look};
+use super::{Liveness, Services};
+use crate::base::Fault;
 use crate::base::durable::Lock;
-use crate::base::process::Process;
-use crate::base::{Fault, Home, Run};
 use anyhow::Result;
-use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the resident process is to do; it gets it as an argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,8 +44,6 @@ pub struct Plan {
     pub services: Vec<Supervised>,
     /// They were named: one that its operator stopped is started all the same.
     pub named: bool,
-    /// One that ends well is started again as well.
-    pub always: bool,
     /// Services write to our own output, not to their logs.
     pub inherit: bool,
     /// Events are told in the log only.
@@ -63,6 +61,10 @@ pub struct Supervised {
     pub grace: Duration,
     /// More crashes than this within an hour, and it is given up.
     pub most: usize,
+    /// One that ends well is started again as well.
+    pub always: bool,
+    /// What it ends well with, besides 0.
+    pub success: Vec<u8>,
 }
 
 /// A program of ours that runs from time to time.
@@ -72,8 +74,10 @@ pub struct Timed {
     pub name: String,
     /// When, as crontab(5) writes it.
     pub when: String,
-    /// It runs once at the beginning, too.
+    /// It runs once at the beginning.
     pub at_once: bool,
+    /// So many seconds later.
+    pub delay: u64,
     /// Its arguments.
     pub words: Vec<String>,
 }
@@ -87,21 +91,14 @@ pub const LAUNCH: &str = "__launch";
 /// See [`RESIDENT`].
 pub const END: &str = "__end";
 
-/// How long a start waits, beyond the service's own time to be ready, until the supervisor has taken it up.
-const TAKEN_UP: Duration = Duration::from_secs(15);
-
-/// The lock that a supervisor holds for a service. Others look at it for an instant only.
-fn lock(home: &Home, name: &str, run: &Run, patience: Duration) -> Result<Lock> {
-    Lock::take(home, &format!("supervise-{name}"), run, patience)
+/// The lock that a supervisor holds for a service.
+fn lock_name(name: &str) -> String {
+    format!("supervise-{name}")
 }
 
 /// Who supervises a service now; none: nobody does.
 pub(super) fn supervisor(services: &Services<'_>, name: &str) -> Option<String> {
-    match lock(services.home, name, services.run, Duration::ZERO) {
-        // Only a lock that is taken is a fault; what cannot be looked at is none.
-        Err(error) if error.downcast_ref::<Fault>().is_some() => Some(error.to_string()),
-        _ => None,
-    }
+    Lock::holder(services.home, &lock_name(name))
 }
 
 /// Whether a service may be started by us, before any supervisor does: it does not run, or what runs is
@@ -113,6 +110,11 @@ pub(super) fn may_supervise(services: &Services<'_>, name: &str) -> Result<()> {
     if let Some(who) = supervisor(services, name) {
         return Err(Fault::unknown(format!("{name} is supervised already: {who}"))
             .hint(format!("`ops stop {name}`, `ops start {name}` and `ops restart {name}` reach it there"))
+            .into());
+    }
+    if let Some(definition) = Definition::installed(services.home, name)? {
+        return Err(Fault::unknown(format!("{name} is with {}, which starts it", definition.manager()))
+            .hint("`ops uninstall` takes it away from there")
             .into());
     }
     let status = services.status(name)?;
@@ -128,59 +130,34 @@ pub(super) fn may_supervise(services: &Services<'_>, name: &str) -> Result<()> {
     }
 }
 
-/// Asks the supervisor of a service to start it, and waits until it is ready. The caller holds the lock of
-/// the service.
-pub(super) fn ask(services: &Services<'_>, name: &str) -> Result<Started> {
-    let service = services.service(name)?;
-    let (since, begun) = (Utc::now(), Instant::now());
+/// Asks the supervisor of a service to start it. The caller holds the lock of the service, and looks what
+/// becomes of it.
+pub(super) fn ask(services: &Services<'_>, name: &str) -> Result<()> {
     let mut record = Record::read(services.home, name);
     record.stopped_by_operator = None;
     record.refused = None;
     record.asked = Some(services.run.id.clone());
-    record.write(services.home, name)?;
-    let failed = |what: String| -> anyhow::Error {
-        let (out, err) =
-            (services.home.log(&format!("{name}_stdout")), services.home.log(&format!("{name}_stderr")));
-        Fault::critical(what)
-            .hint(format!(
-                "look at logs/restart.log, {}, {}, and the output of `ops run`",
-                services.home.show(&out),
-                services.home.show(&err)
-            ))
-            .into()
-    };
-    let could_not = |why: String| failed(format!("the supervisor could not start {name}: {why}"));
-    let mut new: Option<(Process, Instant)> = None;
-    loop {
-        let record = Record::read(services.home, name);
-        if let Some((process, from)) = &new {
-            let Some(now) = process.identity.find()? else {
-                let why = record.refused.unwrap_or_else(|| "it ended at once".to_owned());
-                return Err(could_not(why));
-            };
-            if ready::is_ready(service, &process.identity, since, *from) {
-                return Ok(Started::New(now));
-            }
-            if from.elapsed() >= service.ready_timeout.0 {
-                let (pid, time) = (process.identity.pid, service.ready_timeout);
-                return Err(failed(format!("{name} runs as pid {pid} but is not ready after {time}")));
-            }
-        } else {
-            if let Some(why) = &record.refused {
-                return Err(could_not(why.clone()));
-            }
-            if record.asked.is_none() {
-                let process = record.identity.as_ref().map(|identity| identity.find()).transpose()?.flatten();
-                let process = process.ok_or_else(|| could_not("it ended at once".to_owned()))?;
-                new = Some((process, Instant::now()));
-                continue;
-            }
-            if begun.elapsed() >= TAKEN_UP {
-                // Nothing is to come of it when nobody waits any more.
-                Record { asked: None, ..record }.write(services.home, name)?;
-                return Err(failed(format!("the supervisor of {name} did not start it within 15s")));
-            }
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    record.write(services.home, name)
+}
+
+/// What became of what was asked.
+pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Look> {
+    let record = Record::read(services.home, name);
+    if let Some(why) = record.refused {
+        return Ok(Look::Ended(why));
     }
+    if record.asked.is_some() {
+        return Ok(Look::NotYet);
+    }
+    let process = record.identity.map(|identity| identity.find()).transpose()?.flatten();
+    Ok(process.map_or_else(|| Look::Ended("it ended at once".to_owned()), Look::Runs))
+}
+
+/// Takes it back: nothing is to come of it when nobody waits any more.
+pub(super) fn take_back(services: &Services<'_>, name: &str) -> Result<()> {
+    let record = Record::read(services.home, name);
+    if record.asked.is_none() {
+        return Ok(());
+    }
+    Record { asked: None, ..record }.write(services.home, name)
 }

@@ -5,7 +5,7 @@ use super::ears::Ears;
 use super::jobs::{self, Jobs, NextTime};
 use super::launch::{How, Launched, is_under_way};
 use super::law::{Keeper, Next};
-use super::{Plan, Supervised, lock};
+use super::{Plan, Supervised, lock_name};
 use crate::base::durable::Lock;
 use crate::base::process::{self, Signal};
 use crate::base::units::Span;
@@ -39,13 +39,13 @@ pub fn resident(plan: &Plan, run: &Run, next: &NextTime) -> Result<State> {
     for service in &plan.services {
         kept.push(Kept {
             service,
-            keeper: Keeper::new(plan.always, service.most),
+            keeper: Keeper::new(service.always, service.most),
             phase: Phase::Waiting {
                 until: Instant::now(),
                 how: if plan.named { How::Named } else { How::First },
             },
             waits: false,
-            _lock: lock(&home, &service.name, run, PATIENCE)?,
+            _lock: Lock::take(&home, &lock_name(&service.name), run, PATIENCE)?,
         });
     }
     // `OPS_NOW` moves the clock, but does not stop it.
@@ -220,12 +220,15 @@ impl Resident<'_> {
             // Its operator changed his mind meanwhile.
             return Phase::Waiting { until: now, how: How::Again };
         }
-        if became_it && is_under_way(&self.home, &name, self.run) {
+        if became_it && is_under_way(&self.home, &name) {
             self.say("INFO", "Stopped", &format!("{name}, pid {pid} ({status}), for something of ours"));
             return Phase::Waiting { until: now + BUSY, how: How::Again };
         }
         let ran = now - since;
-        let next = self.kept[index].keeper.ended(now, ran, became_it && status.success());
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        let well = code.is_some_and(|code| code == 0 || self.kept[index].service.success.contains(&code));
+        let good = became_it && well;
+        let next = self.kept[index].keeper.ended(now, ran, good);
         let crashes = self.kept[index].keeper.crashes();
         let ended = match became_it {
             true => format!("{name}, pid {pid}, ended after {} ({status})", Span(ran)),
@@ -245,7 +248,6 @@ impl Resident<'_> {
                 Phase::GivenUp
             }
             Next::After(pause) => {
-                let good = became_it && status.success();
                 let (level, title) = if good { ("INFO", "Ended") } else { ("ERROR", "Crashed") };
                 self.say(level, title, &format!("{ended}; started again in {}", Span(pause)));
                 let how = if good || !became_it { How::Again } else { How::Crashed(status.to_string()) };

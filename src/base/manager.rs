@@ -1,0 +1,57 @@
+//! The programs of a system that start others: at boot, at login, at a time of day.
+
+use super::{launchd, systemd};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// A program of the system that runs others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// systemd, on most Linux systems.
+    Systemd,
+    /// launchd, on macOS.
+    Launchd,
+}
+
+impl Manager {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Manager::Systemd => "systemd",
+            Manager::Launchd => "launchd",
+        }
+    }
+
+    /// The one that systems of this kind have.
+    pub fn usual() -> Manager {
+        if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }
+    }
+
+    /// What it runs for a user may end when the user logs out: how to have it run from the boot on.
+    /// None: it does already, or it cannot be told.
+    pub fn beyond_logout(self) -> Option<&'static str> {
+        match self {
+            Manager::Systemd => (systemd::lingers() == Some(false)).then_some("`loginctl enable-linger`"),
+            Manager::Launchd => Some("`sudo ops install --system`"),
+        }
+    }
+
+    /// Whether it answers: the system's, or else the user's own.
+    ///
+    /// # Errors
+    /// A [`super::Fault`] of state Unknown when it does not.
+    pub fn check(self, system: bool) -> Result<()> {
+        match self {
+            Manager::Systemd => systemd::check(system),
+            Manager::Launchd => launchd::check(system),
+        }
+    }
+}
+
+/// `PATH` for what a manager starts: the folders of ours that mean the same wherever one stands.
+pub fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders: Vec<&str> = path.split(':').filter(|folder| folder.starts_with('/')).collect();
+    if folders.is_empty() { "/usr/local/bin:/usr/bin:/bin".to_owned() } else { folders.join(":") }
+}

@@ -1,0 +1,199 @@
+//! Writing definitions, bringing them up to date, and taking them away again: exactly what was
+//! written, and nothing that somebody else wrote.
+
+use super::edits::edits;
+use super::{Definition, record};
+use crate::base::manager::Manager;
+use crate::base::{self, Fault, Home, durable};
+use crate::service::Services;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What became of a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// There was none.
+    Written,
+    /// There was another.
+    Updated,
+    /// It was right already.
+    Unchanged,
+}
+
+/// What an installation did, or would do, for one service.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The definition.
+    pub definition: Definition,
+    /// What became of it.
+    pub change: Change,
+    /// Where settings went on that its owner had changed in it, and these.
+    pub kept: Option<(PathBuf, String)>,
+    /// Settings that its owner had taken out of it, and that are in it again.
+    pub again: Vec<String>,
+}
+
+/// What an uninstallation did, or would do, for one service.
+#[derive(Clone, Debug, Serialize)]
+pub struct Removal {
+    /// The service.
+    pub service: String,
+    /// The file that was taken away.
+    pub path: PathBuf,
+    /// Where it is kept, because its owner had changed it.
+    pub kept: Option<PathBuf>,
+}
+
+/// Writes the definition of one service, and has it started from the next boot on unless `enabled` is
+/// false. A dry run only tells what it would do.
+pub(in crate::service) fn install(
+    services: &Services<'_>,
+    name: &str,
+    definition: Definition,
+    enabled: bool,
+    dry: bool,
+) -> Result<Installation> {
+    let path = &definition.path;
+    let before = read(services.home, name)?;
+    if let Some(before) = before.as_ref().filter(|before| before.path != *path && before.path.exists()) {
+        let message = format!("{name} is with {} already: {}", before.manager(), before.path.display());
+        return Err(Fault::unknown(message).hint("`ops uninstall` first").into());
+    }
+    let found = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        read => Some(read.with_context(|| format!("cannot read {}", path.display()))?),
+    };
+    let mut installation =
+        Installation { change: Change::Updated, kept: None, again: Vec::new(), definition };
+    let definition = &installation.definition;
+    match &found {
+        None => installation.change = Change::Written,
+        Some(found) if *found == definition.text => installation.change = Change::Unchanged,
+        Some(found) if before.as_ref().is_some_and(|before| before.text == *found) => {}
+        Some(found) => {
+            let written = before.as_ref().map(|before| before.text.as_str());
+            let (kept, again) = edited(definition, services.home, written, found)?;
+            installation.again = again;
+            installation.kept = (!kept.is_empty()).then(|| (dropin(&definition.path), kept));
+        }
+    }
+    if dry {
+        return Ok(installation);
+    }
+    if let Some((path, settings)) = &installation.kept {
+        durable::make_folder(durable::parent(path), 0o755)?;
+        let earlier = std::fs::read_to_string(path).unwrap_or_default();
+        durable::replace(path, format!("{earlier}{settings}").as_bytes(), 0o644)?;
+    }
+    let definition = &installation.definition;
+    if installation.change != Change::Unchanged {
+        durable::make_folder(durable::parent(&definition.path), 0o755)?;
+        durable::replace(&definition.path, definition.text.as_bytes(), 0o644)
+            .with_context(|| advice(definition.system))?;
+    }
+    definition.note(services.home, name)?;
+    // The manager opens them before the service is there.
+    durable::make_folder(&services.home.logs(), 0o755)?;
+    match definition.manager {
+        Manager::Systemd => {
+            base::systemd::reload(definition.system)?;
+            base::systemd::enable(definition.system, &definition.unit, enabled)?;
+        }
+        Manager::Launchd => base::launchd::enable(definition.system, &definition.unit, enabled)?,
+    }
+    Ok(installation)
+}
+
+fn advice(system: bool) -> &'static str {
+    if system {
+        "definitions of the system are root's to write: try sudo"
+    } else {
+        "cannot write the definition"
+    }
+}
+
+/// What its owner changed in a definition since it was `written`.
+fn edited(
+    definition: &Definition,
+    home: &Home,
+    written: Option<&str>,
+    found: &str,
+) -> Result<(String, Vec<String>)> {
+    let file = definition.path.display();
+    let root = home.root().display().to_string();
+    if written.is_none() && !(found.contains("`ops install`") && found.contains(&root)) {
+        return Err(Fault::unknown(format!("{file} is there already, and is not of this home"))
+            .hint("another agent of this name? Give this one another: [agent] name")
+            .into());
+    }
+    match definition.manager {
+        Manager::Systemd => Ok(edits(written.unwrap_or(&definition.text), found)),
+        // launchd reads no drop-ins.
+        Manager::Launchd => Err(Fault::unknown(format!("{file} was changed since it was installed"))
+            .hint("launchd has no place for changes of one's own: move the file aside, and install again")
+            .into()),
+    }
+}
+
+fn dropin(unit: &Path) -> PathBuf {
+    let mut folder = unit.as_os_str().to_owned();
+    folder.push(".d");
+    PathBuf::from(folder).join("edited.conf")
+}
+
+/// As [`Definition::installed`], whether the file is still there or not.
+fn read(home: &Home, name: &str) -> Result<Option<Definition>> {
+    let Ok(bytes) = std::fs::read(record(home, name)) else { return Ok(None) };
+    // One that is damaged says nothing: the file itself is looked at.
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// The names of services that were installed, whether the config still has them or not.
+pub(in crate::service) fn installed_services(home: &Home) -> Result<Vec<String>> {
+    let folder = home.ops().join("service");
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot read {}", folder.display()))?,
+    };
+    let name =
+        |entry: std::fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".installed")?.to_owned());
+    let mut names: Vec<String> = entries.flatten().filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Takes the definition of one service away, and ends what the manager runs by it.
+pub(in crate::service) fn uninstall(
+    services: &Services<'_>,
+    name: &str,
+    dry: bool,
+) -> Result<Option<Removal>> {
+    let Some(definition) = read(services.home, name)? else { return Ok(None) };
+    let mut removal = Removal { service: name.to_owned(), path: definition.path.clone(), kept: None };
+    let found = std::fs::read(&definition.path).ok();
+    if found.as_ref().is_some_and(|found| *found != definition.text.as_bytes()) {
+        let file = definition.path.file_name().unwrap_or_default();
+        removal.kept = Some(record(services.home, name).with_file_name(file));
+    }
+    if dry {
+        return Ok(Some(removal));
+    }
+    if found.is_some() {
+        let grace = services.config.service.get(name).map(|service| service.stop_grace).unwrap_or_default();
+        // launchd remembers what is disabled by name, long after the file is gone.
+        definition.stop(grace, definition.manager == Manager::Systemd)?;
+        if let (Some(kept), Some(found)) = (&removal.kept, &found) {
+            durable::replace(kept, found, 0o600)?;
+        }
+        std::fs::remove_file(&definition.path)
+            .with_context(|| format!("cannot remove {}", definition.path.display()))?;
+        if definition.manager == Manager::Systemd {
+            base::systemd::reload(definition.system)?;
+        }
+    }
+    let record = record(services.home, name);
+    std::fs::remove_file(&record).with_context(|| format!("cannot remove {}", record.display()))?;
+    Ok(Some(removal))
+}

@@ -1,0 +1,105 @@
+//! Managers: what else may run a service, from the boot on and when it crashed.
+//!
+//! A service that `ops install` gave to one is started and stopped through it from then on, so that
+//! it never works against us. Its [`Definition`] runs `ops run --exec`, which becomes the service: who
+//! that is stands in the same record, whoever started it.
+
+mod edits;
+mod install;
+mod launchd;
+mod systemd;
+mod unit;
+
+pub use install::{Change, Installation, Removal};
+pub(super) use install::{install, installed_services, uninstall};
+
+use crate::base::manager::Manager;
+use crate::base::units::Span;
+use crate::base::{Fault, Home, durable};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a manager knows of a service, as we wrote it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Whose it is.
+    pub manager: Manager,
+    /// The system's manager, or else the user's own.
+    pub system: bool,
+    /// How the manager calls the service.
+    pub unit: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Definition {
+    /// The definition of a service that was installed; none: it has no manager.
+    pub(super) fn installed(home: &Home, service: &str) -> Result<Option<Definition>> {
+        let path = record(home, service);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let damaged = |error| {
+            Fault::unknown(format!("{} is damaged: {error}", path.display()))
+                .hint("`ops install` writes it anew; remove it if no manager runs the service")
+        };
+        let definition: Definition = serde_json::from_slice(&bytes).map_err(damaged)?;
+        // Somebody took it away by hand: then nothing runs the service any more.
+        Ok(definition.path.exists().then_some(definition))
+    }
+
+    /// "systemd" or "systemd, of the system".
+    pub fn manager(&self) -> String {
+        let of = if self.system { ", of the system" } else { "" };
+        format!("{}{of}", self.manager.name())
+    }
+
+    /// Starts the service, and at every boot or login from now on.
+    pub(super) fn start(&self) -> Result<()> {
+        match self.manager {
+            Manager::Systemd => systemd::start(self),
+            Manager::Launchd => launchd::start(self),
+        }
+        .with_context(|| format!("{} was told to start {}", self.manager.name(), self.unit))
+    }
+
+    /// Stops the service, if the manager runs it. With `for_good` it is not started at the next boot.
+    pub(super) fn stop(&self, grace: Span, for_good: bool) -> Result<()> {
+        match self.manager {
+            Manager::Systemd => systemd::stop(self, grace, for_good),
+            Manager::Launchd => launchd::stop(self, grace, for_good),
+        }
+        .with_context(|| format!("{} was told to stop {}", self.manager.name(), self.unit))
+    }
+
+    /// The process that the manager runs; none: it does not run it.
+    pub(super) fn pid(&self) -> Result<Option<u32>> {
+        match self.manager {
+            Manager::Systemd => systemd::pid(self),
+            Manager::Launchd => launchd::pid(self),
+        }
+    }
+
+    /// Why it is not started, as a clause; none: it is, or will be.
+    pub(super) fn failure(&self) -> Result<Option<String>> {
+        match self.manager {
+            Manager::Systemd => systemd::failure(self),
+            Manager::Launchd => launchd::failure(self),
+        }
+    }
+
+    fn note(&self, home: &Home, service: &str) -> Result<()> {
+        let path = record(home, service);
+        durable::make_folder(durable::parent(&path), 0o700)?;
+        durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+}
+
+/// Where it stands that a service was installed.
+fn record(home: &Home, service: &str) -> PathBuf {
+    home.service_record(service).with_extension("installed")
+}

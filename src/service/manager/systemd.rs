@@ -1,0 +1,80 @@
+//! systemd: what it is asked about a service.
+
+use super::Definition;
+use super::unit::Parts;
+use crate::base::systemd::{ANSWER, enable, systemctl};
+use crate::base::units::Span;
+use anyhow::Result;
+
+/// The name of a service's unit.
+pub(super) fn unit(parts: &Parts<'_>) -> String {
+    format!("agent-ops-{}-{}.service", parts.agent, parts.name)
+}
+
+pub(super) fn start(unit: &Definition) -> Result<()> {
+    // One that crashed too often would not be started, by whomever. Fails when there is nothing to reset.
+    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
+    enable(unit.system, &unit.unit, true)?;
+    systemctl(!unit.system, ["start", &unit.unit], ANSWER).map(drop)
+}
+
+pub(super) fn stop(unit: &Definition, grace: Span, for_good: bool) -> Result<()> {
+    if for_good {
+        enable(unit.system, &unit.unit, false)?;
+    }
+    // It is done only when all of it is gone: TERM, the grace, KILL, and a moment for the kernel.
+    systemctl(!unit.system, ["stop", &unit.unit], grace.0.saturating_add(ANSWER))?;
+    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
+    Ok(())
+}
+
+pub(super) fn pid(unit: &Definition) -> Result<Option<u32>> {
+    let shown = systemctl(!unit.system, ["show", "--property=MainPID", &unit.unit], ANSWER)?;
+    Ok(shown.trim().strip_prefix("MainPID=").and_then(|pid| pid.parse().ok()).filter(|&pid| pid > 0))
+}
+
+pub(super) fn failure(unit: &Definition) -> Result<Option<String>> {
+    let properties = "--property=ActiveState,SubState,Result,ExecMainStatus";
+    Ok(failed(&systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?))
+}
+
+/// Why a unit does not run, from what `systemctl show` printed.
+fn failed(shown: &str) -> Option<String> {
+    let of = |key: &str| {
+        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+    };
+    let ended = || match (of("Result"), of("ExecMainStatus")) {
+        ("exit-code", code) => format!("exit code {code}"),
+        (result, _) => result.to_owned(),
+    };
+    match (of("ActiveState"), of("SubState")) {
+        ("failed", _) => Some(format!("it failed: {}", ended())),
+        ("activating", "auto-restart") => Some(format!("it ended ({}) and will be started again", ended())),
+        ("inactive", _) => Some(format!("it ended ({})", ended())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemctl_shows() {
+        let shown = |active: &str, sub: &str, result: &str| {
+            failed(&format!("ActiveState={active}\nSubState={sub}\nResult={result}\nExecMainStatus=7\n"))
+        };
+        assert_eq!(shown("active", "running", "success"), None);
+        assert_eq!(shown("activating", "start", "success"), None);
+        assert_eq!(
+            shown("activating", "auto-restart", "exit-code").as_deref(),
+            Some("it ended (exit code 7) and will be started again")
+        );
+        assert_eq!(
+            shown("failed", "failed", "start-limit-hit").as_deref(),
+            Some("it failed: start-limit-hit")
+        );
+        assert_eq!(shown("inactive", "dead", "success").as_deref(), Some("it ended (success)"));
+        assert_eq!(failed(""), None);
+    }
+}
