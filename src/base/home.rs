@@ -69,6 +69,16 @@ impl Home {
         self.logs().join(format!("{name}.log"))
     }
 
+    /// What a rotation has begun and still owes: `.ops/rotation.json`.
+    pub fn rotation(&self) -> PathBuf {
+        self.ops().join("rotation.json")
+    }
+
+    /// Where what leaves a state stream goes, a folder a day: `archive`.
+    pub fn archive(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
     /// The status page: `logs/dashboard.html`.
     pub fn dashboard_page(&self) -> PathBuf {
         self.logs().join("dashboard.html")

@@ -11,7 +11,10 @@ use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
 
-/// Compress old logs, delete older ones, cut those that grew too large
+/// Compress old logs, delete older ones, cut or rename those that grew too large
+///
+/// No line is lost, whatever way its writer holds a log: see [logs] and [logs.rule.NAME] in docs/config.md. State
+/// streams go to archive/YYYYMMDD/ first. Exit code 1: a log could not be dealt with, or is too large and has to stay so.
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
     /// Only say what would be done
@@ -78,13 +81,20 @@ fn line(file: &Done) -> String {
         (Outcome::Failed, _) => "failed",
         (Outcome::Skipped, _) | (_, None) => "left alone",
         (_, Some(Action::Compress)) => "compress",
+        (_, Some(Action::Rename)) => "rename",
+        (_, Some(Action::Tell)) => "then",
         (_, Some(Action::Cut)) => "cut",
         (_, Some(Action::Delete)) => "delete",
     };
+    if file.action == Some(Action::Tell) && file.outcome != Outcome::Failed {
+        return format!("{verb:<10}  {}  ({})", file.file, file.why);
+    }
     let sizes = match file.outcome {
+        Outcome::Done if file.action == Some(Action::Rename) => format!("{}, ", Size(file.before)),
         Outcome::Done => format!("{} to {}, ", Size(file.before), Size(file.after)),
         Outcome::Planned => format!("{}, ", Size(file.before)),
         Outcome::Skipped | Outcome::Failed => String::new(),
     };
-    format!("{verb:<10}  {}  ({sizes}{})", file.file, text::sanitize(&file.why))
+    let to = file.to.as_ref().map_or(String::new(), |to| format!(" → {to}"));
+    format!("{verb:<10}  {}{to}  ({sizes}{})", file.file, text::sanitize(&file.why))
 }

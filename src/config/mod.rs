@@ -10,6 +10,7 @@ mod disabled;
 mod expand;
 mod filling;
 mod load;
+pub mod logs;
 mod origin;
 mod place;
 pub mod preset;
@@ -22,13 +23,14 @@ mod validate;
 pub use alerts::{Alerts, ChannelName};
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
+pub use logs::Logs;
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
 pub use template::starter;
 pub use upgrade::Upgrade;
 
 use crate::base::secret::Secret;
-use crate::base::units::{Size, Span};
+use crate::base::units::Span;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -322,40 +324,6 @@ pub struct Keep {
 impl Default for Keep {
     fn default() -> Keep {
         Keep { all: Span::days(7), weekly: Span::days(30), monthly: Span::days(365) }
-    }
-}
-
-/// `[logs]`: which logs there are and how they are bounded.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Logs {
-    /// Globs, relative to the home, of the log files.
-    pub include: Vec<String>,
-    /// Globs of files among them that are left alone.
-    pub exclude: Vec<String>,
-    /// A dated log is compressed when it was not written for this long.
-    pub compress_after: Span,
-    /// A compressed log is deleted when it is older.
-    pub delete_after: Span,
-    /// A log still in use is cut when it is larger.
-    pub max_size: Size,
-    /// How many lines stay when a log is cut.
-    pub keep_lines: usize,
-    /// All logs together; beyond it the oldest compressed ones go first.
-    pub max_total: Size,
-}
-
-impl Default for Logs {
-    fn default() -> Logs {
-        Logs {
-            include: vec!["logs/**/*.log".to_owned(), "logs/**/*.log.gz".to_owned()],
-            exclude: Vec::new(),
-            compress_after: Span::days(1),
-            delete_after: Span::days(30),
-            max_size: Size(100_000_000),
-            keep_lines: 1000,
-            max_total: Size(10_000_000_000),
-        }
     }
 }
 

@@ -33,6 +33,7 @@ name = "{name}"
 # delete_after = "30d"
 # max_size = "100MB"       # a log in use is cut to its last keep_lines above this
 # keep_lines = 1000
+# discipline = "rename"    # its writers open it anew: it is renamed instead
 
 # [alerts]
 # cooldown = "30m"         # the least time between two messages about one thing

@@ -20,6 +20,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
     }
     recipients(config).map_err(|message| ("backup".to_owned(), message))?;
     bucket(config).map_err(|message| ("backup.s3".to_owned(), message.to_owned()))?;
+    logs(config)?;
     config.alerts.validate(&alert_types(config))
 }
 
@@ -81,6 +82,18 @@ fn checks(config: &Config) -> Result<(), Wrong> {
         }
     }
     Ok(())
+}
+
+/// One that is switched off is a service all the same: its rule has nothing to do then.
+fn logs(config: &Config) -> Result<(), Wrong> {
+    if let Some(name) = config.logs.rule.keys().find(|name| !plain(name)) {
+        let message = format!("the name '{name}' may only hold letters, digits, -, _ and .");
+        return Err(("logs.rule".to_owned(), message));
+    }
+    config
+        .logs
+        .validate(config.service.keys().map(String::as_str))
+        .map_err(|(name, why)| ("logs.rule".to_owned(), format!("the rule '{name}': {why}")))
 }
 
 fn bucket(config: &Config) -> Result<(), &'static str> {

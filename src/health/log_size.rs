@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub(super) fn look(view: &View, options: &LogSize) -> Result<Answer> {
     let mut sizes = BTreeMap::new();
-    for pattern in &view.loaded.config.logs.include {
+    for (_, pattern) in view.loaded.config.logs.globs() {
         let full = view.loaded.home.path(pattern);
         let matches =
             glob::glob(&full.to_string_lossy()).with_context(|| format!("'{pattern}' is no pattern"))?;

@@ -1,72 +1,192 @@
 //! From `NAME.log` to `NAME.log.gz`, so that at every moment one of the two is whole.
 
+use super::find::Log;
+use super::names::split;
+use super::pack::{Part, pack, side_by_side};
 use super::writers::Writers;
+use crate::base::step::step;
 use crate::base::{durable, lines};
 use anyhow::{Context, Result};
-use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
-use flate2::write::GzEncoder;
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Error, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
-/// Compresses a log and takes the original away; gives the size of what was added.
+/// So many logs at most are dealt with together: each takes two open files.
+const TOGETHER: usize = 64;
+/// And about so many bytes of them: so much more of the disk they take at most.
+const BYTES_TOGETHER: u64 = 256 << 20;
+
+/// Compresses logs and takes the originals away; gives for each the size of what was added.
 ///
-/// A `.gz` that is there already gets the log as a further member (RFC 1952, 2.2). One that is
-/// damaged is left as it is, and the log goes to the next free name beside it.
+/// A `.gz` that is there already gets the log as a further member (RFC 1952, 2.2), unless it is one
+/// that stays whole. One that is damaged is left as it is, and the log goes to the next free name
+/// beside it.
 ///
 /// # Errors
 /// Of kind `ResourceBusy` in the chain: the log is still being written, and stays.
-pub(super) fn compress(log: &Path, writers: &mut Writers) -> Result<u64> {
-    let source = lines::open(log).with_context(|| format!("cannot read {}", log.display()))?;
-    let before = source.metadata()?;
-    let target = match place(log, &source, before.len())? {
-        Place::New(target) => target,
-        Place::Further(target) => target,
-        Place::Done => {
-            // Killed between the rename and the removal, a run before us left both.
-            remove_unless_changed(log, &before, writers)?;
-            return Ok(0);
-        }
-    };
-    let earlier = lines::open(&target).ok();
-    let start = earlier.as_ref().map_or(Ok(0), |file| file.metadata().map(|meta| meta.len()))?;
+pub(super) fn compress(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> {
+    let mut results = Vec::new();
+    let mut rest = logs;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |log: &&Log| {
+            let fits = bytes < BYTES_TOGETHER;
+            bytes += log.bytes;
+            fits
+        };
+        let count = rest.iter().take(TOGETHER).take_while(fits).count();
+        let (some, others) = rest.split_at(count);
+        results.extend(together(some, writers));
+        rest = others;
+    }
+    results
+}
 
-    let mut added = 0;
-    durable::replace_with(&target, before.mode() & 0o7777, |temp| {
-        if let Some(earlier) = &earlier {
-            io::copy(&mut &*earlier, temp)?;
+/// A log on its way.
+struct Job<'a> {
+    log: &'a Path,
+    source: File,
+    before: Metadata,
+    target: PathBuf,
+    /// Where in the target the log begins: what is before it was there already.
+    start: u64,
+    /// None: the target holds it already.
+    temp: Option<NamedTempFile>,
+    /// Whether it holds it by our doing.
+    published: bool,
+}
+
+fn together(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> {
+    let jobs: Vec<Result<Job>> = logs.iter().map(|log| Job::begin(log, writers)).collect();
+    let mut parts: Vec<Part> = jobs.iter().filter_map(|job| job.as_ref().ok()?.part()).collect();
+    pack(&mut parts);
+    let mut parts = parts.into_iter();
+    let size =
+        |job: &Job| job.temp.as_ref().and_then(|_| parts.next()).map_or(Ok(0), |part| part.done(job.start));
+    let sizes: Vec<io::Result<u64>> = jobs.iter().filter_map(|job| job.as_ref().ok()).map(size).collect();
+    let written = side_by_side(&jobs, || |job: &Result<Job>| job.as_ref().map_or(Ok(()), Job::keep));
+
+    let mut sizes = sizes.into_iter();
+    let published: Vec<Result<(Job, u64)>> = jobs
+        .into_iter()
+        .zip(written)
+        .map(|(job, written)| {
+            let job = job?;
+            let writing = || format!("cannot write {}", job.target.display());
+            let size = sizes.next().unwrap_or(Ok(0)).with_context(writing)?;
+            written.with_context(writing)?;
+            Ok((job.publish(writers)?, size))
+        })
+        .collect();
+    let folders = || logs.iter().map(|log| durable::parent(&log.path)).collect::<BTreeSet<_>>();
+    // The new names last before the old ones go. An old one that comes back after a power cut is
+    // known by the next run.
+    let lasts = durable::sync_folders(folders());
+    let removed = published.into_iter().map(|job| {
+        let (job, size) = job?;
+        match &lasts {
+            Ok(()) => job.remove(writers).map(|()| size),
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
         }
-        let mut encoder = GzEncoder::new(&mut *temp, Compression::new(6));
-        (&source).seek(SeekFrom::Start(0))?;
-        io::copy(&mut (&source).take(before.len()), &mut encoder)?;
-        encoder.finish()?;
-        added = temp.stream_position()? - start;
-        // What was written is read back before the original may go.
-        temp.seek(SeekFrom::Start(start))?;
-        (&source).seek(SeekFrom::Start(0))?;
-        let written = MultiGzDecoder::new(BufReader::new(&*temp));
-        if !same(written, BufReader::new((&source).take(before.len())))? {
-            return Err(Error::other("what was written reads back differently"));
-        }
-        temp.set_modified(before.modified()?)?;
-        // Only root can give files away; anyone else owns the log already.
-        let owner = rustix::fs::Uid::from_raw(before.uid());
-        let _ = rustix::fs::fchown(&*temp, Some(owner), Some(rustix::fs::Gid::from_raw(before.gid())));
-        unchanged(log, &before, writers)
-    })?;
-    match remove_unless_changed(log, &before, writers) {
-        Ok(()) => Ok(added),
-        Err(error) => {
-            // Rather a line twice than never: a member added to an older file stays.
-            if earlier.is_none() {
-                let _ = fs::remove_file(&target);
+    });
+    let results = removed.collect();
+    let _ = durable::sync_folders(folders());
+    results
+}
+
+impl<'a> Job<'a> {
+    fn begin(log: &'a Log, writers: &mut Writers) -> Result<Job<'a>> {
+        let path = &*log.path;
+        let reading = || format!("cannot read {}", path.display());
+        let source = lines::open(path).with_context(reading)?;
+        let before = source.metadata().with_context(reading)?;
+        unchanged(path, &before, writers).with_context(reading)?;
+        let mut job =
+            Job { log: path, source, before, target: PathBuf::new(), start: 0, temp: None, published: false };
+        let earlier = match place(path, &job.source, &job.before, log.whole || log.number().is_some())? {
+            Place::Done(target) => {
+                // Killed between the rename and the removal, a run before us left both.
+                job.target = target;
+                return Ok(job);
             }
-            Err(error)
+            Place::Further(target) => {
+                job.target = target;
+                Some(
+                    lines::open(&job.target)
+                        .with_context(|| format!("cannot read {}", job.target.display()))?,
+                )
+            }
+            Place::New(target) => {
+                job.target = target;
+                None
+            }
+        };
+        let writing = || format!("cannot write {}", job.target.display());
+        let mut temp = tempfile::Builder::new()
+            .prefix(".part-")
+            .tempfile_in(durable::parent(path))
+            .with_context(writing)?;
+        if let Some(earlier) = earlier {
+            job.start = io::copy(&mut &earlier, temp.as_file_mut()).with_context(writing)?;
         }
+        job.temp = Some(temp);
+        Ok(job)
+    }
+
+    fn part(&self) -> Option<Part<'_>> {
+        let temp = self.temp.as_ref()?;
+        Some(Part::new(&self.source, self.before.len(), temp.as_file()))
+    }
+
+    /// Gives what was written the log's mode, owner and time, and makes it last.
+    fn keep(&self) -> io::Result<()> {
+        let Some(temp) = &self.temp else { return Ok(()) };
+        let file = temp.as_file();
+        // Only root can give files away; anyone else owns the log already. The mode comes later: a
+        // change of owner takes bits of it away.
+        let owner = rustix::fs::Uid::from_raw(self.before.uid());
+        let _ = rustix::fs::fchown(file, Some(owner), Some(rustix::fs::Gid::from_raw(self.before.gid())));
+        file.set_permissions(fs::Permissions::from_mode(self.before.mode() & 0o7777))?;
+        file.set_modified(self.before.modified()?)?;
+        file.sync_all()?;
+        step("compressed")
+    }
+
+    /// Gives what was written its name, if the log is still as it was.
+    fn publish(mut self, writers: &mut Writers) -> Result<Job<'a>> {
+        let Some(temp) = self.temp.take() else { return Ok(self) };
+        let writing = || format!("cannot write {}", self.target.display());
+        unchanged(self.log, &self.before, writers).with_context(writing)?;
+        if self.start == 0 {
+            temp.persist_noclobber(&self.target).with_context(writing)?;
+        } else {
+            temp.persist(&self.target).with_context(writing)?;
+        }
+        step("published").with_context(writing)?;
+        self.published = true;
+        Ok(self)
+    }
+
+    fn remove(self, writers: &mut Writers) -> Result<()> {
+        let removed = unchanged(self.log, &self.before, writers)
+            .and_then(|()| fs::remove_file(self.log))
+            .with_context(|| format!("cannot remove {}", self.log.display()));
+        if removed.is_err() && self.published {
+            self.take_back();
+        }
+        removed
+    }
+
+    /// The log stays after all: no line is to be there twice.
+    fn take_back(&self) {
+        let _ = match self.start {
+            0 => fs::remove_file(&self.target),
+            start => File::options().write(true).open(&self.target).and_then(|file| file.set_len(start)),
+        };
     }
 }
 
@@ -77,41 +197,51 @@ enum Place {
     /// A sound file that gets a further member.
     Further(PathBuf),
     /// Its end is this very log.
-    Done,
+    Done(PathBuf),
 }
 
-fn place(log: &Path, source: &File, size: u64) -> Result<Place> {
+fn place(log: &Path, source: &File, before: &Metadata, alone: bool) -> Result<Place> {
+    let name = log.file_name().unwrap_or_default();
     // A number goes before `.log.gz`, so that the patterns of the config still fit.
-    let beside = |number: u32| {
-        let name = log.file_name().unwrap_or_default().as_bytes();
-        let (stem, ending) = name.strip_suffix(b".log").map_or((name, &b""[..]), |stem| (stem, b".log"));
-        let number = if number == 0 { String::new() } else { format!(".{number}") };
-        log.with_file_name(OsStr::from_bytes(&[stem, number.as_bytes(), ending, b".gz"].concat()))
+    let beside = |number: u32| match (number, name.to_str()) {
+        (0, _) | (_, None) => {
+            let mut name = name.to_owned();
+            name.push(if number == 0 { ".gz".to_owned() } else { format!(".{number}.gz") });
+            log.with_file_name(name)
+        }
+        (number, Some(name)) => {
+            let (stem, ending) = split(name);
+            log.with_file_name(format!("{stem}.{number}{ending}.gz"))
+        }
     };
     for number in 0..1000 {
         let target = beside(number);
-        match fs::symlink_metadata(&target) {
+        let meta = match fs::symlink_metadata(&target) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::New(target)),
-            Ok(meta) if meta.is_file() && meta.nlink() == 1 => {}
+            Ok(meta) if meta.is_file() && meta.nlink() == 1 => meta,
             // A link or the like is not ours to replace.
             Ok(_) => continue,
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot look at {}", target.display()));
             }
-        }
+        };
         let decoder = || Ok::<_, Error>(MultiGzDecoder::new(BufReader::new(lines::open(&target)?)));
         let length = decoder().and_then(|mut decoder| io::copy(&mut decoder, &mut io::sink()));
         let Ok(length) = length else { continue };
-        if size > 0 && length >= size {
+        let size = before.len();
+        // It got the log's time then. The same lines written again have another.
+        if length >= size && meta.modified()? == before.modified()? {
             let mut decoder = decoder()?;
             io::copy(&mut decoder.by_ref().take(length - size), &mut io::sink())?;
             let mut source = source;
             source.seek(SeekFrom::Start(0))?;
             if same(decoder, BufReader::new(source.take(size)))? {
-                return Ok(Place::Done);
+                return Ok(Place::Done(target));
             }
         }
-        return Ok(Place::Further(target));
+        if !alone {
+            return Ok(Place::Further(target));
+        }
     }
     anyhow::bail!("there is no free name beside {}", log.display())
 }
@@ -152,29 +282,25 @@ pub(super) fn unchanged(log: &Path, before: &Metadata, writers: &mut Writers) ->
     if key(&now) != key(before) {
         return busy("it was written meanwhile".to_owned());
     }
-    match writers.of(&now) {
+    match writers.of(log, &now) {
         Some(writer) => busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)),
         None => Ok(()),
     }
 }
 
-fn remove_unless_changed(log: &Path, before: &Metadata, writers: &mut Writers) -> Result<()> {
-    unchanged(log, before, writers)
-        .and_then(|()| fs::remove_file(log))
-        .with_context(|| format!("cannot remove {}", log.display()))?;
-    durable::sync_folder(durable::parent(log))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, SystemTime};
 
     fn inflate(path: &Path) -> String {
         let mut text = String::new();
         MultiGzDecoder::new(BufReader::new(File::open(path).unwrap())).read_to_string(&mut text).unwrap();
         text
+    }
+
+    fn compress(log: &Path, writers: &mut Writers) -> Result<u64> {
+        super::compress(&[Log::new(log, &fs::metadata(log).unwrap())], writers).remove(0)
     }
 
     #[test]
@@ -203,10 +329,16 @@ mod tests {
         }
         assert_eq!(inflate(&dir.path().join("d.log.gz")), "one\ntwo\n");
         // As a run that was killed before it removed the original leaves it.
+        let at = fs::metadata(dir.path().join("d.log.gz")).unwrap().modified().unwrap();
         fs::write(&log, "two\n").unwrap();
+        File::options().write(true).open(&log).unwrap().set_modified(at).unwrap();
         compress(&log, &mut Writers::default()).unwrap();
         assert_eq!(inflate(&dir.path().join("d.log.gz")), "one\ntwo\n");
         assert!(!log.exists());
+        // The same words at another time are others.
+        fs::write(&log, "two\n").unwrap();
+        compress(&log, &mut Writers::default()).unwrap();
+        assert_eq!(inflate(&dir.path().join("d.log.gz")), "one\ntwo\ntwo\n");
     }
 
     #[test]

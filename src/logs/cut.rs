@@ -3,50 +3,74 @@
 
 use super::writers::Writers;
 use crate::base::lines;
+use crate::base::step::step;
 use anyhow::{Context, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Cuts a log to its last `lines` lines, or, where these are more, to `most` bytes or half of
 /// it. Gives the number of bytes that went.
+///
+/// # Errors
+/// Of kind `ResourceBusy` in the chain: its writer does not append, and it stays as it is.
 pub(super) fn cut(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
     let mut work = || -> io::Result<u64> {
-        // Asked before we open it for writing ourselves.
-        let in_the_way = writers.of(&std::fs::symlink_metadata(log)?).is_some_and(|writer| !writer.appends);
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(log)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() || meta.nlink() != 1 {
-            return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file with one name"));
-        }
+        let (file, meta) = open(log, writers)?;
         // What stays fits into what goes: see `shift`.
         let start = lines::start_of_last(&file, meta.len(), keep, most.min(meta.len() / 2))?;
-        if in_the_way {
-            // It would go on at its old offset and leave a hole before it: make the hole now.
-            return punch(&file, start);
-        }
-        match collapse(&file, start) {
+        let taken = whole_blocks(&file, start)?;
+        let whole = next_line(&file, taken, start)?.unwrap_or(taken);
+        match collapse(&file, taken) {
+            Ok(()) => {
+                step("cut")?;
+                // A blank line stands for the end of the line that the last block began with.
+                blank(&file, (whole - taken).saturating_sub(1))?;
+                Ok(taken)
+            }
             Err(error) if error.kind() == ErrorKind::Unsupported => shift(&file, start),
-            result => result,
+            Err(error) => Err(error),
         }
     };
     work().with_context(|| format!("cannot cut {}", log.display()))
 }
 
-/// Lets the file system take whole blocks from the front (fallocate(2)): nothing is copied, so
-/// there is no moment at which a line could be lost. Up to a block more stays, and with it the
-/// end of a line that began before.
-#[cfg(target_os = "linux")]
-fn collapse(file: &File, start: u64) -> io::Result<u64> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    let size = whole_blocks(file, start)?;
-    if size == 0 {
-        return Ok(0);
+/// Opens a log to cut it, if its writers bear that.
+pub(super) fn open(log: &Path, writers: &mut Writers) -> io::Result<(File, Metadata)> {
+    // Asked before we open it for writing ourselves.
+    let known = std::fs::symlink_metadata(log)?;
+    if let Some(writer) = writers.of(log, &known).filter(|writer| !writer.appends) {
+        // It would go on at its old offset, and leave a hole of NUL bytes before it.
+        let why = format!(
+            "{} (pid {}) does not append to it: after a cut it would begin with a hole; have that one write by >> \
+             instead of >, or restart it to begin a new log",
+            writer.name, writer.pid
+        );
+        return Err(Error::new(ErrorKind::ResourceBusy, why));
     }
-    match fallocate(file, FallocateFlags::COLLAPSE_RANGE, 0, size) {
-        Ok(()) => Ok(size),
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(log)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 || meta.ino() != known.ino() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file with one name"));
+    }
+    Ok((file, meta))
+}
+
+/// Lets the file system take whole blocks from the front (fallocate(2)): nothing is copied, so
+/// there is no moment at which a line could be lost.
+///
+/// # Errors
+/// Of kind `Unsupported`, where the file system cannot.
+#[cfg(target_os = "linux")]
+pub(super) fn collapse(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    if bytes == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::COLLAPSE_RANGE, 0, bytes) {
+        Ok(()) => Ok(()),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
             Err(ErrorKind::Unsupported.into())
         }
@@ -54,31 +78,47 @@ fn collapse(file: &File, start: u64) -> io::Result<u64> {
     }
 }
 
-/// Gives the blocks before `start` back to the file system; length and offsets stay.
+/// How much of so many bytes the file system can take away.
 #[cfg(target_os = "linux")]
-fn punch(file: &File, start: u64) -> io::Result<u64> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    let size = whole_blocks(file, start)?;
-    if size > 0 {
-        fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, size)?;
-    }
-    Ok(size)
-}
-
-#[cfg(target_os = "linux")]
-fn whole_blocks(file: &File, bytes: u64) -> io::Result<u64> {
+pub(super) fn whole_blocks(file: &File, bytes: u64) -> io::Result<u64> {
     let block = rustix::fs::fstatvfs(file)?.f_bsize.max(512);
     Ok(bytes / block * block)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn collapse(_file: &File, _start: u64) -> io::Result<u64> {
+pub(super) fn collapse(_file: &File, _bytes: u64) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn punch(_file: &File, _start: u64) -> io::Result<u64> {
-    Err(ErrorKind::Unsupported.into())
+pub(super) fn whole_blocks(_file: &File, _bytes: u64) -> io::Result<u64> {
+    Ok(0)
+}
+
+/// Where the first whole line at or after `from` begins, if that is not after `to`.
+pub(super) fn next_line(file: &File, from: u64, to: u64) -> io::Result<Option<u64>> {
+    // The byte before may be the end of a line.
+    let mut at = from.saturating_sub(1);
+    if from == 0 {
+        return Ok(Some(0));
+    }
+    while at < to {
+        let bytes = lines::read(file, at, to.min(at + (64 << 10)))?;
+        if bytes.is_empty() {
+            break;
+        }
+        if let Some(index) = bytes.iter().position(|&byte| byte == b'\n') {
+            return Ok(Some(at + index as u64 + 1));
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(None)
+}
+
+/// Writes spaces over the beginning.
+pub(super) fn blank(file: &File, bytes: u64) -> io::Result<()> {
+    let spaces = vec![b' '; usize::try_from(bytes).map_err(Error::other)?];
+    file.write_all_at(&spaces, 0)
 }
 
 /// Copies what stays over the beginning, then cuts the rest off. What stays is also still
@@ -182,21 +222,38 @@ mod tests {
         assert!(gaps == 0 || !lossless && gaps <= 10, "{gaps} gaps");
     }
 
+    /// It would go on at its old offset: no cut may leave it with a hole of NUL bytes.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_writer_that_does_not_append_keeps_its_offset() {
+    fn a_log_whose_writer_does_not_append_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         let mut writer = File::create(&path).unwrap();
         writer.write_all("a line\n".repeat(100_000).as_bytes()).unwrap();
-        writer.sync_all().unwrap();
-        let before = fs::metadata(&path).unwrap();
-        assert!(cut(&path, 10, u64::MAX, &mut Writers::default()).unwrap() > 0);
+        let error = cut(&path, 10, u64::MAX, &mut Writers::default()).unwrap_err();
+        assert!(format!("{error:#}").contains("does not append"), "{error:#}");
         writer.write_all(b"last\n").unwrap();
-        let after = fs::metadata(&path).unwrap();
-        assert_eq!(after.len(), before.len() + 5);
-        assert!(after.blocks() < before.blocks());
-        assert_eq!(lines::last_lines(&path, 2, 1 << 20).unwrap(), ["a line", "last"]);
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            ["a line\n".repeat(100_000), "last\n".to_owned()].concat().as_bytes()
+        );
+        // Its next run begins anew, or what is left of it can be cut.
+        drop(writer);
+        assert!(cut(&path, 10, u64::MAX, &mut Writers::default()).unwrap() > 0);
+    }
+
+    #[test]
+    fn whole_lines_are_found_at_any_offset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        fs::write(&path, "ab\ncd\nno end").unwrap();
+        let file = File::open(&path).unwrap();
+        let from = |from| next_line(&file, from, 13).unwrap();
+        assert_eq!(
+            [from(0), from(1), from(3), from(4), from(6)],
+            [Some(0), Some(3), Some(3), Some(6), Some(6)]
+        );
+        assert_eq!(from(7), None);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which log files there are, what day their name speaks of, and which one a name means.
 
+use super::names::{day_in, family, is_number, numbered, rotated_forms};
 use crate::base::{Home, text};
 use crate::config::Logs;
 use chrono::{DateTime, NaiveDate, Utc};
 use glob::{MatchOptions, Pattern};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -24,6 +25,12 @@ pub struct Log {
     pub compressed: bool,
     /// How many names it has: more than one, and it is not only ours to change.
     pub links: u64,
+    /// The rule of the config that it falls under.
+    pub rule: Option<String>,
+    /// Whether it may only be dealt with as a whole.
+    pub whole: bool,
+    /// Whether nothing of it may be lost.
+    pub state: bool,
 }
 
 /// What a search found.
@@ -31,6 +38,8 @@ pub struct Log {
 pub struct Found {
     /// The logs, by path.
     pub logs: Vec<Log>,
+    /// What went to the archive, by path.
+    pub archived: Vec<Log>,
     /// What is called like a log but is none (a link, a FIFO): left alone, and why.
     pub strange: Vec<(PathBuf, String)>,
     /// What could not be looked at, and why.
@@ -40,20 +49,43 @@ pub struct Found {
 const AS_A_SHELL: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The logs of an agent, by `[logs] include` and `exclude`. No link is followed, save that the
-/// folder a pattern begins in may be one.
-pub fn find(home: &Home, rules: &Logs) -> Found {
-    search(home, rules.include.iter().map(String::as_str), &rules.exclude)
+/// A glob, and what the rule that it belongs to says of all its logs.
+struct Wanted {
+    pattern: Pattern,
+    rule: Option<String>,
+    whole: bool,
+    state: bool,
 }
 
-fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[String]) -> Found {
+/// The logs of an agent, by `[logs] include`, `exclude` and its rules, with what rotation made of
+/// them. No link is followed, save that the folder a pattern begins in may be one.
+pub fn find(home: &Home, logs: &Logs) -> Found {
+    let mut globs = Vec::new();
+    for (rule, glob) in logs.globs() {
+        globs.push((rule, glob.to_owned()));
+        globs.extend(rotated_forms(glob).into_iter().map(|form| (rule, form)));
+        if rule.and_then(|name| logs.rule.get(name)).is_some_and(|rule| rule.archive) {
+            let form = in_archive(home, glob);
+            globs.extend(rotated_forms(&form).into_iter().map(|form| (rule, form)));
+        }
+    }
+    search(home, globs, logs)
+}
+
+/// Where in the archive what leaves such a log goes, on whatever day.
+fn in_archive(home: &Home, glob: &str) -> String {
+    let inside = glob.strip_prefix(&*home.root().to_string_lossy()).unwrap_or(glob).trim_start_matches('/');
+    format!("archive/{}/{inside}", "[0-9]".repeat(8))
+}
+
+fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, String)>, logs: &Logs) -> Found {
     let absolute = |glob: &str| {
         let root = Pattern::escape(&home.root().to_string_lossy());
         if glob.starts_with('/') { glob.to_owned() } else { format!("{}/{glob}", root.trim_end_matches('/')) }
     };
     let mut found = Found::default();
     let mut left_alone = Vec::new();
-    for glob in exclude {
+    for glob in &logs.exclude {
         match Pattern::new(&absolute(glob)) {
             Ok(pattern) => left_alone.push(pattern),
             // What it was to protect cannot be told: nothing is found until it is put right.
@@ -64,22 +96,40 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
         }
     }
     // Patterns that begin in one folder share one walk.
-    let mut walks: BTreeMap<PathBuf, Vec<Pattern>> = BTreeMap::new();
-    for glob in include {
-        match Pattern::new(&absolute(glob)) {
-            Ok(pattern) => walks.entry(home.path(literal_folder(glob))).or_default().push(pattern),
-            Err(error) => found.failed.push((PathBuf::from(glob), format!("is no pattern: {error}"))),
+    let mut walks: BTreeMap<PathBuf, (usize, Vec<Wanted>)> = BTreeMap::new();
+    for (name, glob) in globs {
+        let rule = name.and_then(|name| logs.rule.get(name));
+        match Pattern::new(&absolute(&glob)) {
+            Ok(pattern) => {
+                let folder = literal_folder(&glob);
+                let below = Path::new(&glob).components().count() - folder.components().count();
+                let (depth, wanted) = walks.entry(home.path(folder)).or_default();
+                *depth = if glob.contains("**") { usize::MAX } else { below.max(*depth) };
+                wanted.push(Wanted {
+                    pattern,
+                    rule: name.map(str::to_owned),
+                    whole: rule.is_some_and(|rule| rule.whole),
+                    state: rule.is_some_and(|rule| rule.archive),
+                });
+            }
+            Err(error) => {
+                // The forms of one that is wrong are wrong as well: it is said once.
+                if logs.globs().any(|written| written == (name, &*glob)) {
+                    found.failed.push((PathBuf::from(glob), format!("is no pattern: {error}")));
+                }
+            }
         }
     }
-    let mut seen = BTreeSet::new();
-    for (folder, patterns) in walks {
+    let mut seen: BTreeMap<PathBuf, Log> = BTreeMap::new();
+    let mut strange: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for (folder, (depth, wanted)) in walks {
         if !folder.exists() {
             continue;
         }
         let hidden = |entry: &walkdir::DirEntry| {
             entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
         };
-        for entry in WalkDir::new(&folder).into_iter().filter_entry(|entry| !hidden(entry)) {
+        for entry in WalkDir::new(&folder).max_depth(depth).into_iter().filter_entry(|entry| !hidden(entry)) {
             let entry = match entry {
                 Ok(entry) => entry,
                 // It went away while we looked.
@@ -93,25 +143,43 @@ fn search<'a>(home: &Home, include: impl Iterator<Item = &'a str>, exclude: &[St
             };
             let path = entry.path();
             let is = |pattern: &Pattern| pattern.matches_path_with(path, AS_A_SHELL);
-            if entry.file_type().is_dir() || !patterns.iter().any(is) || left_alone.iter().any(is) {
+            let mut fits = wanted.iter().filter(|wanted| is(&wanted.pattern)).peekable();
+            if entry.file_type().is_dir() || fits.peek().is_none() || left_alone.iter().any(is) {
                 continue;
             }
-            if !seen.insert(path.to_owned()) {
-                continue;
-            }
-            match entry.metadata() {
-                Ok(meta) if meta.is_file() => found.logs.push(Log::new(path, &meta)),
-                Ok(meta) if meta.is_symlink() => {
-                    found.strange.push((path.to_owned(), "a symbolic link".to_owned()));
+            if !seen.contains_key(path) {
+                match entry.metadata() {
+                    Ok(meta) if meta.is_file() => {
+                        seen.insert(path.to_owned(), Log::new(path, &meta));
+                    }
+                    Ok(meta) => {
+                        let why = if meta.is_symlink() { "a symbolic link" } else { "not a regular file" };
+                        strange.insert(path.to_owned(), why.to_owned());
+                    }
+                    Err(error) if gone(error.io_error()) => {}
+                    Err(error) => found.failed.push((path.to_owned(), error.to_string())),
                 }
-                Ok(_) => found.strange.push((path.to_owned(), "not a regular file".to_owned())),
-                Err(error) if gone(error.io_error()) => {}
-                Err(error) => found.failed.push((path.to_owned(), error.to_string())),
+            }
+            let Some(log) = seen.get_mut(path) else { continue };
+            for wanted in fits {
+                log.falls_under(wanted);
             }
         }
     }
-    found.logs.sort_by(|a, b| a.path.cmp(&b.path));
+    found.strange = strange.into_iter().collect();
+    for log in seen.into_values() {
+        if is_archived(home, &log.path) { found.archived.push(log) } else { found.logs.push(log) }
+    }
     found
+}
+
+/// Whether a path is below `archive/YYYYMMDD/`.
+pub(super) fn is_archived(home: &Home, path: &Path) -> bool {
+    let day = path.strip_prefix(home.archive()).ok().and_then(|inside| inside.components().next());
+    day.is_some_and(|day| {
+        let day = day.as_os_str().as_encoded_bytes();
+        day.len() == 8 && day.iter().all(u8::is_ascii_digit)
+    })
 }
 
 fn gone(error: Option<&std::io::Error>) -> bool {
@@ -139,43 +207,38 @@ impl Log {
             day: day_in(&name),
             compressed: name.ends_with(".gz"),
             links: meta.nlink(),
+            rule: None,
+            whole: false,
+            state: false,
         }
+    }
+
+    /// Of several rules the first by name holds, but what one of them protects is protected.
+    fn falls_under(&mut self, wanted: &Wanted) {
+        if let Some(rule) = &wanted.rule
+            && self.rule.as_ref().is_none_or(|known| rule < known)
+        {
+            self.rule = Some(rule.clone());
+        }
+        self.whole |= wanted.whole;
+        self.state |= wanted.state;
+    }
+
+    /// Its file name.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Its number among those that were rotated on its day, if it is one of them.
+    pub(super) fn number(&self) -> Option<u32> {
+        numbered(&self.name())
     }
 
     /// Whether something may still be written to it: it is neither compressed nor numbered.
     pub(super) fn is_in_use(&self) -> bool {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        !self.compressed && !name.rsplit_once('.').is_some_and(|(_, number)| is_number(number))
+        let shifted = self.name().rsplit_once('.').is_some_and(|(_, number)| is_number(number));
+        !self.compressed && !shifted && self.number().is_none()
     }
-}
-
-fn is_number(text: &str) -> bool {
-    (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The day that a file name speaks of: `20261119`, `2026-11-19` or `2026_11_19`, with no digit
-/// beside it. Only this century: other numbers of eight digits are not meant as days.
-pub(super) fn day_in(name: &str) -> Option<NaiveDate> {
-    let bytes = name.as_bytes();
-    (0..bytes.len()).find_map(|start| {
-        let before = start.checked_sub(1).and_then(|index| bytes.get(index));
-        if before.is_some_and(u8::is_ascii_digit) {
-            return None;
-        }
-        let day = |format: &str, length: usize| {
-            let end = start + length;
-            if bytes.get(end).is_some_and(u8::is_ascii_digit) {
-                return None;
-            }
-            NaiveDate::parse_from_str(name.get(start..end)?, format).ok()
-        };
-        let plain = || name.get(start..start + 8)?.bytes().all(|byte| byte.is_ascii_digit()).then_some(());
-        let found = plain()
-            .and_then(|()| day("%Y%m%d", 8))
-            .or_else(|| day("%Y-%m-%d", 10))
-            .or_else(|| day("%Y_%m_%d", 10))?;
-        (2000..2100).contains(&chrono::Datelike::year(&found)).then_some(found)
-    })
 }
 
 /// The name by which a log is asked for: its file name without ending and day, or, for one in
@@ -185,25 +248,22 @@ fn name_of(home: &Home, log: &Log) -> String {
     if folder != home.logs() && folder.parent() == Some(&home.logs()) {
         return folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     }
-    let file = log.path.file_name().unwrap_or_default().to_string_lossy();
+    let file = family(&log.name());
     let stem = file.split_once(".log").map_or(&*file, |(stem, _)| stem);
     // `daemon.1.log.gz`: its place was taken when it was compressed.
     let numbered = stem.rsplit_once('.').filter(|(_, number)| log.compressed && is_number(number));
-    let stem = numbered.map_or(stem, |(stem, _)| stem);
-    let Some(day) = log.day else { return stem.to_owned() };
-    let spellings = ["%Y%m%d", "%Y-%m-%d", "%Y_%m_%d"].map(|format| day.format(format).to_string());
-    let bare = spellings.iter().find_map(|day| stem.split_once(day.as_str())).map_or(stem, |(bare, _)| bare);
-    let bare = bare.trim_end_matches(['_', '-', '.']);
-    if bare.is_empty() { stem.to_owned() } else { bare.to_owned() }
+    numbered.map_or(stem, |(stem, _)| stem).to_owned()
 }
 
 /// The logs of each name, also those of the past that were compressed or numbered; the one
 /// that the name means now comes last: of those in use the one written last.
 pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
     let usual = ["logs/**/*.log", "logs/**/*.log.gz", "logs/**/*.log.[0-9]*"];
-    let include = rules.include.iter().map(String::as_str).chain(usual);
+    let include = rules.include.iter().flat_map(|glob| [vec![glob.clone()], rotated_forms(glob)].concat());
+    let globs = include.chain(usual.map(str::to_owned)).map(|glob| (None, glob));
+    let all = Logs { exclude: Vec::new(), ..rules.clone() };
     let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
-    for log in search(home, include, &[]).logs {
+    for log in search(home, globs, &all).logs {
         names.entry(text::sanitize(&name_of(home, &log))).or_default().push(log);
     }
     for logs in names.values_mut() {
@@ -216,25 +276,6 @@ pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
 mod tests {
     use super::*;
     use std::fs;
-
-    #[test]
-    fn days_are_recognised_in_names() {
-        for (name, day) in [
-            ("daemon_20261119.log", Some("2026-11-19")),
-            ("2026-11-19.log", Some("2026-11-19")),
-            ("app.log.2026_11_19", Some("2026-11-19")),
-            ("daemon_20261119_120000.log.gz", Some("2026-11-19")),
-            ("daemon.log", None),
-            ("id_120261119.log", None),
-            ("id_202611190.log", None),
-            ("n_20261350.log", None),
-            ("n_19700101.log", None),
-            ("ünïcödé_20261119é.log", Some("2026-11-19")),
-            ("2026-11-9", None),
-        ] {
-            assert_eq!(day_in(name).map(|day| day.to_string()).as_deref(), day, "{name}");
-        }
-    }
 
     #[test]
     fn links_are_not_followed_and_folders_may_be_missing() {

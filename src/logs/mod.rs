@@ -1,18 +1,25 @@
 //! The logs: which there are, their last lines, following them, and keeping them bounded.
 
+mod archive;
 mod compress;
 mod cut;
 mod find;
 mod follow;
+mod ledger;
 mod marks;
+mod names;
+mod pack;
 mod plan;
+mod report;
 mod rotate;
 mod tail;
+mod tell;
 mod writers;
 
 pub use find::{Found, Log, by_name, find};
 pub use follow::Follower;
 pub use marks::Level;
 pub use plan::Action;
-pub use rotate::{Done, Outcome, Rotation, rotate};
+pub use report::{Done, Outcome, Rotation};
+pub use rotate::rotate;
 pub use tail::{Line, Query, Tail, tail};

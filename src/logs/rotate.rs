@@ -1,119 +1,101 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
-use super::find::{Found, Log, find};
-use super::plan::{Action, Task, over_total, verdict};
+use super::find::{Found, Log};
+use super::ledger::Ledger;
+use super::plan::{Action, Care, Task, over_keep, over_total, verdict};
+use super::report::{Done, Outcome, Rotation};
 use super::writers::Writers;
-use super::{compress, cut};
-use crate::base::units::Size;
-use crate::base::{Home, Run, State, lines, text};
+use super::{archive, compress, cut, find, tell};
+use crate::base::{Home, Run, State, durable, lines, text};
+use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
-use chrono::Local;
-use serde::Serialize;
+use anyhow::Context;
+use chrono::{Local, NaiveDate};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-/// How it went with one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    /// It would have been done, but nothing was to be changed.
-    Planned,
-    /// It was left alone, for a reason.
-    Skipped,
-    /// It was tried and failed, or the file cannot be looked at.
-    Failed,
-}
-
-/// What happened to one file.
-#[derive(Clone, Debug, Serialize)]
-pub struct Done {
-    /// The file, relative to the home.
-    pub file: String,
-    /// What was to be done; none for a file that could not even be judged.
-    pub action: Option<Action>,
-    /// How it went.
-    pub outcome: Outcome,
-    /// Why it was done, skipped, or failed.
-    pub why: String,
-    /// Bytes before.
-    pub before: u64,
-    /// Bytes after.
-    pub after: u64,
-}
-
-/// One rotation.
-#[derive(Clone, Debug, Serialize)]
-pub struct Rotation {
-    /// The agent's name.
-    pub agent: String,
-    /// This run.
-    pub run: String,
-    /// Warning, if a file could not be dealt with.
-    pub state: State,
-    /// Whether nothing was to be changed.
-    pub dry_run: bool,
-    /// How many logs there are.
-    pub logs: usize,
-    /// What they take together, in bytes, before and after.
-    pub before: u64,
-    /// The same, after.
-    pub after: u64,
-    /// The files that something was done to, or could not be.
-    pub files: Vec<Done>,
-}
+use walkdir::WalkDir;
 
 /// Rotates the logs of an agent by `[logs]`. One bad file never stops the rest. The caller holds
 /// the lock `rotate`, unless this is a `dry` run.
 pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
     let rules = &loaded.config.logs;
     let home = &loaded.home;
-    let mut work = Work { home, rules, dry, writers: Writers::default(), files: Vec::new() };
-    let found = find(home, rules);
+    let today = run.now.with_timezone(&Local).date_naive();
+    let mut work = Work {
+        loaded,
+        rules,
+        home,
+        run,
+        today,
+        dry,
+        writers: Writers::default(),
+        ledger: None,
+        changed: BTreeSet::new(),
+        files: Vec::new(),
+    };
+    work.begin();
+    let found = find::find(home, rules);
     let (count, before) = (found.logs.len(), total(&found.logs));
     work.report_strange(&found);
-    if !dry {
-        remove_rubbish(&found.logs, home);
+    // What it speaks of may look like rubbish.
+    if !dry && work.ledger.is_some() {
+        remove_rubbish(&found, home);
     }
 
-    let today = run.now.with_timezone(&Local).date_naive();
     let mut rest = Vec::new();
     let mut tasks = Vec::new();
     for log in found.logs {
-        let long = is_own(home, &log.path) && is_long(&log, rules.keep_lines);
-        match verdict(&log, long, rules, run.now, today) {
+        let care = Care::of(&log, rules);
+        let long = is_own(home, &log.path) && is_long(&log, care.keep_lines);
+        match verdict(&log, long, &care, run.now, today) {
             Some((action, why)) => tasks.push(Task { log, action, why }),
-            None => rest.push(log),
+            None => {
+                work.look_for_its_writer(&log);
+                rest.push(log);
+            }
+        }
+    }
+    for log in found.archived {
+        work.look_for_its_writer(&log);
+        let verdict = verdict(&log, false, &Care::of(&log, rules), run.now, today);
+        if let Some((action @ Action::Compress, why)) = verdict {
+            tasks.push(Task { log, action, why });
         }
     }
     // What makes room comes first: compressing needs some.
     tasks.sort_by_key(|task| task.action);
+    let packed = tasks.partition_point(|task| task.action < Action::Compress);
+    let to_compress = tasks.split_off(packed);
     for task in tasks {
-        let after = work.do_one(&task);
-        // In a dry run its size is not known: a tenth is usual for text.
-        let bytes = if dry && task.action == Action::Compress { task.log.bytes / 10 } else { after };
-        let compressed = task.log.compressed || task.action == Action::Compress;
-        if after > 0 {
-            rest.push(Log { bytes, compressed, ..task.log });
+        if work.do_one(&task) > 0 {
+            rest.push(task.log);
         }
     }
-    if !dry {
-        rest = find(home, rules).logs;
+    rest.extend(work.compress(to_compress));
+    work.tell();
+
+    for spare in [over_keep, over_total] {
+        if !dry {
+            rest = find::find(home, rules).logs;
+        }
+        for task in spare(&rest, rules, run.now, today) {
+            work.do_one(&task);
+            rest.retain(|log| log.path != task.log.path);
+        }
     }
-    for task in over_total(&rest, rules.max_total) {
-        work.do_one(&task);
-    }
-    let after = if dry { before - work.freed().min(before) } else { total(&find(home, rules).logs) };
-    let bad = work.files.iter().any(|file| file.outcome == Outcome::Failed);
+    let after = if dry { before - work.freed().min(before) } else { total(&find::find(home, rules).logs) };
+    let stuck = |file: &Done| {
+        file.outcome == Outcome::Failed
+            || file.outcome == Outcome::Skipped && matches!(file.action, Some(Action::Cut | Action::Rename))
+    };
     Rotation {
         agent: loaded.config.agent.name.clone(),
         run: run.id.clone(),
-        state: if bad { State::Warning } else { State::Ok },
+        state: if work.files.iter().any(stuck) { State::Warning } else { State::Ok },
         dry_run: dry,
         logs: count,
         before,
@@ -122,50 +104,64 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
     }
 }
 
-impl Rotation {
-    /// What was done, in one line: `2 compressed, 1 cut, 3 deleted, 1 failed; 1.2 GB before, 30 MB after`.
-    pub fn summary(&self) -> String {
-        let number = |action: Action, word: &str| {
-            let done = |file: &&Done| {
-                file.action == Some(action) && matches!(file.outcome, Outcome::Done | Outcome::Planned)
-            };
-            let number = self.files.iter().filter(done).count();
-            (number > 0).then(|| format!("{number} {word}"))
-        };
-        let outcome = |outcome: Outcome, word: &str| {
-            let number = self.files.iter().filter(|file| file.outcome == outcome).count();
-            (number > 0).then(|| format!("{number} {word}"))
-        };
-        let parts: Vec<String> = [
-            number(Action::Compress, "compressed"),
-            number(Action::Cut, "cut"),
-            number(Action::Delete, "deleted"),
-            outcome(Outcome::Skipped, "left alone"),
-            outcome(Outcome::Failed, "failed"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let what = if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") };
-        format!(
-            "{what}; {}, {} before, {} after",
-            text::count(self.logs, "log"),
-            Size(self.before),
-            Size(self.after)
-        )
-    }
-}
-
 /// A rotation under way.
 struct Work<'a> {
-    home: &'a Home,
+    loaded: &'a Loaded,
     rules: &'a Logs,
+    home: &'a Home,
+    run: &'a Run,
+    today: NaiveDate,
     dry: bool,
     writers: Writers,
+    /// None: it cannot be read, so nothing is begun that would have to be noted there.
+    ledger: Option<Ledger>,
+    /// The rules of logs that were renamed or cut.
+    changed: BTreeSet<String>,
     files: Vec<Done>,
 }
 
+/// What became of one file: the bytes that are left of it, and where it went.
+type Left = (u64, Option<PathBuf>);
+
 impl Work<'_> {
+    /// Finishes what a run before this one was at.
+    fn begin(&mut self) {
+        let ledger = Ledger::read(self.home).and_then(|mut ledger| {
+            if !self.dry {
+                archive::finish(self.home, &mut ledger).context("cannot finish what a run before was at")?;
+            }
+            Ok(ledger)
+        });
+        match ledger {
+            Ok(ledger) => {
+                self.changed.extend(ledger.tell.iter().cloned());
+                self.ledger = Some(ledger);
+            }
+            Err(error) => {
+                let (outcome, why) = judge(&error);
+                self.say(&self.home.rotation(), None, outcome, why, 0, 0);
+            }
+        }
+    }
+
+    /// Says so if a log that was renamed on another day is still written: nothing bounds it then.
+    fn look_for_its_writer(&mut self, log: &Log) {
+        let renamed =
+            log.number().is_some() && !log.compressed && log.day.is_some_and(|day| day != self.today);
+        let discipline = Care::of(log, self.rules).discipline;
+        if !renamed || discipline != Discipline::Rename {
+            return;
+        }
+        let Ok(meta) = fs::symlink_metadata(&log.path) else { return };
+        if let Some(writer) = self.writers.of(&log.path, &meta) {
+            let why = format!(
+                "{} (pid {}) still writes to it under its new name: tell it with after, or set discipline = \"copytruncate\"",
+                writer.name, writer.pid
+            );
+            self.say(&log.path, Some(Action::Rename), Outcome::Skipped, why, log.bytes, log.bytes);
+        }
+    }
+
     fn report_strange(&mut self, found: &Found) {
         let outcomes = found
             .strange
@@ -173,49 +169,156 @@ impl Work<'_> {
             .map(|strange| (strange, Outcome::Skipped))
             .chain(found.failed.iter().map(|failed| (failed, Outcome::Failed)));
         for ((path, why), outcome) in outcomes {
-            let file = text::sanitize(&self.home.show(path));
-            self.files.push(Done { file, action: None, outcome, why: why.clone(), before: 0, after: 0 });
+            self.say(path, None, outcome, why.clone(), 0, 0);
         }
+    }
+
+    fn say(
+        &mut self,
+        path: &Path,
+        action: Option<Action>,
+        outcome: Outcome,
+        why: String,
+        before: u64,
+        after: u64,
+    ) {
+        let file = text::sanitize(&self.home.show(path));
+        self.files.push(Done { file, action, outcome, why, to: None, before, after });
+    }
+
+    /// Notes, before a log is renamed or cut, that its writer is to be told.
+    fn owe(&mut self, log: &Log) -> anyhow::Result<()> {
+        let Some(rule) = log.rule.as_ref().filter(|rule| self.after(rule).is_some()) else { return Ok(()) };
+        let ledger = noting(&mut self.ledger)?;
+        if ledger.tell.insert(rule.clone()) && !self.dry { ledger.write(self.home) } else { Ok(()) }
+    }
+
+    fn after(&self, rule: &str) -> Option<&After> {
+        self.rules.rule.get(rule)?.after.as_ref()
     }
 
     /// Does one thing to one file, and gives the bytes that are left of it.
-    fn do_one(&mut self, task: &Task) -> u64 {
-        let (outcome, why, after) = self.attempt(task);
-        let file = text::sanitize(&self.home.show(&task.log.path));
-        let (action, before) = (Some(task.action), task.log.bytes);
-        self.files.push(Done { file, action, outcome, why, before, after });
+    fn do_one(&mut self, Task { log, action, why }: &Task) -> u64 {
+        if self.stays(log, *action) {
+            return log.bytes;
+        }
+        let (outcome, why, after, to) = match self.attempt(log, *action) {
+            Ok((after, to)) => {
+                if *action != Action::Delete {
+                    self.changed.extend(log.rule.clone());
+                }
+                let outcome = if self.dry { Outcome::Planned } else { Outcome::Done };
+                (outcome, why.clone(), after, to)
+            }
+            Err(error) => {
+                let (outcome, why) = judge(&error);
+                (outcome, why, log.bytes, None)
+            }
+        };
+        self.say(&log.path, Some(*action), outcome, why, log.bytes, after);
+        if let (Some(done), Some(to)) = (self.files.last_mut(), to) {
+            done.to = Some(text::sanitize(&self.home.show(&to)));
+        }
         after
     }
 
-    fn attempt(&mut self, Task { log, action, why }: &Task) -> (Outcome, String, u64) {
-        let (action, why) = (*action, why.clone());
-        if log.links > 1 && action != Action::Delete {
-            return (Outcome::Skipped, format!("it has {} names (hard links)", log.links), log.bytes);
+    /// Whether a log has other names, and is not only ours to change.
+    fn stays(&mut self, log: &Log, action: Action) -> bool {
+        let stays = log.links > 1 && action != Action::Delete;
+        if stays {
+            let why = format!("it has {} names (hard links)", log.links);
+            self.say(&log.path, Some(action), Outcome::Skipped, why, log.bytes, log.bytes);
+        }
+        stays
+    }
+
+    fn attempt(&mut self, log: &Log, action: Action) -> anyhow::Result<Left> {
+        let care = Care::of(log, self.rules);
+        if action != Action::Delete {
+            self.owe(log)?;
         }
         if self.dry {
-            let after = if action == Action::Delete { 0 } else { log.bytes };
-            return (Outcome::Planned, why, after);
+            return Ok((if action == Action::Delete { 0 } else { log.bytes }, None));
         }
-        let result = match action {
-            Action::Compress => compress::compress(&log.path, &mut self.writers),
+        match action {
+            Action::Cut if log.state => {
+                let ledger = noting(&mut self.ledger)?;
+                let (gone, to) =
+                    archive::cut(self.home, &log.path, &care, self.today, ledger, &mut self.writers)?;
+                Ok((log.bytes.saturating_sub(gone), Some(to)))
+            }
             Action::Cut => {
-                cut::cut(&log.path, self.rules.keep_lines, self.rules.max_size.0, &mut self.writers)
-                    .map(|gone| log.bytes.saturating_sub(gone))
+                let gone = cut::cut(&log.path, care.keep_lines, care.max_size.0 / 2, &mut self.writers)?;
+                Ok((log.bytes.saturating_sub(gone), None))
             }
-            Action::Delete => delete(log).map(|()| 0),
-        };
-        match result {
-            Ok(after) => (Outcome::Done, why, after),
-            Err(error) => {
-                let busy = error
-                    .chain()
-                    .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-                    .any(|cause| cause.kind() == ErrorKind::ResourceBusy);
-                let outcome = if busy { Outcome::Skipped } else { Outcome::Failed };
-                let why = if busy { error.root_cause().to_string() } else { format!("{error:#}") };
-                (outcome, text::one_line(&why, 300), log.bytes)
+            Action::Rename => {
+                let folder = match log.state {
+                    true => archive::folder(self.home, &log.path, self.today),
+                    false => durable::parent(&log.path).to_owned(),
+                };
+                same_as_judged(log)?;
+                Ok((log.bytes, Some(archive::rename(&log.path, &folder, self.today)?)))
             }
+            Action::Delete => delete(log, &mut self.writers).map(|()| (0, None)),
+            Action::Compress | Action::Tell => Ok((log.bytes, None)),
         }
+    }
+
+    /// Compresses logs, and gives those that there are then as far as that is known.
+    fn compress(&mut self, tasks: Vec<Task>) -> Vec<Log> {
+        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !self.stays(&task.log, task.action)).collect();
+        let logs: Vec<Log> = tasks.iter().map(|task| task.log.clone()).collect();
+        let results = match self.dry {
+            true => Vec::new(),
+            false => compress::compress(&logs, &mut self.writers),
+        };
+        let mut results = results.into_iter();
+        let mut there = Vec::new();
+        for Task { log, action, why } in tasks {
+            // In a dry run its size is not known: a tenth is usual for text.
+            let (outcome, why, after, left) = match results.next() {
+                None => (Outcome::Planned, why, log.bytes, log.bytes / 10),
+                Some(Ok(after)) => (Outcome::Done, why, after, after),
+                Some(Err(error)) => {
+                    let (outcome, why) = judge(&error);
+                    (outcome, why, log.bytes, log.bytes)
+                }
+            };
+            self.say(&log.path, Some(action), outcome, why, log.bytes, after);
+            there.push(Log { bytes: left, compressed: true, ..log });
+        }
+        there
+    }
+
+    /// Tells the writers of what was renamed or cut, now or by a run that was cut short before it
+    /// could. What fails is owed still.
+    fn tell(&mut self) {
+        let Some(mut ledger) = self.ledger.take() else { return };
+        for rule in std::mem::take(&mut ledger.tell) {
+            // It may no longer be in the config; or all that was tried failed.
+            let Some(after) = self.after(&rule).cloned().filter(|_| self.changed.contains(&rule)) else {
+                continue;
+            };
+            let (outcome, why) = match self.dry {
+                true => (Outcome::Planned, tell::plan(&after)),
+                false => match tell::tell(self.loaded, self.run, &after) {
+                    Ok(done) => (Outcome::Done, done),
+                    Err(error) => {
+                        ledger.tell.insert(rule.clone());
+                        (Outcome::Failed, format!("{error:#}"))
+                    }
+                },
+            };
+            let place = PathBuf::from(format!("[logs.rule.{rule}]"));
+            self.say(&place, Some(Action::Tell), outcome, text::one_line(&why, 300), 0, 0);
+        }
+        if !self.dry
+            && let Err(error) = ledger.write(self.home)
+        {
+            let (outcome, why) = judge(&error);
+            self.say(&self.home.rotation(), None, outcome, why, 0, 0);
+        }
+        self.ledger = Some(ledger);
     }
 
     fn freed(&self) -> u64 {
@@ -223,17 +326,45 @@ impl Work<'_> {
     }
 }
 
+fn noting(ledger: &mut Option<Ledger>) -> anyhow::Result<&mut Ledger> {
+    ledger.as_mut().context("what a run before was at has to be finished first")
+}
+
+/// Whether something was left alone for a reason, or failed; and why.
+fn judge(error: &anyhow::Error) -> (Outcome, String) {
+    let busy = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::ResourceBusy);
+    let outcome = if busy { Outcome::Skipped } else { Outcome::Failed };
+    let why = if busy { error.root_cause().to_string() } else { format!("{error:#}") };
+    (outcome, text::one_line(&why, 300))
+}
+
 /// Deletes a log, if it is still the file that was judged.
-fn delete(log: &Log) -> anyhow::Result<()> {
-    use anyhow::Context;
-    let work = || {
-        let meta = fs::symlink_metadata(&log.path)?;
-        if !meta.is_file() || meta.modified()? != SystemTime::from(log.modified) {
-            return Err(std::io::Error::new(ErrorKind::ResourceBusy, "it was written meanwhile"));
+fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
+    let meta = same_as_judged(log)?;
+    let busy = |why: String| std::io::Error::new(ErrorKind::ResourceBusy, why);
+    let mut work = || {
+        if meta.modified()? != SystemTime::from(log.modified) {
+            return Err(busy("it was written meanwhile".to_owned()));
+        }
+        if let Some(writer) = writers.of(&log.path, &meta) {
+            return Err(busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)));
         }
         fs::remove_file(&log.path)
     };
     work().with_context(|| format!("cannot delete {}", log.path.display()))
+}
+
+/// Looks at a log again: it may have become something else.
+fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
+    let meta =
+        fs::symlink_metadata(&log.path).with_context(|| format!("cannot look at {}", log.path.display()))?;
+    if !meta.is_file() || meta.nlink() > 1 && log.links == 1 {
+        anyhow::bail!("{} is no longer a regular file with one name", log.path.display());
+    }
+    Ok(meta)
 }
 
 fn total(logs: &[Log]) -> u64 {
@@ -259,9 +390,16 @@ fn is_long(log: &Log, keep: usize) -> bool {
 
 /// Removes what runs that were killed left in the folders of the logs: half-written files, a
 /// day old at least.
-fn remove_rubbish(logs: &[Log], home: &Home) {
-    let folders: BTreeSet<_> =
-        logs.iter().filter_map(|log| log.path.parent()).map(Path::to_owned).chain([home.logs()]).collect();
+fn remove_rubbish(found: &Found, home: &Home) {
+    let archive =
+        WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
+    let folders: BTreeSet<PathBuf> = found
+        .logs
+        .iter()
+        .filter_map(|log| Some(log.path.parent()?.to_owned()))
+        .chain([home.logs()])
+        .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| find::is_archived(home, folder)))
+        .collect();
     for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(b".part-") {
             continue;

@@ -9,7 +9,7 @@ use std::path::Path;
 const PROGRAMS: [&str; 7] = ["ops", "health-check", "alert", "backup", "restore", "rotate-logs", "dashboard"];
 
 /// The commands in a document: lines of shell blocks, and code spans.
-fn commands(text: &str) -> Vec<String> {
+pub fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut shell = false;
     for line in text.lines() {
@@ -116,6 +116,7 @@ fn every_key_of_the_config_is_explained() {
          [alerts.gotify]\nurl = \"http://localhost\"\ntoken = \"t\"\n\
          [alerts.command]\nrun = [\"true\"]\n[alerts.alertmanager]\nurl = \"http://localhost\"\n\
          [alerts.email]\nhost = \"localhost\"\nfrom = \"a@b.c\"\nto = []\n\
+         [logs.rule.api]\npaths = [\"a\"]\nafter = { signal = \"HUP\", service = \"daemon\" }\n\
          [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
     );
     let config = sandbox.json(0, "ops", &["config", "show"])["config"].clone();

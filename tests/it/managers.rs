@@ -86,6 +86,21 @@ case "$1 $2" in
 esac
 "#;
 
+/// Puts both on PATH.
+pub fn stand_in(sandbox: &Sandbox) {
+    sandbox.fake("systemctl", &format!("{COMMON}{SYSTEMCTL}"));
+    sandbox.fake("launchctl", &format!("{COMMON}{LAUNCHCTL}"));
+    sandbox.fake("loginctl", "echo Linger=no");
+}
+
+/// A crontab in a file beside the home.
+pub fn crontab_stand_in(sandbox: &Sandbox) {
+    sandbox.fake(
+        "crontab",
+        "[ \"$1\" = -l ] || exec cat >\"$HOME/crontab\"\n[ -f \"$HOME/crontab\" ] || { echo 'no crontab for me' >&2; exit 1; }\ncat \"$HOME/crontab\"",
+    );
+}
+
 /// One manager: its name, and where the file of the service `daemon` is.
 struct Stand {
     manager: &'static str,
@@ -96,9 +111,7 @@ impl Stand {
     fn each() -> [Stand; 2] {
         ["systemd", "launchd"].map(|manager| {
             let sandbox = with_agent(&[]);
-            sandbox.fake("systemctl", &format!("{COMMON}{SYSTEMCTL}"));
-            sandbox.fake("launchctl", &format!("{COMMON}{LAUNCHCTL}"));
-            sandbox.fake("loginctl", "echo Linger=no");
+            stand_in(&sandbox);
             Stand { manager, sandbox }
         })
     }
@@ -335,7 +348,7 @@ impl Stand {
 fn the_jobs_as_timers() {
     for stand in Stand::each() {
         let sandbox = &stand.sandbox;
-        sandbox.fake("crontab", "cat \"$HOME/crontab\" 2>/dev/null && [ \"$1\" = -l ] && exit; [ \"$1\" != -l ] || { echo 'no crontab for me' >&2; exit 1; }; cat >\"$HOME/crontab\"");
+        crontab_stand_in(sandbox);
         sandbox.expect(0, "ops", &["cron-install"]);
         assert!(fs::read_to_string(stand.outside("crontab")).unwrap().contains("agent-ops"));
         let printed = stand.cron_install(0, &["--print"]);

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Rotation beside logrotate with gzip and with pigz, and the cut of a large active log.
+
+Needs the built release program (`cargo build --release --bin rotate-logs`), logrotate, pigz and
+python3. Makes 1,000 logs of 1 GB together (--scale makes it less) with lines as agents write them, anew
+for each program and round from a copy; then a log of 1 GB and one of 10 MB that a writer holds open.
+Prints tables: medians of some rounds.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "target/release/rotate-logs"
+WORDS = (
+    "heartbeat mail memory model request answer token retry timeout connection queue worker plan "
+    "consolidated looked found nothing again because session tool call failed finished started"
+).split()
+MB = 1_000_000
+
+
+def lines(size, rng):
+    """Text of a log: times that go on, a module, some words, ids that never come again."""
+    parts, length, second = [], 0, rng.randrange(1 << 20)
+    while length < size:
+        second += rng.randrange(1, 9)
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(1_763_000_000 + second))
+        level = rng.choices(("INFO", "DEBUG", "WARN", "ERROR"), (70, 20, 7, 3))[0]
+        text = " ".join(rng.choices(WORDS, k=rng.randint(4, 18)))
+        parts.append(f"[{clock}] [{level}] {rng.choice(WORDS)}: {text} id={rng.getrandbits(48):012x} took {rng.random() * 900:.1f} ms\n")
+        length += len(parts[-1])
+    return "".join(parts)[:int(size) - 1] + "\n"
+
+
+def measure(command, **more):
+    """Seconds of wall clock and of processor."""
+    os.sync()
+    begun = time.monotonic()
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, **more)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (command, process.returncode)
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def fill(folder, source):
+    """The logs, three days old, in the page cache as after a day of writing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    for log in folder.iterdir():
+        os.utime(log, (time.time() - 3 * 86400,) * 2)
+
+
+def packed(folder):
+    names = [log for log in folder.iterdir() if log.suffix == ".gz"]
+    return len(names), sum(log.stat().st_size for log in names)
+
+
+def compress(work, source, rounds, count):
+    home, logs = work / "home", work / "home/logs"
+    home.mkdir()
+    (home / "ops.toml").write_text('[agent]\nname = "bench"\npreset = "none"\n[logs]\ndelete_after = "3650d"\n')
+    rotating = f"{logs}/*.log {{\n rotate 5\n compress\n missingok\n nocreate\n %s}}\n"
+    peers = {"logrotate, gzip": "", "logrotate, pigz": " compresscmd /usr/bin/pigz\n uncompresscmd /usr/bin/unpigz\n"}
+    variants = {"rotate-logs": [PROGRAM, "-q", "--home", home]}
+    for name, more in peers.items():
+        file = work / f"{name.split()[1]}.conf"
+        file.write_text(rotating % more)
+        file.chmod(0o644)
+        variants[name] = ["logrotate", "-f", "-s", work / "state", file]
+    found = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, command in variants.items():
+            fill(logs, source)
+            wall, cpu = measure(command)
+            number, size = packed(logs)
+            assert number == count, (name, number)
+            found[name].append((wall, cpu, size))
+    middle = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in found.items()}
+    base = middle["logrotate, gzip"]
+    print("| | wall s | processor s | bytes MB | wall, beside logrotate with gzip | processor | size |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, (wall, cpu, size) in middle.items():
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {size / MB:.2f} | {wall / base[0]:.3f} | {cpu / base[1]:.3f} | {size / base[2]:.3f} |")
+    ours = middle["rotate-logs"]
+    print(f"\nat least 3 times as fast: {base[0] / ours[0]:.2f} times; not larger: {ours[2] / base[2]:.3f}")
+    # An idle run looks at what it left.
+    fill(logs, source)
+    subprocess.run(variants["rotate-logs"], check=True)
+    idle = [measure(variants["rotate-logs"]) for _ in range(9)]
+    print(f"nothing to do, {count} compressed logs: {statistics.median(i[0] for i in idle) * 1000:.1f} ms, "
+          f"{statistics.median(i[1] for i in idle) * 1000:.1f} ms of processor\n")
+    shutil.rmtree(home)
+
+
+def cut(work, scale, rounds):
+    home = work / "home"
+    (home / "logs").mkdir(parents=True)
+    (home / "ops.toml").write_text(
+        '[agent]\nname = "bench"\npreset = "none"\n[logs]\nmax_size = "1MB"\nkeep_lines = 1000\n'
+    )
+    text = lines(1 * MB, random.Random(2))
+    print("| active log | wall ms | processor ms | lines left |")
+    print("| --- | ---: | ---: | ---: |")
+    for size in (10 * MB, int(1000 * MB * scale)):
+        runs, left = [], 0
+        for _ in range(rounds):
+            log = home / "logs/active.log"
+            with open(log, "w") as file:
+                for _ in range(max(1, size // MB)):
+                    file.write(text)
+            with open(log, "a") as writer:
+                runs.append(measure([PROGRAM, "-q", "--home", home]))
+                writer.write("after\n")
+            with open(log) as file:
+                kept = file.readlines()
+            left = len(kept)
+            assert 1001 <= left < 1200 and kept[-1] == "after\n", left
+            log.unlink()
+        wall, cpu = (statistics.median(column) * 1000 for column in zip(*runs))
+        print(f"| {size / MB:.0f} MB | {wall:.1f} | {cpu:.1f} | {left} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dir", help="where to work (default: a temporary folder)")
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="agent-ops-logs-", dir=options.dir))
+    try:
+        source, rng, count = work / "source", random.Random(1), 1000
+        source.mkdir()
+        for number in range(count):
+            (source / f"agent{number:03}_20251101.log").write_text(lines(MB * options.scale, rng))
+        compress(work, source, options.rounds, count)
+        shutil.rmtree(source)
+        cut(work, options.scale, options.rounds)
+    finally:
+        shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()
