@@ -44,40 +44,50 @@ const BEGINNINGS: [&str; 14] = [
 
 /// A command line in one line of at most `limit` characters, its secrets left out.
 pub fn shown(arguments: &[OsString], limit: usize) -> String {
-    text::one_line(&redacted(arguments), limit)
+    text::one_line(&redacted(arguments, &mut Vec::new()), limit)
 }
 
-fn redacted(arguments: &[OsString]) -> String {
+/// What [`shown`] leaves out of a command line: it may be quoted elsewhere.
+pub fn left_out(arguments: &[OsString]) -> Vec<String> {
+    let mut hidden = Vec::new();
+    redacted(arguments, &mut hidden);
+    hidden
+}
+
+fn redacted(arguments: &[OsString], hidden: &mut Vec<String>) -> String {
     let mut shown = Vec::with_capacity(arguments.len());
     let mut secret_follows = false;
     for argument in arguments {
         let argument = argument.to_string_lossy();
         // What follows a secret's name is all secret, spaces and all; another option is not.
         if std::mem::take(&mut secret_follows) && !argument.starts_with("--") {
+            hidden.push(argument.into_owned());
             shown.push(REDACTED.to_owned());
             continue;
         }
-        if let Some((name, _)) = argument.split_once('=')
+        if let Some((name, value)) = argument.split_once('=')
             && is_name(name)
             && names_secret(name)
         {
+            hidden.push(value.to_owned());
             shown.push(format!("{name}={REDACTED}"));
             continue;
         }
         secret_follows = is_option(&argument) && names_secret(&argument);
-        shown.push(phrase(&argument));
+        shown.push(phrase(&argument, hidden));
     }
     shown.join(" ")
 }
 
 /// One argument, which may be a whole script: `sh -c "TOKEN=… run"`, `curl -H "Authorization: …"`.
-fn phrase(argument: &str) -> String {
+fn phrase(argument: &str, hidden: &mut Vec<String>) -> String {
     let mut shown = Vec::new();
     // Until the quote that ends it.
     let mut within: Option<char> = None;
     let mut secret_follows = false;
     for piece in argument.split_whitespace() {
         if let Some(quote) = within {
+            hidden.push(bare_word(piece));
             within = (!piece.contains(quote)).then_some(quote);
             continue;
         }
@@ -86,6 +96,7 @@ fn phrase(argument: &str) -> String {
         if secret_follows && !scheme {
             secret_follows = false;
             within = open_quote(piece);
+            hidden.push(bare_word(piece));
             shown.push(REDACTED.to_owned());
             continue;
         }
@@ -97,16 +108,21 @@ fn phrase(argument: &str) -> String {
                     secret_follows = sign == ':';
                 } else {
                     within = open_quote(value);
+                    hidden.push(bare_word(value));
                     shown.push(format!("{name}{sign}{REDACTED}"));
                 }
             }
             _ => {
                 secret_follows = scheme || (is_option(bare) && names_secret(bare));
-                shown.push(word(piece));
+                shown.push(word(piece, hidden));
             }
         }
     }
     shown.join(" ")
+}
+
+fn bare_word(piece: &str) -> String {
+    piece.trim_matches(['"', '\'', ',', ';', ')', '}']).to_owned()
 }
 
 /// The quote that a value begins with and does not end with.
@@ -116,18 +132,26 @@ fn open_quote(value: &str) -> Option<char> {
 }
 
 /// A word that may be a secret itself, or a URL with one in it.
-fn word(piece: &str) -> String {
+fn word(piece: &str, hidden: &mut Vec<String>) -> String {
     if let Some((scheme, rest)) = piece.split_once("://") {
         let (address, query) =
             rest.split_once('?').map_or((rest, ""), |(address, _)| (address, "?[redacted]"));
         let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
-        let host = host.rsplit_once('@').map_or(host.to_owned(), |(_, host)| format!("{REDACTED}@{host}"));
+        let host = host.rsplit_once('@').map_or(host.to_owned(), |(user, host)| {
+            hidden.extend(user.split(':').skip(1).map(str::to_owned));
+            format!("{REDACTED}@{host}")
+        });
+        hidden.extend(path.split('/').filter(|part| is_secret(part)).map(str::to_owned));
         let path: Vec<_> =
             path.split('/').map(|part| if is_secret(part) { REDACTED } else { part }).collect();
         return format!("{scheme}://{host}{}{query}", path.join("/"));
     }
     let value = piece.rsplit(['=', '"', '\'']).find(|part| !part.is_empty()).unwrap_or_default();
-    if is_secret(value) { piece.replace(value, REDACTED) } else { piece.to_owned() }
+    if !is_secret(value) {
+        return piece.to_owned();
+    }
+    hidden.push(value.to_owned());
+    piece.replace(value, REDACTED)
 }
 
 /// Whether a word looks like a key: by its beginning, or as Telegram writes its tokens,
@@ -149,7 +173,8 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
-fn names_secret(name: &str) -> bool {
+/// Whether what has this name is a secret: `API_TOKEN`, `ssh-key`, `password`.
+pub fn names_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     NAMES.iter().any(|part| lower.contains(part))
         || lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| WORDS.contains(&part))
@@ -161,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn line(words: &[&str]) -> String {
-        redacted(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        redacted(&words.iter().map(OsString::from).collect::<Vec<_>>(), &mut Vec::new())
     }
 
     #[test]
@@ -188,6 +213,10 @@ mod tests {
             let shown = line(words);
             assert!(!shown.contains("hunter2"), "{shown}");
             assert!(shown.contains(REDACTED) && shown.starts_with(words[0]), "{shown}");
+            if !shown.contains("?[redacted]") {
+                let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+                assert!(left_out(&words).iter().any(|value| value.contains("hunter2")), "{shown}");
+            }
         }
     }
 

@@ -49,6 +49,11 @@ impl Secret {
         Ok(self.0.clone())
     }
 
+    /// Whether a command tells it, which may take a while, or ask somebody.
+    pub fn is_command(&self) -> bool {
+        self.0.starts_with("command:")
+    }
+
     /// Puts a relative `file:` path under the home.
     pub fn anchor(&mut self, home: &Home) {
         if let Some(path) = self.0.strip_prefix("file:") {

@@ -28,6 +28,7 @@ pub mod run;
 mod service;
 mod table;
 mod timers;
+mod troubleshoot;
 mod up;
 mod upgrade;
 mod verify;

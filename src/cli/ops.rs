@@ -3,7 +3,7 @@
 use super::context::{Common, Context};
 use super::{
     agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, report,
-    restore, rotate_logs, run, service, up, upgrade,
+    restore, rotate_logs, run, service, troubleshoot, up, upgrade,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -41,6 +41,8 @@ enum Verb {
     Uninstall(install::RemoveArgs),
     /// List every process that is this agent's, or looks like it, and why; nothing is ended
     Detect(detect::Args),
+    /// Find out why the agent does not run as it should, and what to do about it
+    Troubleshoot(troubleshoot::Args),
     /// Show the whole picture on one screen; its state is the exit code (also: plain `ops`)
     Status,
     /// Check the agent's health (for Nagios: health-check)
@@ -107,6 +109,7 @@ fn dispatch(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Install(args)) => install::run(context, args),
         Some(Verb::Uninstall(args)) => install::remove(context, args),
         Some(Verb::Detect(args)) => detect::run(context, args),
+        Some(Verb::Troubleshoot(args)) => troubleshoot::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
         Some(Verb::Dashboard(args)) => dashboard::run(context, args),
         Some(Verb::Report(args)) => report::run(context, args),

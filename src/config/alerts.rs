@@ -261,13 +261,12 @@ impl Alerts {
         Ok(())
     }
 
-    /// Makes every path absolute.
-    pub(super) fn resolve(&mut self, home: &Home, fix: impl Fn(&mut PathBuf)) {
+    /// All secrets of the channels.
+    pub(super) fn secrets(&mut self) -> Vec<&mut Secret> {
         let mut secrets: Vec<&mut Secret> = Vec::new();
         let Deadman { alert, backup, rotate_logs, drill } = &mut self.deadman;
         secrets.extend([alert, backup, rotate_logs, drill].into_iter().flatten());
         if let Some(email) = &mut self.email {
-            email.ca_file.iter_mut().for_each(&fix);
             secrets.extend(&mut email.password);
         }
         if let Some(webhook) = &mut self.webhook {
@@ -289,7 +288,15 @@ impl Alerts {
             secrets.push(&mut alertmanager.url);
             secrets.extend(alertmanager.headers.values_mut());
         }
-        secrets.into_iter().for_each(|secret| secret.anchor(home));
+        secrets
+    }
+
+    /// Makes every path absolute.
+    pub(super) fn resolve(&mut self, home: &Home, fix: impl Fn(&mut PathBuf)) {
+        if let Some(email) = &mut self.email {
+            email.ca_file.iter_mut().for_each(&fix);
+        }
+        self.secrets().into_iter().for_each(|secret| secret.anchor(home));
         if let Some(program) = self.command.as_mut().and_then(|command| command.run.first_mut())
             && (program.contains('/') || program.starts_with('~'))
         {

@@ -4,6 +4,7 @@
 //! agent needs beyond that is data, in `presets/`.
 
 pub mod alerts;
+mod bare;
 pub mod channels;
 pub mod check;
 mod disabled;
@@ -16,16 +17,20 @@ mod place;
 pub mod preset;
 mod recognise;
 mod resolve;
+mod runtime;
+mod secrets;
 mod template;
 mod upgrade;
 mod validate;
 
 pub use alerts::{Alerts, ChannelName};
+pub use bare::bare;
 pub use check::{Check, Kind};
 pub use load::{Loaded, find, load, program, read_env_file};
 pub use logs::Logs;
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
+pub use runtime::{Runtime, Version};
 pub use template::starter;
 pub use upgrade::Upgrade;
 
@@ -153,6 +158,8 @@ pub struct Service {
     pub recover: bool,
     /// Whether it restarts it too when it is there, but all evidence says that it hangs.
     pub recover_hung: bool,
+    /// What it runs on, and which versions of that it is made for.
+    pub runtime: Option<Runtime>,
 }
 
 impl Default for Service {
@@ -176,6 +183,7 @@ impl Default for Service {
             harden: true,
             recover: true,
             recover_hung: false,
+            runtime: None,
         }
     }
 }
@@ -291,6 +299,11 @@ pub struct S3 {
 }
 
 impl S3 {
+    /// The parts of its key.
+    pub(super) fn secrets(&mut self) -> Vec<&mut Secret> {
+        [&mut self.access_key, &mut self.secret_key, &mut self.session_token].into_iter().flatten().collect()
+    }
+
     /// Where archives go, as people read it: `s3://bucket/prefix`.
     pub fn shown(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.prefix.as_deref().unwrap_or_default())

@@ -36,8 +36,7 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     }
     if let Some(s3) = &mut config.backup.s3 {
         s3.ca_file.iter_mut().for_each(fix);
-        let secrets = [&mut s3.access_key, &mut s3.secret_key, &mut s3.session_token];
-        secrets.into_iter().flatten().for_each(|secret| secret.anchor(home));
+        s3.secrets().into_iter().for_each(|secret| secret.anchor(home));
     }
     for service in config.service.values_mut() {
         fix(&mut service.cwd);

@@ -1,6 +1,6 @@
 //! What the types of a config cannot say: names, and what refers to what.
 
-use super::{Config, Kind, alerts};
+use super::{Config, Kind, Runtime, alerts};
 use crate::base::text;
 
 /// The table that is wrong, and why.
@@ -44,6 +44,9 @@ fn services(config: &Config) -> Result<(), Wrong> {
                 table,
                 "recover_hung needs a status_file: without one nothing tells a hang".to_owned(),
             ));
+        }
+        if let Some(why) = service.runtime.as_ref().and_then(Runtime::wrong) {
+            return Err((table, format!("the service '{name}': {why}")));
         }
         if service.ready == "status" && service.status_file.is_none() {
             return Err((table, "ready = \"status\" needs a status_file".to_owned()));

@@ -22,7 +22,7 @@ pub use manager::{Change, Definition, Installation, Removal};
 pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
-use crate::base::process::Process;
+use crate::base::process::{Identity, Process};
 use crate::base::{Fault, Home, Run, text};
 use crate::config::{self, Config};
 use anyhow::Result;
@@ -260,8 +260,14 @@ impl Services<'_> {
             .fold(word.to_owned(), |word, (name, path)| word.replace(name, &path.display().to_string()))
     }
 
+    /// The process that we started last as this service, and when; none: never, or it is not known.
+    pub fn last_start(&self, name: &str) -> Option<(Identity, Option<DateTime<Utc>>)> {
+        let record = record::Record::read(self.home, name);
+        Some((record.identity?, record.started))
+    }
+
     /// The command of a service, as it is run.
-    fn command(&self, service: &config::Service) -> Vec<String> {
+    pub fn command(&self, service: &config::Service) -> Vec<String> {
         service.command.iter().map(|word| self.fill(word)).collect()
     }
 }

@@ -4,6 +4,7 @@
 
 mod alert;
 mod backup;
+mod bundle;
 mod channels;
 mod checks;
 mod crash;
@@ -42,5 +43,6 @@ mod service;
 mod shelf;
 mod storage;
 mod torture;
+mod troubleshoot;
 mod upgrade;
 mod values;

@@ -147,6 +147,24 @@ impl Agent {
         assert!(findings.len() > 6 && bad.is_empty(), "{bad:#?}");
     }
 
+    /// A cause that `ops troubleshoot` finds, so many seconds later; what it is, says and would do.
+    #[track_caller]
+    fn troubled(&self, later: i64, id: &str, part: &str, remedy: &str) {
+        let now = (Utc::now() + TimeDelta::seconds(later)).to_rfc3339();
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        let mut program = self.sandbox.program("ops");
+        program.envs(environment).env("OPS_NOW", now).args(["troubleshoot", "--json"]);
+        let said = said(program.output().unwrap());
+        let found: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+        let causes = found["causes"].as_array().unwrap();
+        let fits = causes.iter().any(|cause| {
+            let does =
+                cause["remedy"].to_string().contains(remedy) || cause["advice"].to_string().contains(remedy);
+            cause["id"] == id && cause.to_string().contains(part) && does
+        });
+        assert!(fits, "{id} {part} {remedy}: {found:#}");
+    }
+
     fn pid(&self, service: &str) -> u32 {
         let record: Value =
             serde_json::from_str(&self.sandbox.read(&format!(".ops/service/{service}.json"))).unwrap();

@@ -54,6 +54,11 @@ fn a_read_only_home_is_survived_by_every_program() {
     let listed = room.expect(0, "restore", &["--list", "--only", "memory"]);
     assert!(listed.stdout.contains("memory/agent.db"), "{listed:?}");
     room.expect(0, "rotate-logs", &["--dry-run"]);
+    let causes = room.expect(2, "ops", &["troubleshoot"]).stdout;
+    assert!(
+        causes.contains("is mounted read-only") && !causes.contains("could not tell about our journal"),
+        "{causes}"
+    );
 
     // Who would write says that it cannot.
     let why = "Read-only file system";

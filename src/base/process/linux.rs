@@ -145,6 +145,66 @@ pub(super) fn listeners(ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
     Some(found)
 }
 
+pub(super) fn memory() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+    };
+    Some((of("MemTotal:")?, of("MemAvailable:")?))
+}
+
+/// By its state, and the place in the kernel, where that may be read.
+pub(super) fn waits(pid: u32) -> Option<String> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    Some(waiting(state, place.trim()))
+}
+
+fn waiting(state: char, place: &str) -> String {
+    let meant = match place {
+        _ if place.contains("futex") => "a lock, or another thread",
+        _ if place.contains("poll") || place.contains("select") => "the network, a pipe or a timer",
+        _ if place.contains("nanosleep") => "a timer",
+        _ if place.contains("wait") && !place.contains("page") && place.contains("do_") => "a child",
+        _ if place.contains("pipe") => "a pipe",
+        _ if place.contains("sk_") || place.contains("tcp") || place.contains("unix") => "a connection",
+        _ if place.contains("nfs") || place.contains("rpc") || place.contains("fuse") => {
+            "a file system on the network"
+        }
+        _ => "",
+    };
+    let how = match state {
+        'R' => "it runs: busy, not waiting",
+        'D' => "it waits without a way to interrupt it: a disk, or a file system on the network",
+        'T' | 't' => "it was stopped by a signal",
+        _ => "it waits",
+    };
+    let what = if meant.is_empty() || state != 'S' { String::new() } else { format!(" for {meant}") };
+    let place = if place.is_empty() || place == "0" { String::new() } else { format!(" (in {place})") };
+    format!("{how}{what}{place}")
+}
+
+/// `memory.events` of the second kind of groups, `memory.oom_control` of the first (cgroups(7)).
+pub(super) fn killed_for_memory(pid: u32) -> Option<u64> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let file = match controllers {
+            "" => format!("/sys/fs/cgroup{path}/memory.events"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                format!("/sys/fs/cgroup/memory{path}/memory.oom_control")
+            }
+            _ => return None,
+        };
+        let text = fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    })
+}
+
 /// Port and inode of a listening socket, from a line of `/proc/net/tcp`:
 /// `0: 0100007F:1F90 00000000:0000 0A … uid timeout inode`, addresses in hexadecimal.
 fn listening(line: &str) -> Option<(u16, u64)> {
@@ -214,6 +274,25 @@ mod tests {
         let six = "   1: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0 100 0 0 10 0";
         assert_eq!(super::listening(six), Some((80, 77)));
         assert_eq!(super::listening("  sl  local_address rem_address   st tx_queue rx_queue tr"), None);
+    }
+
+    #[test]
+    fn what_a_process_waits_for_is_said_in_words() {
+        for (state, place, said) in [
+            ('S', "futex_wait_queue", "it waits for a lock, or another thread (in futex_wait_queue)"),
+            ('S', "do_epoll_wait", "it waits for the network, a pipe or a timer (in do_epoll_wait)"),
+            ('S', "do_wait", "it waits for a child (in do_wait)"),
+            ('S', "0", "it waits"),
+            ('R', "", "it runs: busy, not waiting"),
+            (
+                'D',
+                "nfs_wait_bit",
+                "it waits without a way to interrupt it: a disk, or a file system on the network (in nfs_wait_bit)",
+            ),
+        ] {
+            assert_eq!(super::waiting(state, place), said);
+        }
+        assert!(super::waits(std::process::id()).is_some());
     }
 
     #[test]

@@ -24,6 +24,22 @@ pub(super) fn listeners(_ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
     None
 }
 
+pub(super) fn memory() -> Option<(u64, u64)> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    Some((system.total_memory(), system.available_memory()))
+}
+
+/// Nor what a process waits for.
+pub(super) fn waits(_pid: u32) -> Option<String> {
+    None
+}
+
+/// There are no such groups.
+pub(super) fn killed_for_memory(_pid: u32) -> Option<u64> {
+    None
+}
+
 /// Orphans go to launchd, which waits for them.
 pub(super) fn adopt_orphans() -> Result<()> {
     Ok(())

@@ -83,6 +83,16 @@ impl Process {
         platform::usage(self.identity.pid)
     }
 
+    /// What it waits for, as far as the system tells: a clause.
+    pub fn waits(&self) -> Option<String> {
+        platform::waits(self.identity.pid)
+    }
+
+    /// How many processes were killed for want of memory in the group that it lives in, ever.
+    pub fn killed_for_memory(&self) -> Option<u64> {
+        platform::killed_for_memory(self.identity.pid)
+    }
+
     /// Whether it runs: a zombie does not.
     pub fn alive(&self) -> bool {
         !self.zombie
@@ -112,6 +122,11 @@ impl Identity {
     pub fn signal(&self, signal: Signal) -> Result<bool> {
         platform::signal(self, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
+}
+
+/// Memory of this machine, and how much of it could be had now, in bytes.
+pub fn memory() -> Option<(u64, u64)> {
+    platform::memory()
 }
 
 /// Has whatever our children leave behind become our own children, to be waited for, where the system can

@@ -52,17 +52,10 @@ impl Ears {
         // Zero would mean for ever.
         let patience = patience.map(|patience| patience.max(Duration::from_millis(1)));
         let heard = self.wake.set_read_timeout(patience).and_then(|()| (&self.wake).read(&mut [0; 64]));
-        match heard {
-            Err(error)
-                if !matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                // Never in a rush, whatever is wrong.
-                std::thread::sleep(Duration::from_secs(1));
-            }
-            _ => {}
+        let usual = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
+        if heard.is_err_and(|error| !usual.contains(&error.kind())) {
+            // Never in a rush, whatever is wrong.
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
 }

@@ -76,11 +76,9 @@ impl<'a> Jobs<'a> {
         job.map(|job| job.pid = None).is_some()
     }
 
-    /// Signals those that run; whether there are any.
-    pub(super) fn signal(&self, signal: Signal) -> bool {
-        let running: Vec<u32> = self.jobs.iter().filter_map(|job| job.pid).collect();
-        running.iter().for_each(|pid| kill(*pid, signal));
-        !running.is_empty()
+    /// Signals those that run.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.jobs.iter().filter_map(|job| job.pid).for_each(|pid| kill(pid, signal));
     }
 
     /// Whether any runs.

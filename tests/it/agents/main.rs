@@ -23,6 +23,18 @@ fn main() {
     let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
     let code = match (program.as_str(), args.as_slice()) {
         ("node", [script, "daemon", ..]) if script.ends_with("dist/index.js") => mama::daemon(),
+        ("python3" | "node", ["--version"]) => {
+            let old = misbehaves("old-runtime");
+            println!(
+                "{}",
+                if program == "node" {
+                    ["v22.1.0", "v18.20.4"][old as usize]
+                } else {
+                    ["Python 3.11.2", "Python 3.7.3"][old as usize]
+                }
+            );
+            0
+        }
         ("gomikrobot", ["gateway"]) => gomikrobot::gateway(),
         ("machina_cli", ["serve", options @ ..]) => machina::serve(options),
         ("python3", ["-m", "machina_autonomic._engine"]) => machina::autonomic(),

@@ -2,7 +2,9 @@
 
 use super::Agent;
 use crate::service::{alive, kill};
+use crate::troubleshoot::surroundings;
 use std::fs;
+use std::net::TcpListener;
 
 /// Dharmic, in a zone that is not UTC.
 fn dharmic(heartbeat: &str) -> Agent {
@@ -82,4 +84,36 @@ fn dharmic_s_own_checks_its_errors_and_its_mail() {
     let said = agent.ops(2, &["stop", "daemon"]);
     assert!(said.stderr.contains("still runs") && said.stderr.contains("--force"), "{said:?}");
     agent.ops(0, &["stop", "daemon", "--force"]);
+}
+
+/// The table of its guide: daemon not starting, no heartbeats, mail, disk full, alerts, backups.
+#[test]
+fn each_symptom_of_its_guide_has_its_cause_and_remedy() {
+    let mut agent = dharmic("3600");
+    surroundings(&agent.sandbox);
+    agent.ops(0, &["start"]);
+    agent.troubled(14_500, "hung", "4h", "ops restart daemon --force");
+    kill(agent.pid("daemon"));
+    agent.troubled(0, "stale_pid_file", "logs/daemon.pid is left of a run", "ops start daemon");
+    agent.troubled(0, "stale_pid_file", "its status file still says running", "ops start daemon");
+    fs::rename(agent.sandbox.path(".venv"), agent.sandbox.path("venv-that-was")).unwrap();
+    agent.troubled(0, "program_missing", ".venv is not there", "python3 -m venv --clear");
+    fs::rename(agent.sandbox.path("venv-that-was"), agent.sandbox.path(".venv")).unwrap();
+    agent.set("MISBEHAVE", "old-runtime");
+    agent.troubled(0, "runtime_version", "Python 3.7.3; it must be at least 3.8", "install such a version");
+    agent.set("MISBEHAVE", "");
+
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    agent.config(&format!(
+        "[service.email]\nenabled = true\n[check.bridge]\nkind = \"tcp\"\nafter = [\"email\"]\naddress = \"127.0.0.1:{bridge}\"\n\
+         [check.disk]\nwarn = \"900000TB\"\n[alerts.email]\nhost = \"127.0.0.1\"\nport = {bridge}\ntls = \"none\"\nfrom = \"a@b.example\"\nto = []"
+    ));
+    agent.ops(0, &["start", "email"]);
+    agent.troubled(0, "check", "the check bridge says", "ops health --explain bridge");
+    agent.troubled(0, "mail_server", &bridge.to_string(), "is a bridge on this machine");
+    agent.troubled(0, "disk_full", "the logs take", "ops rotate-logs");
+    agent.sandbox.write(".ops/ops.db", [0_u8; 100]);
+    agent.troubled(0, "journal_damaged", "alerts may repeat", "ops alert");
+    agent.sandbox.write("backups", "");
+    agent.troubled(0, "no_backup", "", "ops backup");
 }

@@ -1,0 +1,119 @@
+//! `ops troubleshoot`: what is wrong, why, and what to do.
+
+use super::Context;
+use crate::base::render::paint;
+use crate::base::{State, text, units};
+use crate::troubleshoot::{self, Bundle, Cause, Diagnosis, Subject};
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Find out why the agent does not run as it should, and what to do about it
+///
+/// Looks at what an expert would look at: config, home, permissions, disk, programs, versions, processes,
+/// ports, heartbeats, processor and memory, databases, cron, channels, backups, clock, checks, logs.
+/// Prints causes, the most likely first, each with what was seen and a command to copy. Nothing is
+/// changed. The exit code is 2 when there is a cause for the agent not to run or work, 1 when there is
+/// something to look at, 3 when nothing was found but something could not be told.
+#[derive(ClapArgs, Clone, Debug)]
+pub(super) struct Args {
+    /// Also write an archive for a bug report, without secrets (default: in this folder)
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    bundle: Option<Option<PathBuf>>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    diagnosis: &'a Diagnosis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<&'a Bundle>,
+}
+
+/// `ops troubleshoot`
+pub(super) fn run(context: &Context, args: Args) -> Result<State> {
+    let common = &context.common;
+    let subject = Subject::find(&context.run, common.config.as_deref(), common.home.as_deref());
+    let mut diagnosis = troubleshoot::examine(&subject);
+    let options = options(context);
+    for command in diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.remedy) {
+        *command = with_options(command, &options);
+    }
+    let bundle = match args.bundle {
+        None => None,
+        Some(file) => {
+            let usual =
+                || PathBuf::from(format!("agent-ops-bundle-{}.tar.gz", units::stamp(context.run.now)));
+            let file = std::path::absolute(file.unwrap_or_else(usual))?;
+            Some(troubleshoot::write_bundle(&subject, &diagnosis, &render(&diagnosis, false), &file)?)
+        }
+    };
+    if common.json {
+        context.print_json(&Body { diagnosis: &diagnosis, bundle: bundle.as_ref() })?;
+    } else {
+        context.print(&render(&diagnosis, context.colored()))?;
+    }
+    if let Some(bundle) = bundle {
+        context.note(&format!(
+            "{} written, {}: look through it before you send it to somebody",
+            bundle.file.display(),
+            text::count(bundle.files.len(), "file")
+        ));
+    }
+    Ok(diagnosis.state)
+}
+
+fn render(diagnosis: &Diagnosis, colored: bool) -> String {
+    let mut lines = Vec::new();
+    for (index, cause) in diagnosis.causes.iter().enumerate() {
+        if index > 0 {
+            lines.push(String::new());
+        }
+        lines.extend(one(cause, colored));
+    }
+    if !diagnosis.causes.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend(diagnosis.notes.iter().map(|note| format!("note: {note}")));
+    let count = |state: State| diagnosis.causes.iter().filter(|cause| cause.state == state).count();
+    let looked = text::count(diagnosis.looked_at.len(), "thing");
+    lines.push(match (count(State::Critical), count(State::Warning), count(State::Unknown)) {
+        (0, 0, 0) => format!("Nothing was found: {looked} looked at."),
+        (critical, warning, unknown) => format!(
+            "{} why it may not run or work, {} to look at, {unknown} could not be told: {looked} looked at.",
+            text::count(critical, "cause"),
+            text::count(warning, "thing")
+        ),
+    });
+    lines.join("\n")
+}
+
+fn one(cause: &Cause, colored: bool) -> Vec<String> {
+    let word = format!("{:<8}", cause.state);
+    let mut lines = vec![format!("{}  {}", paint(colored, cause.state, &word), cause.cause)];
+    lines.extend(cause.evidence.iter().map(|seen| format!("          seen  {seen}")));
+    lines.extend(cause.remedy.iter().map(|command| format!("          do    {command}")));
+    lines.extend(cause.advice.iter().map(|advice| format!("          know  {advice}")));
+    lines
+}
+
+/// What makes a command mean this agent when it is copied; nothing, where the environment says it.
+fn options(context: &Context) -> String {
+    let common = &context.common;
+    let said = |path: &Option<PathBuf>, variable: &str| {
+        path.as_ref()
+            .filter(|path| std::env::var_os(variable).is_none_or(|value| Path::new(&value) != path.as_path()))
+            .cloned()
+    };
+    let option = |name: &str, path: Option<PathBuf>| {
+        path.map(|path| format!(" {name} {}", troubleshoot::quoted(&path.display().to_string())))
+    };
+    let config = option("--config", said(&common.config, "OPS_CONFIG"));
+    let home = option("--home", said(&common.home, "OPS_HOME"));
+    config.into_iter().chain(home).collect()
+}
+
+fn with_options(command: &str, options: &str) -> String {
+    if command.starts_with("ops ") { format!("{command}{options}") } else { command.to_owned() }
+}

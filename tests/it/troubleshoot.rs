@@ -1,0 +1,629 @@
+//! `ops troubleshoot`: each way of failing is found, with its remedy; nothing is changed; the bundle tells
+//! no secret.
+
+use crate::sandbox::{Said, Sandbox, said, wait_until};
+use crate::service::{Bystander, agent_pid, kill, with_agent};
+use agent_ops::base::process::{Process, Signal};
+use chrono::{Local, TimeDelta, Utc};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+/// A home whose agent is a script of this name, and where nothing is wrong but that it was not started.
+fn home(more: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let script = sandbox.write("run.sh", "#!/bin/sh\necho begun\nwhile :; do sleep 1; done\n");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+    // In no other command line on this machine.
+    let word = sandbox.home.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    sandbox.write("ops.toml", config(&word, more));
+    surroundings(&sandbox);
+    sandbox
+}
+
+fn config(word: &str, more: &str) -> String {
+    format!(
+        "[agent]\nname = \"bot\"\n[alerts.desktop]\nenabled = false\n[alerts.command]\nrun = [\"true\"]\n\
+         [service.bot]\ncommand = [\"./run.sh\", \"./{word}.conf\"]\nready = \"alive\"\npid_file = \"bot.pid\"\n{more}\n"
+    )
+}
+
+/// A crontab of its own, and no word of systemd about the clock.
+pub fn surroundings(sandbox: &Sandbox) {
+    let file = sandbox.outside("spool").join("crontab");
+    let file = file.display();
+    sandbox.fake(
+        "crontab",
+        &format!("case $1 in\n-l) cat '{file}' 2>/dev/null || {{ echo no crontab for me >&2; exit 1; }} ;;\n-) cat > '{file}' ;;\nesac\n"),
+    );
+    sandbox.fake("timedatectl", "exit 1\n");
+    sandbox.fake("date", "echo +0000\n");
+}
+
+/// Well in every respect: started, in cron, backed up.
+fn well(more: &str) -> Sandbox {
+    let sandbox = home(more);
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["backup"]);
+    sandbox.expect(0, "ops", &["cron-install"]);
+    sandbox
+}
+
+/// Looks, and expects this cause in this state. Gives it.
+#[track_caller]
+fn expect(sandbox: &Sandbox, id: &str, state: &str) -> Value {
+    let said = sandbox.run("ops", &["troubleshoot", "--json"]);
+    cause(&said, id, state)
+}
+
+#[track_caller]
+fn cause(said: &Said, id: &str, state: &str) -> Value {
+    let document: Value =
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    let code = match document["state"].as_str().unwrap() {
+        "ok" => 0,
+        "warning" => 1,
+        "critical" => 2,
+        _ => 3,
+    };
+    assert_eq!((said.code, &document["schema"]), (code, &1.into()), "{said:?}");
+    let causes = document["causes"].as_array().unwrap();
+    let found = causes.iter().find(|cause| cause["id"] == id && cause["state"] == state);
+    let found = found.unwrap_or_else(|| panic!("no {id} ({state}) in {document:#}"));
+    let remedies = found["remedy"].as_array().unwrap().len();
+    assert!(remedies > 0 || found["advice"].is_string() || state == "unknown", "no remedy: {found}");
+    found.clone()
+}
+
+#[track_caller]
+fn at(sandbox: &Sandbox, later: TimeDelta, id: &str, state: &str) -> Value {
+    let now = (Utc::now() + later).to_rfc3339();
+    let said =
+        said(sandbox.program("ops").env("OPS_NOW", now).args(["troubleshoot", "--json"]).output().unwrap());
+    cause(&said, id, state)
+}
+
+/// Ids of all that is found.
+fn ids(sandbox: &Sandbox) -> Vec<String> {
+    let said = sandbox.run("ops", &["troubleshoot", "--json"]);
+    let document: Value =
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    document["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| cause["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn pid_of(sandbox: &Sandbox) -> u32 {
+    sandbox.read("bot.pid").trim().parse().unwrap()
+}
+
+/// Every file of a folder: its kind, mode, owner, times and content.
+fn everything(folder: &Path) -> BTreeMap<String, String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut all = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let content = match meta.is_file() {
+            true => format!("{:?}", fs::read(entry.path()).unwrap()),
+            false => format!("{:?}", fs::read_link(entry.path()).ok()),
+        };
+        let (mode, uid, inode) = (meta.mode(), meta.uid(), meta.ino());
+        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        all.insert(entry.path().display().to_string(), format!("{mode:o} {uid} {inode} {times:?} {content}"));
+    }
+    all
+}
+
+#[test]
+fn where_nothing_is_wrong_nothing_is_found() {
+    let sandbox = well("");
+    // What this machine is short of is not ours.
+    let of_machine = |id: &String| ["memory", "disk_full", "disk_inodes"].contains(&id.as_str());
+    let mut found = ids(&sandbox);
+    let all = found.is_empty();
+    found.retain(|id| !of_machine(id));
+    assert!(found.is_empty(), "{found:?}");
+    if all {
+        let said = sandbox.expect(0, "ops", &["troubleshoot"]);
+        assert!(said.stdout.contains("Nothing was found: 16 things looked at"), "{said:?}");
+    }
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    let said = sandbox.run("ops", &["troubleshoot"]);
+    assert!(said.code < 2 && said.stdout.contains("bot was stopped by its operator"), "{said:?}");
+}
+
+#[test]
+fn nothing_of_the_home_is_changed_whatever_is_wrong_with_it() {
+    let sandbox = well(
+        "env = { A = \"$B\" }\n[check.memory]\nkind = \"sqlite\"\npaths = [\"*.db\"]\n[check.rows]\nkind = \"sql\"\ndatabase = \"wal.db\"\nquery = \"SELECT 1\"\n",
+    );
+    // A database with the WAL of a dead process, one that is damaged, one with nothing in it.
+    let wal = sandbox.path("wal.db");
+    let writer = rusqlite::Connection::open(&wal).unwrap();
+    writer.pragma_update(None, "journal_mode", "wal").unwrap();
+    writer.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    for end in ["", "-wal"] {
+        fs::copy(format!("{}{end}", wal.display()), format!("{}{end}", sandbox.path("left.db").display()))
+            .unwrap();
+    }
+    drop(writer);
+    fs::rename(sandbox.path("left.db"), &wal).unwrap();
+    fs::rename(sandbox.path("left.db-wal"), sandbox.path("wal.db-wal")).unwrap();
+    sandbox.write("broken.db", [b"SQLite format 3\0".as_slice(), &[7; 5000]].concat());
+    sandbox.write("empty.db", "");
+    kill(pid_of(&sandbox));
+    let before = everything(&sandbox.home);
+    let found = ids(&sandbox);
+    for id in ["stale_pid_file", "database_corrupt", "database_left_open", "environment_unfilled"] {
+        assert!(found.contains(&id.to_owned()), "{found:?}");
+    }
+    assert_eq!(everything(&sandbox.home), before);
+    // Nor by the bundle, nor with a config that is none, nor with a journal that is none.
+    let bundle = sandbox.outside("out").join("b.tar.gz");
+    sandbox.expect(2, "ops", &["troubleshoot", "--bundle", bundle.to_str().unwrap()]);
+    assert_eq!(everything(&sandbox.home), before);
+    fs::remove_file(sandbox.path(".ops/ops.db-wal")).ok();
+    sandbox.write(".ops/ops.db", "this is no database, and long enough to be read as one: it is all words");
+    let before = everything(&sandbox.home);
+    expect(&sandbox, "journal_damaged", "warning");
+    assert_eq!(everything(&sandbox.home), before);
+    sandbox.write("ops.toml", "[alerts]\ncoldown = 1\n");
+    let before = everything(&sandbox.home);
+    expect(&sandbox, "journal_damaged", "warning");
+    assert_eq!(everything(&sandbox.home), before);
+    // The machine has no folder of ours either.
+    assert!(!sandbox.outside("").join(".agent-ops").exists());
+}
+
+#[test]
+fn a_config_with_an_error_is_the_first_cause_and_the_rest_is_looked_at() {
+    let sandbox = home("");
+    sandbox.write("ops.toml", "[alerts]\ncoldown = 1\n");
+    sandbox.write(".ops/restore.json", "{}");
+    let document: Value =
+        serde_json::from_str(&sandbox.expect(2, "ops", &["troubleshoot", "--json"]).stdout).unwrap();
+    let first = &document["causes"][0];
+    assert_eq!((&first["id"], &first["advice"]), (&"config".into(), &"did you mean 'cooldown'?".into()));
+    assert!(first["cause"].as_str().unwrap().contains("ops.toml:2:1"), "{first}");
+    expect(&sandbox, "restore_broken_off", "critical");
+    sandbox.write("ops.toml", "[check.x]\nkind = \"tcp\"\naddress = \"${NOT_SET_HERE}\"\n");
+    let found = expect(&sandbox, "config", "critical");
+    assert!(found["cause"].as_str().unwrap().contains("NOT_SET_HERE is not set"), "{found}");
+    // No config at all, and no home.
+    let mut program = sandbox.program("ops");
+    program.env_remove("OPS_HOME").args(["troubleshoot", "--json"]);
+    let found = cause(&said(program.output().unwrap()), "config", "critical");
+    assert_eq!(found["remedy"][0], "ops init");
+    fs::remove_dir_all(&sandbox.home).unwrap();
+    expect(&sandbox, "config", "critical");
+    expect(&sandbox, "home_missing", "critical");
+}
+
+#[test]
+fn what_cron_would_not_have_is_told() {
+    let sandbox = home("");
+    let with = sandbox.read("ops.toml") + "env = { KEY = \"${ONLY_HERE}\" }\n";
+    sandbox.write("ops.toml", with);
+    let output = sandbox.program("ops").env("ONLY_HERE", "x1y2z3").args(["troubleshoot", "--json"]).output();
+    let found = cause(&said(output.unwrap()), "environment_of_cron", "warning");
+    assert!(found["cause"].as_str().unwrap().contains("${ONLY_HERE}"), "{found}");
+    let with = sandbox.read("ops.toml").replace("[agent]", "[agent]\nenv_file = \".env\"");
+    sandbox.write("ops.toml", with);
+    let env = sandbox.write(".env", "ONLY_HERE=x1y2z3\nEMPTY=\n");
+    fs::set_permissions(env, fs::Permissions::from_mode(0o644)).unwrap();
+    let found = ids(&sandbox);
+    assert!(!found.contains(&"environment_of_cron".to_owned()), "{found:?}");
+    expect(&sandbox, "environment_empty", "warning");
+    let found = expect(&sandbox, "secrets_open", "warning");
+    assert!(found["remedy"][0].as_str().unwrap().starts_with("chmod 600 "), "{found}");
+}
+
+#[test]
+fn a_home_and_files_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give files away; the judgement of what it sees is tested beside the probe.
+        let sandbox = home("");
+        fs::set_permissions(sandbox.path("logs").parent().unwrap(), fs::Permissions::from_mode(0o555))
+            .unwrap();
+        expect(&sandbox, "not_writable", "critical");
+        fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o755)).unwrap();
+        return;
+    }
+    let sandbox = well("[check.memory]\nkind = \"sqlite\"\npaths = [\"*.db\"]\n");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    drop(rusqlite::Connection::open(sandbox.path("a.db")).unwrap().execute_batch("CREATE TABLE t(a);"));
+    std::os::unix::fs::chown(&sandbox.home, Some(12_345), None).unwrap();
+    let found = expect(&sandbox, "agent_files_of_another", "critical");
+    assert!(found["remedy"][0].as_str().unwrap().starts_with("sudo chown 12345 "), "{found}");
+    expect(&sandbox, "state_of_another", "warning");
+    fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o555)).unwrap();
+    expect(&sandbox, "not_writable", "critical");
+    fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o755)).unwrap();
+    expect(&sandbox, "state_open", "warning");
+}
+
+#[test]
+fn pid_files_that_lie_and_what_became_of_a_service() {
+    let sandbox = well("");
+    let pid = pid_of(&sandbox);
+    kill(pid);
+    let found = expect(&sandbox, "stale_pid_file", "critical");
+    assert!(found["cause"].as_str().unwrap().contains(&format!("process {pid} ")), "{found}");
+    assert_eq!(found["remedy"][0], "ops start bot");
+    assert!(found["evidence"].to_string().contains("last words in logs/bot_stdout.log: begun"), "{found}");
+    let stranger = Bystander::new("sleep", &["6021"]);
+    sandbox.write("bot.pid", stranger.0.id().to_string());
+    let found = expect(&sandbox, "stale_pid_file", "critical");
+    assert!(found["evidence"].to_string().contains("sleep 6021"), "{found}");
+    fs::remove_file(sandbox.path("bot.pid")).unwrap();
+    expect(&sandbox, "crashed", "critical");
+    // The machine was booted since.
+    let mut record: Value = serde_json::from_str(&sandbox.read(".ops/service/bot.json")).unwrap();
+    record["identity"]["boot"] = "another".into();
+    sandbox.write(".ops/service/bot.json", record.to_string());
+    expect(&sandbox, "not_started_after_boot", "critical");
+    fs::remove_file(sandbox.path(".ops/service/bot.json")).unwrap();
+    expect(&sandbox, "not_started", "critical");
+    // It runs, and its pid file names another.
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.write("bot.pid", stranger.0.id().to_string());
+    expect(&sandbox, "stale_pid_file", "warning");
+}
+
+#[test]
+fn a_second_instance_and_what_a_crash_left() {
+    let sandbox = home("");
+    let script = sandbox.write("run.sh", "#!/bin/sh\nif [ -n \"$AGENT_OPS_SERVICE\" ]; then sleep 6031 & echo $! > child; exec sleep 6032; fi\nread line\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.expect(0, "ops", &["start"]);
+    let first = pid_of(&sandbox);
+    let word = sandbox.read("ops.toml").split("\"./").nth(2).unwrap().split('"').next().unwrap().to_owned();
+    let second = Bystander::new(script.to_str().unwrap(), &[&format!("./{word}")]);
+    wait_until("it is itself", || {
+        Process::find(second.0.id())
+            .unwrap()
+            .unwrap()
+            .arguments()
+            .iter()
+            .any(|part| part.to_string_lossy().ends_with(".conf"))
+    });
+    let found = expect(&sandbox, "second_instance", "warning");
+    assert_eq!(found["remedy"][0], format!("kill {}", second.0.id()));
+    let child = sandbox.read("child").trim().parse().unwrap();
+    kill(first);
+    let found = expect(&sandbox, "leftovers", "warning");
+    assert!(found["evidence"].to_string().contains(&format!("{child} 'sleep 6031'")), "{found}");
+    assert_eq!(found["remedy"][0], "ops stop bot --force");
+    kill(child);
+    drop(second);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_port_in_other_hands() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sandbox = home(&format!("ports = [{port}]\n"));
+    let found = expect(&sandbox, "port_taken", "critical");
+    assert!(
+        found["evidence"].to_string().contains(&format!("pid {} listens", std::process::id())),
+        "{found}"
+    );
+    assert!(found["cause"].as_str().unwrap().contains("cannot start"), "{found}");
+    // Started without its port, and another took it.
+    drop(listener);
+    sandbox.expect(0, "ops", &["start"]);
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let found = expect(&sandbox, "port_taken", "critical");
+    assert!(found["cause"].as_str().unwrap().contains("runs without its port"), "{found}");
+    drop(listener);
+}
+
+#[test]
+fn what_a_service_is_started_with() {
+    let sandbox = home("");
+    let toml = sandbox.read("ops.toml");
+    let with = |command: &str| {
+        let rest = toml.split("ready =").nth(1).unwrap();
+        let start = toml.split("command =").next().unwrap();
+        // The second one is the service's; the first is a channel.
+        let start =
+            if start.contains("[service.bot]") { start } else { toml.split("[service.bot]").next().unwrap() };
+        let start = if start.contains("[service.bot]") {
+            start.to_owned()
+        } else {
+            format!("{start}[service.bot]\n")
+        };
+        sandbox.write("ops.toml", format!("{start}command = {command}\nready ={rest}"));
+    };
+    with("[\".venv/bin/python3\", \"main.py\"]");
+    sandbox.write("main.py", "");
+    let found = expect(&sandbox, "program_missing", "critical");
+    assert!(found["remedy"][0].as_str().unwrap().starts_with("python3 -m venv"), "{found}");
+    fs::create_dir_all(sandbox.path(".venv/bin")).unwrap();
+    symlink(sandbox.path("python-that-went"), sandbox.path(".venv/bin/python3")).unwrap();
+    expect(&sandbox, "program_dangling", "critical");
+    with("[\"sh\", \"./gone.sh\"]");
+    expect(&sandbox, "script_missing", "critical");
+    with("[\"./plain\"]");
+    let plain = sandbox.write("plain", "#!/nowhere/python3\n");
+    expect(&sandbox, "program_not_executable", "critical");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
+    expect(&sandbox, "interpreter_missing", "critical");
+    with("[\"no-such-program-anywhere\"]");
+    expect(&sandbox, "program_missing", "critical");
+    sandbox.fake("only-here", "sleep 60\n");
+    with("[\"only-here\"]");
+    expect(&sandbox, "program_not_for_cron", "warning");
+    with("[\"./run.sh\"]\ncwd = \"elsewhere\"");
+    expect(&sandbox, "cwd_missing", "critical");
+}
+
+#[test]
+fn a_runtime_of_another_version() {
+    let sandbox = home("runtime = { command = [\"node\", \"--version\"], min = \"22\", below = \"25\" }\n");
+    sandbox.fake("node", "echo v18.20.4\n");
+    let found = expect(&sandbox, "runtime_version", "critical");
+    assert!(found["evidence"].to_string().contains("at least 22, below 25"), "{found}");
+    sandbox.fake("node", "echo v25.0.1\n");
+    expect(&sandbox, "runtime_version", "critical");
+    sandbox.fake("node", "echo v22.0.0\n");
+    assert!(!ids(&sandbox).contains(&"runtime_version".to_owned()));
+    sandbox.fake("node", "sleep 60\n");
+    let found = expect(&sandbox, "could_not_tell", "unknown");
+    assert!(found["cause"].as_str().unwrap().contains("not done within 3s"), "{found}");
+    for wrong in
+        ["{ command = [], min = \"1\" }", "{ command = [\"x\"] }", "{ command = [\"x\"], min = \"two\" }"]
+    {
+        let toml = sandbox.read("ops.toml");
+        let line = toml.lines().find(|line| line.starts_with("runtime")).unwrap().to_owned();
+        sandbox.write("ops.toml", toml.replace(&line, &format!("runtime = {wrong}")));
+        sandbox.expect(3, "ops", &["config", "check"]);
+    }
+}
+
+#[test]
+fn a_service_that_hangs_or_is_held() {
+    let sandbox = with_agent(&[]);
+    surroundings(&sandbox);
+    sandbox.expect(0, "ops", &["start"]);
+    let process = Process::find(agent_pid(&sandbox)).unwrap().unwrap();
+    process.identity.signal(Signal::STOP).unwrap();
+    wait_until("it stands still", || Process::find(process.identity.pid).unwrap().unwrap().stopped);
+    let found = expect(&sandbox, "stopped_by_signal", "critical");
+    assert_eq!(found["remedy"][0], format!("kill -CONT {}", process.identity.pid));
+    process.identity.signal(Signal::CONT).unwrap();
+    let found = at(&sandbox, TimeDelta::minutes(30), "hung", "critical");
+    assert_eq!(found["remedy"][0], "ops restart daemon --force");
+    #[cfg(target_os = "linux")]
+    assert!(found["evidence"].to_string().contains("it waits"), "{found}");
+    sandbox.expect(0, "ops", &["stop"]);
+}
+
+#[test]
+fn a_status_file_that_is_torn_or_of_another() {
+    let sandbox = well("status_file = \"status.json\"\n");
+    sandbox.write("status.json", "{\"status\": \"runn");
+    expect(&sandbox, "status_file_torn", "warning");
+    let old = (Local::now() - TimeDelta::hours(1)).to_rfc3339();
+    sandbox
+        .write("status.json", format!("{{\"status\": \"running\", \"timestamp\": \"{old}\", \"pid\": 1}}"));
+    expect(&sandbox, "status_file_of_another", "warning");
+    // What it says of a run that is over.
+    kill(pid_of(&sandbox));
+    let found = expect(&sandbox, "stale_pid_file", "critical");
+    assert!(found["evidence"].to_string().contains("still says running"), "{found}");
+}
+
+#[test]
+fn databases_in_trouble() {
+    let sandbox = well("[check.memory]\nkind = \"sqlite\"\npaths = [\"must.db\", \"*.db\"]\n");
+    expect(&sandbox, "database_missing", "warning");
+    sandbox.write("must.db", "");
+    let found = expect(&sandbox, "database_corrupt", "critical");
+    assert!(found["cause"].as_str().unwrap().contains("is empty"), "{found}");
+    sandbox.write("must.db", "no database, whatever its name says");
+    let found = expect(&sandbox, "database_corrupt", "critical");
+    assert!(found["remedy"].to_string().contains("ops restore latest"), "{found}");
+    fs::remove_file(sandbox.path("must.db")).unwrap();
+    let writer = rusqlite::Connection::open(sandbox.path("must.db")).unwrap();
+    writer.pragma_update(None, "journal_mode", "wal").unwrap();
+    writer.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    fs::copy(sandbox.path("must.db-wal"), sandbox.path("kept")).unwrap();
+    drop(writer);
+    fs::rename(sandbox.path("kept"), sandbox.path("must.db-wal")).unwrap();
+    let found = expect(&sandbox, "database_left_open", "warning");
+    assert!(found["advice"].as_str().unwrap().contains("never delete it"), "{found}");
+}
+
+#[test]
+fn disks_that_fill_up() {
+    let sandbox = well("[check.disk]\nkind = \"disk\"\nwarn = \"900000TB\"\ncrit = \"800000TB\"\n");
+    let found = expect(&sandbox, "disk_full", "critical");
+    assert_eq!(found["remedy"][0], "ops rotate-logs");
+    assert!(found["evidence"].to_string().contains("the backups"), "{found}");
+}
+
+#[test]
+fn a_crontab_without_our_lines_and_jobs_that_did_not_run() {
+    let sandbox = home("recover = false\n");
+    expect(&sandbox, "no_schedule", "warning");
+    expect(&sandbox, "not_started_at_boot", "warning");
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let found = ids(&sandbox);
+    assert!(
+        !found.contains(&"no_schedule".to_owned()) && found.contains(&"not_started_at_boot".to_owned()),
+        "{found:?}"
+    );
+    let crontab = sandbox.outside("spool").join("crontab");
+    let text = fs::read_to_string(&crontab).unwrap();
+    fs::write(&crontab, format!("{text}@reboot /opt/ops start --home {}\n", sandbox.home.display())).unwrap();
+    assert!(!ids(&sandbox).contains(&"not_started_at_boot".to_owned()));
+    fs::write(&crontab, text.replace("*/5", "*/6")).unwrap();
+    expect(&sandbox, "schedule_changed", "warning");
+    fs::write(&crontab, "").unwrap();
+    let found = expect(&sandbox, "schedule_gone", "warning");
+    assert_eq!(found["remedy"][0], "ops cron-install");
+    fs::write(&crontab, &text).unwrap();
+    // An hour on, and nothing ran. Whether cron runs is this machine's matter.
+    let now = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
+    let output =
+        sandbox.program("ops").env("OPS_NOW", now).args(["troubleshoot", "--json"]).output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let late = document["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|cause| ["jobs_late", "cron_not_running"].iter().any(|id| cause["id"] == *id));
+    assert!(late.unwrap()["evidence"].to_string().contains("alert was due"), "{document:#}");
+    sandbox.fake("crontab", "echo cannot open the spool >&2\nexit 2\n");
+    expect(&sandbox, "could_not_tell", "unknown");
+    // Without the program there is no cron.
+    let sandbox = home("");
+    let nowhere = sandbox.outside("nowhere");
+    let output =
+        sandbox.program("ops").env("PATH", nowhere).args(["troubleshoot", "--json"]).output().unwrap();
+    cause(&said(output), "cron_missing", "warning");
+}
+
+#[test]
+fn alerts_that_reach_nobody() {
+    let sandbox = home("");
+    let toml = sandbox.read("ops.toml");
+    sandbox.write("ops.toml", toml.replace("[alerts.command]\nrun = [\"true\"]\n", ""));
+    expect(&sandbox, "no_channel", "warning");
+    let desktop =
+        toml.replace("[alerts.command]\nrun = [\"true\"]\n", "").replace("enabled = false", "enabled = true");
+    sandbox.write("ops.toml", desktop);
+    let session = Path::new(&format!("/run/user/{}/bus", rustix::process::geteuid().as_raw())).exists();
+    assert_eq!(ids(&sandbox).contains(&"no_channel".to_owned()), cfg!(target_os = "linux") && !session);
+    // A port where nobody listens.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mail = format!(
+        "[alerts.email]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n"
+    );
+    sandbox.write("ops.toml", toml.replace("run = [\"true\"]", "run = [\"false\"]") + &mail);
+    let found = expect(&sandbox, "mail_server", "warning");
+    assert!(found["cause"].as_str().unwrap().contains(&format!("127.0.0.1:{port}")), "{found}");
+    // What was not delivered is known from the journal.
+    sandbox.write(
+        "ops.toml",
+        sandbox.read("ops.toml")
+            + "[check.process]\nkind = \"process\"\nservice = \"bot\"\n[alerts]\nrecover = false\n",
+    );
+    sandbox.run("alert", &[]);
+    let found = expect(&sandbox, "delivery_failed", "warning");
+    assert!(found["remedy"].to_string().contains("ops alert test"), "{found}");
+}
+
+#[test]
+fn a_restart_loop_shows_the_last_words() {
+    let sandbox = home("[check.process]\nkind = \"process\"\nservice = \"bot\"\n");
+    sandbox.write("run.sh", "#!/bin/sh\necho KeyError: no such model >&2\nexit 1\n");
+    let mut now = Utc::now();
+    for _ in 0..4 {
+        sandbox.program("alert").env("OPS_NOW", now.to_rfc3339()).output().unwrap();
+        now += TimeDelta::minutes(8);
+    }
+    let found = at(&sandbox, now - Utc::now(), "restart_loop", "critical");
+    assert!(found["evidence"].to_string().contains("KeyError: no such model"), "{found}");
+}
+
+#[test]
+fn backups_that_are_none_or_old_or_failed() {
+    let sandbox = home("");
+    let found = expect(&sandbox, "no_backup", "warning");
+    assert_eq!(found["remedy"][0], "ops backup");
+    sandbox.expect(0, "ops", &["backup"]);
+    assert!(!ids(&sandbox).contains(&"no_backup".to_owned()));
+    at(&sandbox, TimeDelta::days(5), "backup_old", "warning");
+    // The folder it should go to is a file now.
+    fs::rename(sandbox.path("backups"), sandbox.path("elsewhere")).unwrap();
+    let found = expect(&sandbox, "backups_gone", "warning");
+    assert!(found["advice"].as_str().unwrap().contains("mounted"), "{found}");
+    sandbox.write("backups", "");
+    let failed = sandbox.run("ops", &["backup"]);
+    assert!(failed.code >= 2, "{failed:?}");
+    fs::remove_file(sandbox.path("backups")).unwrap();
+    fs::rename(sandbox.path("elsewhere"), sandbox.path("backups")).unwrap();
+    expect(&sandbox, "backup_failed", "warning");
+}
+
+#[test]
+fn a_clock_that_is_wrong() {
+    let sandbox = well("");
+    // These programs were built later than that.
+    let found = at(&sandbox, TimeDelta::days(-4000), "clock_behind", "critical");
+    assert!(found["remedy"].to_string().contains("timedatectl"), "{found}");
+    let file = sandbox.write("logs/bot.log", "x\n");
+    let later = Utc::now() + TimeDelta::days(1);
+    fs::File::options().write(true).open(file).unwrap().set_modified(later.into()).unwrap();
+    expect(&sandbox, "clock_jumped", "warning");
+    sandbox.fake("timedatectl", "echo no\n");
+    expect(&sandbox, "clock_not_synchronised", "warning");
+    sandbox.fake("date", "echo +0530\n");
+    let said = sandbox.run("ops", &["troubleshoot"]);
+    assert!(said.stdout.contains("this shell counts time as +0000, the system as +0530"), "{said:?}");
+}
+
+#[test]
+fn checks_and_logs_that_speak_of_trouble() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sandbox = well(&format!("[check.bridge]\nkind = \"tcp\"\naddress = \"127.0.0.1:{port}\"\n"));
+    let found = expect(&sandbox, "check", "critical");
+    assert!(found["cause"].as_str().unwrap().contains("the check bridge says"), "{found}");
+    let now = Local::now().format("%F %T");
+    sandbox.write(
+        "logs/agent.log",
+        format!("[{now}] ERROR cannot reach the model, \x1b[2Jtoken=hunter2hunter2\n"),
+    );
+    let found = expect(&sandbox, "recent_errors", "warning");
+    let evidence = found["evidence"].to_string();
+    assert!(evidence.contains("cannot reach the model") && !evidence.contains("hunter2"), "{found}");
+    assert!(!sandbox.run("ops", &["troubleshoot"]).stdout.contains('\u{1b}'));
+    // A plugin may do anything: it is not run.
+    let touched = sandbox.path("touched");
+    let plugin =
+        format!("[check.plugin]\nkind = \"command\"\ncommand = [\"touch\", \"{}\"]\n", touched.display());
+    sandbox.write("ops.toml", sandbox.read("ops.toml") + &plugin);
+    let said = sandbox.run("ops", &["troubleshoot"]);
+    assert!(said.stdout.contains("the check plugin was not asked") && !touched.exists(), "{said:?}");
+}
+
+#[test]
+fn remedies_name_the_home_that_was_asked_about() {
+    let sandbox = home("");
+    let mut program = sandbox.program("ops");
+    program.env_remove("OPS_HOME").arg("troubleshoot").arg("--home").arg(&sandbox.home);
+    let said = said(program.output().unwrap());
+    let expected = format!("do    ops start bot --home {}", sandbox.home.display());
+    assert!(said.stdout.contains(&expected), "{said:?}");
+}
+
+/// A cause without a line in the runbook is one that nobody can look up.
+#[test]
+fn every_cause_is_in_the_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let runbook = fs::read_to_string(root.join("runbooks/troubleshooting.md")).unwrap();
+    let pattern =
+        regex_lite::Regex::new(r#"(?:Cause::new|cause|warning|wrong|=>)\s*\(\s*"([a-z_]+)","#).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for file in fs::read_dir(root.join("src/troubleshoot")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        seen.extend(pattern.captures_iter(code).map(|found| found[1].to_owned()));
+    }
+    let missing: Vec<_> = seen.iter().filter(|id| !runbook.contains(&format!("`{id}`"))).collect();
+    assert!(seen.len() > 50 && missing.is_empty(), "{} causes; not in the runbook: {missing:?}", seen.len());
+    let told: Vec<&str> = runbook.lines().filter(|line| line.starts_with("| `")).collect();
+    let ids = told.iter().flat_map(|line| line.split(" | ").next().unwrap().split('`').skip(1).step_by(2));
+    let unknown: Vec<_> = ids.filter(|id| !seen.contains(*id)).collect();
+    assert!(unknown.is_empty(), "the runbook tells of {unknown:?}, which there is not");
+}
