@@ -8,7 +8,7 @@
 //! | row | rooms |
 //! | --- | --- |
 //! | doors | `cli`: arguments, output, exit codes; the verbs |
-//! | views | `dashboard`: one snapshot, many views · `troubleshoot`: causes and remedies, the bundle |
+//! | views | `dashboard`: one snapshot, many views · `troubleshoot`: causes and remedies, the bundle · `upgrade`: a new program, or the old one back |
 //! | people | `alert`: incidents and channels · `restore`: bring a backup back |
 //! | work | `health`: checks and reports · `backup`: archives and retention · `logs`: rotation, tails |
 //! | agent | `service`: processes of the agent · `agent`: the built-in reference agent · `schedule`: cron |
@@ -28,3 +28,4 @@ pub mod restore;
 pub mod schedule;
 pub mod service;
 pub mod troubleshoot;
+pub mod upgrade;

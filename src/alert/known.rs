@@ -30,13 +30,14 @@ pub(super) fn know(
             Ok(status) => {
                 let gone = status.process().is_none();
                 let busy = maintenance || (!dry && gone && is_busy(services, name));
+                let supervised = services.supervised(name);
                 let attempts = past.attempts.get(name).cloned().unwrap_or_default();
                 let proven = !doubted || is_proven(services, name, &status);
                 let hung = hangs(services, name, &status, report, journal, dry).unwrap_or_else(|error| {
                     notes.push(format!("cannot tell whether {name} hangs: {error:#}"));
                     None
                 });
-                known.insert(name.clone(), Known { status, attempts, busy, proven, hung });
+                known.insert(name.clone(), Known { status, attempts, busy, supervised, proven, hung });
             }
             Err(error) => notes.push(format!("cannot look at {name}: {error:#}")),
         }

@@ -50,6 +50,8 @@ pub(super) struct Known {
     pub attempts: Vec<DateTime<Utc>>,
     /// A start or a stop of ours is at it now.
     pub busy: bool,
+    /// `ops run` stands behind it, and starts it again by itself.
+    pub supervised: bool,
     /// It gave a sign of life since it was started, as far as it gives any.
     pub proven: bool,
     /// It is to be restarted although it is there: why.
@@ -100,7 +102,8 @@ pub(super) fn looks(
             {
                 let restart =
                     Restart { service: name.clone(), check: look.check.clone(), cause, hung: false };
-                restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+                let restart = recover(&mut look, restart, known, config, incidents, now);
+                restarts.extend(restart.filter(|_| !known.supervised));
             }
         }
         look.unproven = !known.proven;
@@ -277,7 +280,11 @@ mod tests {
             stopped_by_operator: stopped.then(Utc::now),
         };
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
-        [("daemon".to_owned(), Known { status, attempts, busy: false, proven: true, hung: None })].into()
+        [(
+            "daemon".to_owned(),
+            Known { status, attempts, busy: false, supervised: false, proven: true, hung: None },
+        )]
+        .into()
     }
 
     fn down() -> Report {
@@ -320,6 +327,21 @@ mod tests {
         let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
         assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
         assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn a_supervised_service_is_left_to_its_supervisor_until_both_give_up() {
+        let supervised = |attempts| {
+            let mut known = known(false, attempts);
+            known.values_mut().for_each(|known| known.supervised = true);
+            looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now())
+        };
+        let (looks, restarts) = supervised(1);
+        let process = looks.iter().find(|look| look.check == "process").unwrap();
+        assert!(restarts.is_empty() && process.excuse.is_none() && !process.gave_up);
+        let (looks, restarts) = supervised(3);
+        let process = looks.iter().find(|look| look.check == "process").unwrap();
+        assert!(restarts.is_empty() && process.gave_up && process.alert == RESTART_LOOP);
     }
 
     #[test]

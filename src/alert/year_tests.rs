@@ -269,7 +269,14 @@ impl World {
             pid_file_names: None,
             stopped_by_operator: (self.stopped > 0).then_some(self.run.now),
         };
-        let known = Known { status, attempts: self.attempts.clone(), busy: false, proven: true, hung: None };
+        let known = Known {
+            status,
+            attempts: self.attempts.clone(),
+            busy: false,
+            supervised: false,
+            proven: true,
+            hung: None,
+        };
         [("daemon".to_owned(), known)].into()
     }
 

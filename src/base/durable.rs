@@ -248,6 +248,16 @@ impl Lock {
             file.set_len(0).and_then(|()| file.write_all(&serde_json::to_vec(&holder).unwrap_or_default()));
         Ok(Lock { _file: file })
     }
+
+    /// Who holds the lock of one kind of work at this moment, as a sentence. None: nobody, as far as can be
+    /// told. Writes nothing.
+    pub fn holder(home: &Home, work: &str) -> Option<String> {
+        let mut file = File::open(home.lock(work)).ok()?;
+        match file.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => Some(busy(&mut file, work).to_string()),
+            _ => None,
+        }
+    }
 }
 
 fn busy(file: &mut File, work: &str) -> Fault {
@@ -294,7 +304,10 @@ mod tests {
         let refused = Lock::take(&home, "backup", &run, Duration::from_millis(30)).unwrap_err();
         assert!(refused.to_string().contains(&run.id), "{refused}");
         assert_eq!(Fault::of(&refused).0, super::super::State::Unknown);
+        assert!(Lock::holder(&home, "backup").unwrap().contains(&run.id));
+        assert_eq!(Lock::holder(&home, "alert"), None);
         drop(first);
+        assert_eq!(Lock::holder(&home, "backup"), None);
         Lock::take(&home, "backup", &run, Duration::ZERO).unwrap();
     }
 }

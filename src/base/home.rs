@@ -54,6 +54,11 @@ impl Home {
         self.ops().join("restore")
     }
 
+    /// What an upgrade is doing, while it does it: `.ops/upgrade.json`.
+    pub fn upgrade_note(&self) -> PathBuf {
+        self.ops().join("upgrade.json")
+    }
+
     /// The agent's logs and ours: `logs`.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -24,12 +24,13 @@ mod remote;
 mod report;
 pub mod restore;
 pub mod rotate_logs;
-mod run;
+pub mod run;
 mod service;
 mod table;
 mod timers;
 mod troubleshoot;
 mod up;
+mod upgrade;
 mod verify;
 mod watched;
 

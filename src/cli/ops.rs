@@ -3,7 +3,7 @@
 use super::context::{Common, Context};
 use super::{
     agent, alert, backup, config, cron, dashboard, detect, door, health, init, install, logs, report,
-    restore, rotate_logs, run, service, troubleshoot, up,
+    restore, rotate_logs, run, service, troubleshoot, up, upgrade,
 };
 use crate::base::State;
 use anyhow::Result;
@@ -39,8 +39,6 @@ enum Verb {
     Install(install::Args),
     /// Take the services away from systemd or launchd
     Uninstall(install::RemoveArgs),
-    /// Run a service in the foreground
-    Run(run::Args),
     /// List every process that is this agent's, or looks like it, and why; nothing is ended
     Detect(detect::Args),
     /// Find out why the agent does not run as it should, and what to do about it
@@ -67,6 +65,8 @@ enum Verb {
     Backup(backup::Args),
     /// Bring a backup back, or leave everything as it was
     Restore(restore::Args),
+    Upgrade(upgrade::Args),
+    Run(run::Args),
     /// Check or show the config
     #[command(subcommand)]
     Config(config::Verb),
@@ -86,16 +86,19 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::service::exec_session_if_asked() {
         return code;
     }
+    if let Some(code) = run::part_if_asked() {
+        return code;
+    }
     match Ops::try_parse() {
         Ok(Ops { common, verb }) => {
             let context = Context::new(&verb.as_ref().map_or("ops".to_owned(), name), common);
-            door::finish(&context, |context| run(context, verb))
+            door::finish(&context, |context| dispatch(context, verb))
         }
         Err(error) => door::usage(&error),
     }
 }
 
-fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
+fn dispatch(context: &Context, verb: Option<Verb>) -> Result<State> {
     match verb {
         None | Some(Verb::Status) => dashboard::status(context),
         Some(Verb::Up(args)) => up::run(context, args),
@@ -105,7 +108,6 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Restart(args)) => service::restart(context, args),
         Some(Verb::Install(args)) => install::run(context, args),
         Some(Verb::Uninstall(args)) => install::remove(context, args),
-        Some(Verb::Run(args)) => run::run(context, args),
         Some(Verb::Detect(args)) => detect::run(context, args),
         Some(Verb::Troubleshoot(args)) => troubleshoot::run(context, args),
         Some(Verb::Health(args)) => health::run(context, args),
@@ -118,6 +120,8 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<State> {
         Some(Verb::Alert(args)) => alert::run(context, args),
         Some(Verb::Backup(args)) => backup::run(context, args),
         Some(Verb::Restore(args)) => restore::run(context, args),
+        Some(Verb::Upgrade(args)) => upgrade::run(context, args),
+        Some(Verb::Run(args)) => run::run(context, args),
         Some(Verb::Config(verb)) => config::run(context, verb),
         Some(Verb::Agent(args)) => agent::run(context, args),
         Some(Verb::Completions { shell }) => completions(context, shell),

@@ -2,7 +2,7 @@
 
 use super::expand;
 use super::resolve::{clean, resolve, tilde};
-use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule};
+use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule, Upgrade};
 use crate::base::Home;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,6 +41,7 @@ pub fn bare(file: &Path, home: Option<&Path>) -> Loaded {
         alerts: Alerts::default(),
         dashboard: Dashboard::default(),
         schedule: Schedule::default(),
+        upgrade: Upgrade::default(),
         builtin_agent: BuiltinAgent::default(),
     };
     resolve(&mut config, &home);

@@ -5,8 +5,8 @@ use super::expand::{self, Lookup};
 use super::resolve::{clean, complete_s3, resolve, tilde, user_home};
 use super::validate::validate;
 use super::{
-    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, Schedule, Service, disabled, place,
-    preset::Preset,
+    Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Logs, Schedule, Service, Upgrade, disabled,
+    place, preset::Preset,
 };
 use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
@@ -48,6 +48,8 @@ struct File {
     dashboard: Dashboard,
     #[serde(default)]
     schedule: Schedule,
+    #[serde(default)]
+    upgrade: Upgrade,
     #[serde(default)]
     builtin_agent: BuiltinAgent,
 }
@@ -178,6 +180,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         alerts: read.alerts,
         dashboard: read.dashboard,
         schedule: read.schedule,
+        upgrade: read.upgrade,
         builtin_agent: read.builtin_agent,
     };
     config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();

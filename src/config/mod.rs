@@ -20,6 +20,7 @@ mod resolve;
 mod runtime;
 mod secrets;
 mod template;
+mod upgrade;
 mod validate;
 
 pub use alerts::{Alerts, ChannelName};
@@ -31,6 +32,7 @@ pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
 pub use runtime::{Runtime, Version};
 pub use template::starter;
+pub use upgrade::Upgrade;
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;
@@ -67,6 +69,8 @@ pub struct Config {
     pub dashboard: Dashboard,
     /// `[schedule]`
     pub schedule: Schedule,
+    /// `[upgrade]`
+    pub upgrade: Upgrade,
     /// `[builtin_agent]`
     pub builtin_agent: BuiltinAgent,
 }

@@ -64,7 +64,8 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
         .map(|(name, config)| {
             let heartbeat = config.status_file.as_deref().and_then(|path| heartbeat(path, run.now));
             let definition = services.installed(name).ok().flatten();
-            let manager = definition.map(|definition| definition.manager.name());
+            let supervised = || services.supervised(name).then_some("ops run");
+            let manager = definition.map(|definition| definition.manager.name()).or_else(supervised);
             let status = match services.status(name) {
                 Ok(status) => status,
                 Err(error) => {

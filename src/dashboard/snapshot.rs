@@ -63,7 +63,7 @@ pub struct Service {
     pub condition: &'static str,
     /// Why we think so; empty for one that runs.
     pub detail: String,
-    /// Who starts it besides us: `systemd`, `launchd`.
+    /// Who stands behind it: `systemd`, `launchd`, `ops run`.
     pub manager: Option<&'static str>,
     /// What runs, if it does.
     pub process: Option<Process>,

@@ -64,6 +64,11 @@ impl Job {
         number % (most + 1)
     }
 
+    /// Whether it runs when the machine, or the container, starts.
+    pub fn at_boot(self, schedule: &Schedule) -> bool {
+        when::parse(self.when(schedule)) == Ok(Some(when::When::Boot))
+    }
+
     /// When it runs, as crontab(5) writes it; empty: not at all.
     pub fn when(self, schedule: &Schedule) -> &str {
         match self {

@@ -12,6 +12,7 @@ pub use block::{Jobs, Torn, install, uninstall};
 pub use crontab::{Change, Installed, change, installed, note_installed, read};
 pub use job::Job;
 pub use timers::{Scene, TimerFile, Timers, installed_timers, timers};
+pub use when::next;
 
 use crate::base::Fault;
 use crate::config::Loaded;

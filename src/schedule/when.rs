@@ -94,7 +94,7 @@ pub(super) fn parse(text: &str) -> Result<Option<When>, String> {
 }
 
 /// When a job is due next, in this machine's time zone; none for one that never is, or only at boot.
-pub(super) fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = pattern(text)?.find_next_occurrence(&now.with_timezone(&Local), false);
     next.ok().map(|at| at.with_timezone(&Utc))
 }

@@ -1,12 +1,14 @@
 //! Becoming a service: what a manager runs as its child.
 
-use super::start::{self, drop_stale_pid_file};
+use super::record::Record;
+use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
 use super::{Liveness, Services};
 use crate::base::process::Process;
 use crate::base::{Fault, events};
-use crate::config;
+use crate::config::Service;
 use anyhow::{Context, Result};
+use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -14,22 +16,39 @@ use std::process::Command;
 /// which it runs already.
 pub(super) fn exec(services: &Services<'_>, name: &str) -> Result<Process> {
     let service = services.service(name)?;
-    match services.status(name)?.liveness {
-        Liveness::Running(process) => return Ok(process),
-        Liveness::Stranger { pid, command, resembles: true } => {
-            let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
-            return Err(Fault::unknown(message).hint("if it does not, remove the pid file").into());
-        }
-        Liveness::Stranger { .. } | Liveness::Dead(_) => {}
+    let status = services.status(name)?;
+    start::refuse_double(name, &status.liveness)?;
+    if let Liveness::Running(process) = status.liveness {
+        return Ok(process);
     }
     drop_stale_pid_file(services, service)?;
+    match become_it(services, service, name, By::Manager, None)? {}
+}
+
+/// Whose child we are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Manager,
+    Supervisor,
+}
+
+/// Notes who the service is from now on, and becomes it.
+pub(super) fn become_it(
+    services: &Services<'_>,
+    service: &Service,
+    name: &str,
+    by: By,
+    logs: Option<&Logs>,
+) -> Result<Infallible> {
     // A session of its own, as when we start it ourselves. Refused to one that has it already.
     let _ = rustix::process::setsid();
     let me = Process::find(std::process::id())?.context("this very process cannot be found")?;
     let pid = me.identity.pid;
-    start::note(services, service, name, me.identity)?;
-    let message = format!("{name} as pid {pid}, by its manager");
+    let record = Record { supervised: by == By::Supervisor, ..Record::of(services, me.identity) };
+    start::note(services, service, name, record)?;
+    let by = if by == By::Supervisor { "supervised" } else { "by its manager" };
     // The service is what matters: a log that cannot be written does not keep it from starting.
+    let message = format!("{name} as pid {pid}, {by}");
     let _ = events::append(services.home, "restart", services.run, "INFO", "Started", &message);
 
     let words = services.command(service);
@@ -37,14 +56,17 @@ pub(super) fn exec(services: &Services<'_>, name: &str) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(arguments);
     start::dress(services, service, &Mark::new(services, name), &mut command)?;
+    if let Some(logs) = logs {
+        logs.attach(&mut command)?;
+    }
     let error = command.exec();
     let mut fault =
         Fault::critical(format!("cannot run {program} in {} as {name}: {error}", service.cwd.display()));
     if error.kind() == std::io::ErrorKind::NotFound {
-        fault = fault.hint(format!("is it installed? See [service.{name}] command in {}", {
-            let file: &config::Config = services.config;
-            file.file.display()
-        }));
+        fault = fault.hint(format!(
+            "is it installed? See [service.{name}] command in {}",
+            services.config.file.display()
+        ));
     }
     Err(fault.into())
 }

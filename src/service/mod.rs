@@ -14,6 +14,7 @@ mod record;
 mod session;
 mod start;
 mod stop;
+pub mod supervise;
 mod tree;
 
 pub use detect::{Detected, Detection, Kind};
@@ -114,6 +115,20 @@ impl Services<'_> {
     /// Looks at one service. Changes nothing.
     pub fn status(&self, name: &str) -> Result<Status> {
         identify::look(self, name)
+    }
+
+    /// Whether `ops run` supervises a service now: then it alone starts it again.
+    pub fn supervised(&self, name: &str) -> bool {
+        supervise::supervisor(self, name).is_some()
+    }
+
+    /// Whether `ops run` may take a service up.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown when another supervises it, or it runs by itself.
+    pub fn may_supervise(&self, name: &str) -> Result<()> {
+        self.service(name)?;
+        supervise::may_supervise(self, name)
     }
 
     /// Every process that is the agent's, or looks like it. Signals none.

@@ -1,5 +1,6 @@
 //! What we know of a service from one run to the next: `.ops/service/NAME.json`.
 
+use super::Services;
 use super::tree::Mark;
 use crate::base::process::Identity;
 use crate::base::{Home, durable};
@@ -21,9 +22,21 @@ pub(super) struct Record {
     pub run: String,
     /// When its operator stopped it; none once it was started again.
     pub stopped_by_operator: Option<DateTime<Utc>>,
+    /// A supervisor started it.
+    pub supervised: bool,
+    /// The run that asks its supervisor to start it, until that is done.
+    pub asked: Option<String>,
+    /// Why the supervisor could not, when it was asked last.
+    pub refused: Option<String>,
 }
 
 impl Record {
+    /// Of a service that this run starts now.
+    pub(super) fn of(services: &Services<'_>, identity: Identity) -> Record {
+        let run = services.run.id.clone();
+        Record { identity: Some(identity), started: Some(Utc::now()), run, ..Record::default() }
+    }
+
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the
     /// command line then have to do.
     pub(super) fn read(home: &Home, service: &str) -> Record {

@@ -4,8 +4,8 @@ use super::identify::{self, Claim};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, ports, ready, session, stop};
-use crate::base::process::{Identity, Process};
+use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
+use crate::base::process::Process;
 use crate::base::{Fault, durable, events, text};
 use crate::config::{self, Owner, Service};
 use anyhow::{Context, Result};
@@ -31,21 +31,8 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         }
         return Ok(Started::Already(process));
     }
-    if let Liveness::Stranger { pid, command, resembles: true } = &status.liveness {
-        let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
-        let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
-        return Err(Fault::unknown(message).hint(hint).into());
-    }
-    stop::end_last_session(services, name, &record, force)?;
-    if let Some(taken) = ports::taken(service) {
-        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
-        let port = taken.port;
-        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
-            .hint("`ops detect` says more of who has it")
-            .into());
-    }
-    drop_stale_pid_file(services, service)?;
-    durable::make_folder(&services.home.logs(), 0o755)?;
+    refuse_double(name, &status.liveness)?;
+    clear_the_way(services, service, name, &record, force)?;
 
     let since = Utc::now();
     let begun = Instant::now();
@@ -80,6 +67,9 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         }
         std::thread::sleep(Duration::from_millis(10));
     };
+    if matches!(launched, Launched::Supervised) {
+        supervise::take_back(services, name)?;
+    }
     log("ERROR", "Start failed", &failure);
     let lines = logs.written_since();
     let shown =
@@ -88,16 +78,47 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
 }
 
+/// Starts none beside what may be the service already.
+pub(super) fn refuse_double(name: &str, liveness: &Liveness) -> Result<()> {
+    let Liveness::Stranger { pid, command, resembles: true } = liveness else { return Ok(()) };
+    let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
+    let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
+    Err(Fault::unknown(message).hint(hint).into())
+}
+
+/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way, and
+/// there is a folder for its output. With `force`, what does not end is killed.
+pub(super) fn clear_the_way(
+    services: &Services<'_>,
+    service: &Service,
+    name: &str,
+    record: &Record,
+    force: bool,
+) -> Result<()> {
+    stop::end_last_session(services, name, record, force)?;
+    if let Some(taken) = ports::taken(service) {
+        // Some agents live on without their port, or end with 0; and whoever has it would answer for it.
+        let port = taken.port;
+        return Err(Fault::critical(format!("{name} was not started: its port {port} is taken: {taken}"))
+            .hint("`ops detect` says more of who has it")
+            .into());
+    }
+    drop_stale_pid_file(services, service)?;
+    durable::make_folder(&services.home.logs(), 0o755)
+}
+
 /// A service that was told to start.
 enum Launched {
     /// By us.
     Child(Child),
     /// By its manager, in a run of ours that is not the one in the record yet.
     Managed { definition: Definition, before: String, asked: Instant },
+    /// By `ops run`, which stands behind it.
+    Supervised,
 }
 
 /// What became of it so far.
-enum Look {
+pub(super) enum Look {
     NotYet,
     Runs(Process),
     /// How, as a clause.
@@ -108,7 +129,8 @@ enum Look {
 const ASK: Duration = Duration::from_millis(500);
 
 fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -> Result<Launched> {
-    if let Some(definition) = Definition::installed(services.home, name)? {
+    let installed = Definition::installed(services.home, name);
+    if let Some(definition) = installed.with_context(|| format!("{name} was not started"))? {
         let mut record = Record::read(services.home, name);
         let before = record.run.clone();
         if record.stopped_by_operator.take().is_some() {
@@ -117,10 +139,14 @@ fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -
         definition.start()?;
         return Ok(Launched::Managed { definition, before, asked: Instant::now() });
     }
+    if supervise::supervisor(services, name).is_some() {
+        supervise::ask(services, name)?;
+        return Ok(Launched::Supervised);
+    }
     let mut child = spawn(services, service, logs, &Mark::new(services, name))?;
     let noted = Process::find(child.id())
         .and_then(|process| process.context("the process that was just started cannot be found"))
-        .and_then(|process| note(services, service, name, process.identity));
+        .and_then(|process| note(services, service, name, Record::of(services, process.identity)));
     if let Err(error) = noted {
         // One that nobody knows of would get a second one beside it at the next start.
         let _ = child.kill();
@@ -139,6 +165,7 @@ impl Launched {
                 }
                 Ok(Process::find(child.id())?.map_or(Look::NotYet, Look::Runs))
             }
+            Launched::Supervised => supervise::look(services, name),
             Launched::Managed { definition, before, asked } => {
                 let record = Record::read(services.home, name);
                 let started = record.identity.filter(|_| record.run != *before);
@@ -159,14 +186,8 @@ impl Launched {
 }
 
 /// Writes down who was started, so that every later run knows it.
-pub(super) fn note(services: &Services<'_>, service: &Service, name: &str, identity: Identity) -> Result<()> {
-    let pid = identity.pid;
-    let record = Record {
-        identity: Some(identity),
-        started: Some(Utc::now()),
-        run: services.run.id.clone(),
-        stopped_by_operator: None,
-    };
+pub(super) fn note(services: &Services<'_>, service: &Service, name: &str, record: Record) -> Result<()> {
+    let pid = record.identity.as_ref().map(|identity| identity.pid).unwrap_or_default();
     record.write(services.home, name)?;
     if let (Owner::Ops, Some(path)) = (service.owner, &service.pid_file) {
         durable::make_folder(durable::parent(path), 0o755)?;
@@ -190,10 +211,9 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
     let words = services.command(service);
     let mut command = session::in_own_session(&words).context("cannot find our own program")?;
     dress(services, service, mark, &mut command)?;
+    logs.attach(&mut command)?;
     command
         .stdin(Stdio::null())
-        .stdout(logs.stdout.try_clone()?)
-        .stderr(logs.stderr.try_clone()?)
         .spawn()
         .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
 }
@@ -219,7 +239,7 @@ pub(super) fn dress(
 }
 
 /// The files that a service's output is appended to, and where they ended before it.
-struct Logs {
+pub(super) struct Logs {
     stdout: File,
     stderr: File,
     paths: [PathBuf; 2],
@@ -227,7 +247,7 @@ struct Logs {
 }
 
 impl Logs {
-    fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
+    pub(super) fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
         let open = |path: &Path| -> Result<(File, u64)> {
             let file = OpenOptions::new()
                 .append(true)
@@ -241,6 +261,12 @@ impl Logs {
         let (stdout, out_end) = open(&paths[0])?;
         let (stderr, err_end) = open(&paths[1])?;
         Ok(Logs { stdout, stderr, paths: paths.clone(), ends: [out_end, err_end] })
+    }
+
+    /// Has a command write to them.
+    pub(super) fn attach(&self, command: &mut Command) -> Result<()> {
+        command.stdout(self.stdout.try_clone()?).stderr(self.stderr.try_clone()?);
+        Ok(())
     }
 
     /// The last lines that came since, those of stderr last, indented.

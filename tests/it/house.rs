@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The rows, from the doors down. Rooms in one row do not know each other.
 const ROWS: [&[&str]; 8] = [
     &["cli"],
-    &["dashboard", "troubleshoot"],
+    &["dashboard", "troubleshoot", "upgrade"],
     &["alert", "restore"],
     &["health", "backup", "logs"],
     &["service", "agent", "schedule"],

@@ -18,6 +18,7 @@ mod managers;
 mod nagios;
 mod page;
 mod peers;
+mod pid_one;
 mod plugins;
 mod probes;
 mod prometheus;

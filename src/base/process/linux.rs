@@ -234,6 +234,10 @@ pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
     }
 }
 
+pub(super) fn adopt_orphans() -> Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
 pub(super) fn all() -> Result<Vec<Process>> {
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")? {

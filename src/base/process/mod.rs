@@ -129,6 +129,12 @@ pub fn memory() -> Option<(u64, u64)> {
     platform::memory()
 }
 
+/// Has whatever our children leave behind become our own children, to be waited for, where the system can
+/// do that (Linux).
+pub fn adopt_orphans() -> Result<()> {
+    platform::adopt_orphans().context("cannot adopt orphans")
+}
+
 /// Every process that can be seen.
 pub fn all() -> Result<Vec<Process>> {
     platform::all().context("cannot list the processes")
