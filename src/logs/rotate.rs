@@ -34,6 +34,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
         dry,
         writers: Writers::default(),
         ledger: None,
+        seen: 0,
         changed: BTreeSet::new(),
         files: Vec::new(),
     };
@@ -79,15 +80,17 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
     work.tell();
 
     for spare in [over_keep, over_total] {
-        if !dry {
-            rest = find::find(home, rules).logs;
-        }
+        rest = work.look_again(rest);
         for task in spare(&rest, rules, run.now, today) {
-            work.do_one(&task);
-            rest.retain(|log| log.path != task.log.path);
+            if work.do_one(&task) == 0 {
+                rest.retain(|log| log.path != task.log.path);
+            }
         }
     }
-    let after = if dry { before - work.freed().min(before) } else { total(&find::find(home, rules).logs) };
+    let after = match dry {
+        true => before - work.freed().min(before),
+        false => total(&work.look_again(rest)),
+    };
     let stuck = |file: &Done| {
         file.outcome == Outcome::Failed
             || file.outcome == Outcome::Skipped && matches!(file.action, Some(Action::Cut | Action::Rename))
@@ -115,6 +118,8 @@ struct Work<'a> {
     writers: Writers,
     /// None: it cannot be read, so nothing is begun that would have to be noted there.
     ledger: Option<Ledger>,
+    /// How much of what was done the last look at the logs has seen.
+    seen: usize,
     /// The rules of logs that were renamed or cut.
     changed: BTreeSet<String>,
     files: Vec<Done>,
@@ -319,6 +324,16 @@ impl Work<'_> {
             self.say(&self.home.rotation(), None, outcome, why, 0, 0);
         }
         self.ledger = Some(ledger);
+    }
+
+    /// The logs that there are now, if anything was done since the last look.
+    fn look_again(&mut self, logs: Vec<Log>) -> Vec<Log> {
+        let done = self.files.iter().filter(|file| file.outcome == Outcome::Done).count();
+        if self.dry || done == self.seen {
+            return logs;
+        }
+        self.seen = done;
+        find::find(self.home, self.rules).logs
     }
 
     fn freed(&self) -> u64 {
