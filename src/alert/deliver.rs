@@ -1,9 +1,10 @@
 //! From the outbox to people: routes, stand-ins, and what is left for a later run.
 
 use super::channel::alertmanager::{self, Posting, Sender};
-use super::channel::{Channel, Letter, Outcome, send_all};
+use super::channel::{Channel, Letter, send_all};
 use super::incident::Incident;
 use super::message::{Kind, Message};
+use super::outcome::Outcome;
 use super::store::{self, Outbox, Waiting};
 use crate::base::step::step;
 use crate::base::units::local;

@@ -1,7 +1,7 @@
 //! HTTP as far as people are told by it: one POST with a deadline, an answer that says whether to
 //! try again, and nothing secret in what is said of it.
 
-use super::channel::Outcome;
+use super::outcome::Outcome;
 use crate::base::secret::{Secret, redact};
 use crate::base::text::one_line;
 use serde::Serialize;

@@ -12,6 +12,7 @@ mod incident;
 mod known;
 mod look;
 mod message;
+mod outcome;
 mod outlook;
 mod past;
 mod plan;

@@ -1,10 +1,10 @@
 //! One run of `alert`, from the first look to the last delivery.
 
-use super::channel::Outcome;
 use super::channel::alertmanager::{self, Posting, Sender};
 use super::deliver::{Delivery, deliver};
 use super::known::know;
 use super::look::{Restart, looks};
+use super::outcome::Outcome;
 use super::past::{Past, Source};
 use super::plan::{Situation, plan};
 use super::spare::Spare;

@@ -1,8 +1,8 @@
 //! Incidents, messages and silences in the journal.
 
-use super::channel::Outcome;
 use super::incident::Incident;
 use super::message::{Kind, Message};
+use super::outcome::Outcome;
 use crate::base::units::Span;
 use crate::base::{Journal, Run, State};
 use anyhow::{Context, Result};

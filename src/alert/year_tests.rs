@@ -1,9 +1,9 @@
 //! A year of runs, one every five minutes, in virtual time: what people hear is what the rules say.
 
-use super::channel::Outcome;
 use super::incident::Incident;
 use super::look::{Known, Look, looks};
 use super::message::Kind;
+use super::outcome::Outcome;
 use super::plan::{Situation, plan};
 use super::store::{self, Change};
 use super::throttle::within_an_hour;

@@ -3,10 +3,10 @@
 //! <https://prometheus.io/docs/alerting/latest/clients/>: firing alerts are sent again in every run,
 //! with an end that lies ahead; those that ended are sent with their end for a while.
 
-use super::Outcome;
 use crate::alert::http::Post;
 use crate::alert::incident::Incident;
 use crate::alert::message::{page, title};
+use crate::alert::outcome::Outcome;
 use crate::base::State;
 use crate::base::text::one_line;
 use crate::config::channels::Alertmanager;

@@ -1,8 +1,8 @@
 //! A program of the operator's own, with the message as JSON on its standard input.
 
-use super::Outcome;
 use super::document::Document;
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 use crate::base::process::{self, Output};
 use crate::base::text::one_line;
 use crate::config::channels::Command;

@@ -1,7 +1,7 @@
 //! A notification on this machine's screen.
 
-use super::Outcome;
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 
 /// Shows a message. A notification daemon that hangs hangs this: the caller bounds it.
 #[cfg(feature = "desktop")]

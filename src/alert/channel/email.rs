@@ -1,7 +1,7 @@
 //! A mail by SMTP.
 
-use super::Outcome;
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 use crate::base::State;
 use crate::base::secret::redact;
 use crate::base::text::one_line;

@@ -1,9 +1,9 @@
 //! A notification by a Gotify server: <https://gotify.net/docs/pushmsg>.
 
-use super::Outcome;
 use super::webhook::cut;
 use crate::alert::http::Post;
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 use crate::base::State;
 use crate::base::secret::Secret;
 use crate::config::channels::Gotify;

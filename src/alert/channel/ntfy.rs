@@ -1,9 +1,9 @@
 //! A notification by an ntfy server: <https://docs.ntfy.sh/publish/#publish-as-json>.
 
-use super::Outcome;
 use super::webhook::cut;
 use crate::alert::http::{Post, reveal};
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 use crate::base::State;
 use crate::base::secret::Secret;
 use crate::config::channels::Ntfy;

@@ -2,10 +2,10 @@
 //!
 //! <https://core.telegram.org/bots/api>: `sendMessage`, `editMessageText`.
 
-use super::Outcome;
 use super::webhook::cut;
 use crate::alert::http::{Answer, Post, reveal};
 use crate::alert::message::{Kind, Message};
+use crate::alert::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::config::channels::Telegram;
 use serde_json::{Value, json};

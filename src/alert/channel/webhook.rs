@@ -1,9 +1,9 @@
 //! A JSON document by HTTP POST: our own, or one that a chat understands.
 
-use super::Outcome;
 use super::document::Document;
 use crate::alert::http::{Post, reveal};
 use crate::alert::message::Message;
+use crate::alert::outcome::Outcome;
 use crate::base::State;
 use crate::base::text::hex;
 use crate::base::units::rfc3339;
