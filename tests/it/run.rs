@@ -177,6 +177,8 @@ fn a_crash_by_a_signal_is_one_and_the_others_run_on() {
     let history = sandbox.json(0, "ops", &["dashboard", "json"]);
     assert_eq!(history["services"][0]["condition"], "running", "{history}");
     assert_eq!(history["services"][0]["manager"], "ops run", "{history}");
+    let trouble = sandbox.run("ops", &["troubleshoot"]);
+    assert!(!trouble.stdout.contains("nothing starts the agent when"), "{}", trouble.stdout);
     let said = supervisor.stop();
     assert!(said.stderr.contains("signal: 9 (SIGKILL)"), "{}", said.stderr);
     assert!(again.find().unwrap().is_none() && web.find().unwrap().is_none());

@@ -32,7 +32,7 @@ impl Stage {
             "[backup.s3]\nendpoint = \"{}\"\nbucket = \"b\"\naccess_key = \"{KEY}\"\nsecret_key = \"s\"\n",
             storage.endpoint
         );
-        let rest = "[upgrade]\nsettle = \"1s\"\nrollback = [\"true\"]\n[check.scratch]\nkind = \"file_age\"\npaths = [\"scratch\"]\n";
+        let rest = "[upgrade]\nsettle = \"1s\"\ncommand = [\"true\"]\nrollback = [\"true\"]\n[check.scratch]\nkind = \"file_age\"\npaths = [\"scratch\"]\n";
         sandbox.write("ops.toml", format!("{config}{bucket}{rest}{}", email(port)));
         sandbox.write("memory/notes.md", "notes\n");
         sandbox.write("memory/identity_core.json", "{}\n");
@@ -77,6 +77,16 @@ impl Stage {
 
     fn run(&self, words: &[String]) -> Said {
         let mut command = self.sandbox.program(&words[0]);
+        if words == ["ops", "run"] {
+            // It takes up what nobody else runs.
+            self.sandbox.run("ops", &["uninstall"]);
+            self.sandbox.run("ops", &["stop"]);
+        }
+        if words.get(1).is_some_and(|verb| verb == "upgrade") {
+            // It would ask; what comes behind `--` is not its own.
+            command.args(["upgrade", "--yes"]).args(&words[2..]);
+            return said(command.output().unwrap());
+        }
         command.args(&words[1..]);
         // It would ask on a terminal.
         if ["restore", "prune"].iter().any(|verb| words.iter().any(|word| word == verb))
@@ -133,7 +143,10 @@ fn split(line: &str) -> Vec<String> {
 }
 
 /// Commands that are refused in this home, and why: the page says when they are not.
-const REFUSED: &[(&str, &str)] = &[];
+const REFUSED: &[(&str, &str)] = &[
+    ("ops upgrade --back", "no upgrade of this home was cut short"),
+    ("ops upgrade --keep", "no upgrade of this home was cut short"),
+];
 
 fn page(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks").join(format!("{name}.md"));
