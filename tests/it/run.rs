@@ -164,6 +164,19 @@ fn what_ends_well_is_done_unless_always() {
 }
 
 #[test]
+fn what_ends_well_and_what_then_are_the_config_s_to_say() {
+    let sandbox = with_scripts(&[("bot", "echo run >> runs; exit 143")], "");
+    Supervisor::begin(&sandbox, &[]).ends(0);
+    assert_eq!(sandbox.read("runs"), "run\n", "143 is a good end unless said otherwise");
+    let sandbox =
+        with_scripts(&[("bot", "echo run >> runs; exit 3")], "success_exit = [3]\nrestart = \"always\"\n");
+    let supervisor = Supervisor::begin(&sandbox, &[]);
+    ran(&sandbox, 2);
+    let said = supervisor.stop();
+    assert!(!said.stderr.contains("Crashed") && said.stderr.contains("Ended"), "{}", said.stderr);
+}
+
+#[test]
 fn a_crash_by_a_signal_is_one_and_the_others_run_on() {
     let sleeper = "while :; do sleep 0.05; done";
     let sandbox = with_scripts(&[("bot", sleeper), ("web", sleeper)], "");
