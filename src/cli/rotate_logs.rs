@@ -13,8 +13,9 @@ use clap::Args as Arguments;
 
 /// Compress old logs, delete older ones, cut or rename those that grew too large
 ///
-/// No line is lost, whatever way its writer holds a log: see [logs] and [logs.rule.NAME] in docs/config.md. State
-/// streams go to archive/YYYYMMDD/ first. Exit code 1: a log could not be dealt with, or is too large and has to stay so.
+/// How each log is treated is said in [logs] and [logs.rule.NAME] of the config: see docs/config.md, also for the file
+/// systems on which a log that is held open is better renamed than cut. State streams go to archive/YYYYMMDD/ first.
+/// Exit code 1: a log could not be dealt with, or is too large and has to stay so.
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
     /// Only say what would be done

@@ -12,7 +12,7 @@ use crate::base::{Home, durable, lines};
 use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use flate2::bufread::MultiGzDecoder;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Error, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -142,7 +142,7 @@ pub(super) fn cut(
     ledger.cut = Some(cut.clone());
     ledger.write(home)?;
     step("noted")?;
-    let collapsed = collapse(&file, taken);
+    let collapsed = still_grows(&file, &meta, log).and_then(|()| collapse(&file, taken));
     step("cut")?;
     let member = match collapsed {
         Ok(()) => complete(&cut, &file),
@@ -156,9 +156,18 @@ pub(super) fn cut(
     Ok((taken, member?))
 }
 
+/// That it was not written anew while it was copied: what is at its beginning now is in no archive.
+fn still_grows(file: &File, before: &Metadata, log: &Path) -> io::Result<()> {
+    let named = fs::symlink_metadata(log)?;
+    if named.ino() != before.ino() || file.metadata()?.len() < before.len() {
+        return Err(Error::new(ErrorKind::ResourceBusy, "it was begun anew meanwhile"));
+    }
+    Ok(())
+}
+
 /// A state stream is not copied over itself: between the last look and the cut a line could come.
 fn can_collapse(file: &File) -> io::Result<()> {
-    // Less than a block is always refused, but not for the same reason.
+    // A single byte is refused everywhere, but not for the same reason.
     #[cfg(target_os = "linux")]
     if !matches!(
         rustix::fs::fallocate(file, rustix::fs::FallocateFlags::COLLAPSE_RANGE, 0, 1),

@@ -10,6 +10,7 @@ mod marks;
 mod names;
 mod pack;
 mod plan;
+mod remove;
 mod report;
 mod rotate;
 mod tail;

@@ -3,6 +3,7 @@
 use super::find::{Found, Log};
 use super::ledger::Ledger;
 use super::plan::{Action, Care, Task, over_keep, over_total, verdict};
+use super::remove::{delete, remove_rubbish, same_as_judged};
 use super::report::{Done, Outcome, Rotation};
 use super::writers::Writers;
 use super::{archive, compress, cut, find, tell};
@@ -14,10 +15,7 @@ use chrono::{Local, NaiveDate};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-use walkdir::WalkDir;
 
 /// Rotates the logs of an agent by `[logs]`. One bad file never stops the rest. The caller holds
 /// the lock `rotate`, unless this is a `dry` run.
@@ -34,6 +32,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
         dry,
         writers: Writers::default(),
         ledger: None,
+        seen: 0,
         changed: BTreeSet::new(),
         files: Vec::new(),
     };
@@ -79,15 +78,17 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
     work.tell();
 
     for spare in [over_keep, over_total] {
-        if !dry {
-            rest = find::find(home, rules).logs;
-        }
+        rest = work.look_again(rest);
         for task in spare(&rest, rules, run.now, today) {
-            work.do_one(&task);
-            rest.retain(|log| log.path != task.log.path);
+            if work.do_one(&task) == 0 {
+                rest.retain(|log| log.path != task.log.path);
+            }
         }
     }
-    let after = if dry { before - work.freed().min(before) } else { total(&find::find(home, rules).logs) };
+    let after = match dry {
+        true => before - work.freed().min(before),
+        false => total(&work.look_again(rest)),
+    };
     let stuck = |file: &Done| {
         file.outcome == Outcome::Failed
             || file.outcome == Outcome::Skipped && matches!(file.action, Some(Action::Cut | Action::Rename))
@@ -115,6 +116,8 @@ struct Work<'a> {
     writers: Writers,
     /// None: it cannot be read, so nothing is begun that would have to be noted there.
     ledger: Option<Ledger>,
+    /// How much of what was done the last look at the logs has seen.
+    seen: usize,
     /// The rules of logs that were renamed or cut.
     changed: BTreeSet<String>,
     files: Vec<Done>,
@@ -321,6 +324,16 @@ impl Work<'_> {
         self.ledger = Some(ledger);
     }
 
+    /// The logs that there are now, if anything was done since the last look.
+    fn look_again(&mut self, logs: Vec<Log>) -> Vec<Log> {
+        let done = self.files.iter().filter(|file| file.outcome == Outcome::Done).count();
+        if self.dry || done == self.seen {
+            return logs;
+        }
+        self.seen = done;
+        find::find(self.home, self.rules).logs
+    }
+
     fn freed(&self) -> u64 {
         self.files.iter().map(|file| file.before.saturating_sub(file.after)).sum()
     }
@@ -339,32 +352,6 @@ fn judge(error: &anyhow::Error) -> (Outcome, String) {
     let outcome = if busy { Outcome::Skipped } else { Outcome::Failed };
     let why = if busy { error.root_cause().to_string() } else { format!("{error:#}") };
     (outcome, text::one_line(&why, 300))
-}
-
-/// Deletes a log, if it is still the file that was judged.
-fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
-    let meta = same_as_judged(log)?;
-    let busy = |why: String| std::io::Error::new(ErrorKind::ResourceBusy, why);
-    let mut work = || {
-        if meta.modified()? != SystemTime::from(log.modified) {
-            return Err(busy("it was written meanwhile".to_owned()));
-        }
-        if let Some(writer) = writers.of(&log.path, &meta) {
-            return Err(busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)));
-        }
-        fs::remove_file(&log.path)
-    };
-    work().with_context(|| format!("cannot delete {}", log.path.display()))
-}
-
-/// Looks at a log again: it may have become something else.
-fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
-    let meta =
-        fs::symlink_metadata(&log.path).with_context(|| format!("cannot look at {}", log.path.display()))?;
-    if !meta.is_file() || meta.nlink() > 1 && log.links == 1 {
-        anyhow::bail!("{} is no longer a regular file with one name", log.path.display());
-    }
-    Ok(meta)
 }
 
 fn total(logs: &[Log]) -> u64 {
@@ -386,34 +373,4 @@ fn is_long(log: &Log, keep: usize) -> bool {
         && lines::open(&log.path)
             .and_then(|file| lines::start_of_last(&file, log.bytes, most, log.bytes))
             .is_ok_and(|start| start > 0)
-}
-
-/// Removes what runs that were killed left in the folders of the logs: half-written files, a
-/// day old at least.
-fn remove_rubbish(found: &Found, home: &Home) {
-    let archive =
-        WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
-    let folders: BTreeSet<PathBuf> = found
-        .logs
-        .iter()
-        .filter_map(|log| Some(log.path.parent()?.to_owned()))
-        .chain([home.logs()])
-        .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| find::is_archived(home, folder)))
-        .collect();
-    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().starts_with(b".part-") {
-            continue;
-        }
-        let old = |meta: &fs::Metadata| {
-            let modified = meta.modified().ok();
-            meta.is_file()
-                && meta.nlink() == 1
-                && modified
-                    .and_then(|at| at.elapsed().ok())
-                    .is_some_and(|age| age > Duration::from_secs(86_400))
-        };
-        if entry.metadata().is_ok_and(|meta| old(&meta)) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }

@@ -1,0 +1,69 @@
+//! What goes for good: logs, and what killed runs left.
+
+use super::find::{Found, Log, is_archived};
+use super::writers::Writers;
+use crate::base::Home;
+use anyhow::Context;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+use walkdir::WalkDir;
+
+/// Deletes a log, if it is still the file that was judged.
+pub(super) fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
+    let meta = same_as_judged(log)?;
+    let busy = |why: String| std::io::Error::new(ErrorKind::ResourceBusy, why);
+    let mut work = || {
+        if meta.modified()? != SystemTime::from(log.modified) {
+            return Err(busy("it was written meanwhile".to_owned()));
+        }
+        if let Some(writer) = writers.of(&log.path, &meta) {
+            return Err(busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)));
+        }
+        fs::remove_file(&log.path)
+    };
+    work().with_context(|| format!("cannot delete {}", log.path.display()))
+}
+
+/// Looks at a log again: it may have become something else.
+pub(super) fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
+    let meta =
+        fs::symlink_metadata(&log.path).with_context(|| format!("cannot look at {}", log.path.display()))?;
+    if !meta.is_file() || meta.nlink() > 1 && log.links == 1 {
+        anyhow::bail!("{} is no longer a regular file with one name", log.path.display());
+    }
+    Ok(meta)
+}
+
+/// Removes what runs that were killed left in the folders of the logs: half-written files, a
+/// day old at least.
+pub(super) fn remove_rubbish(found: &Found, home: &Home) {
+    let archive =
+        WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
+    let folders: BTreeSet<PathBuf> = found
+        .logs
+        .iter()
+        .filter_map(|log| Some(log.path.parent()?.to_owned()))
+        .chain([home.logs()])
+        .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| is_archived(home, folder)))
+        .collect();
+    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        if !entry.file_name().as_encoded_bytes().starts_with(b".part-") {
+            continue;
+        }
+        let old = |meta: &fs::Metadata| {
+            let modified = meta.modified().ok();
+            meta.is_file()
+                && meta.nlink() == 1
+                && modified
+                    .and_then(|at| at.elapsed().ok())
+                    .is_some_and(|age| age > Duration::from_secs(86_400))
+        };
+        if entry.metadata().is_ok_and(|meta| old(&meta)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
