@@ -64,6 +64,8 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     let schedule = &loaded.config.schedule;
     let since = installed.map(|installed| installed.since);
     let since = timers.as_ref().map(|(_, since)| *since).or(since).map(DateTime::<Utc>::from);
+    let services = view.services(loaded);
+    let supervised = loaded.config.service.keys().any(|name| services.supervised(name));
     let facts = Facts {
         program,
         lines,
@@ -78,7 +80,8 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         daemon: daemon(),
         late: since.map(|since| late(schedule, &ran, since, view.run.now)).unwrap_or_default(),
         runs: runs(schedule, &ran, view.run.now),
-        boot: at_boot(loaded, text.map_or(&[][..], Vec::as_slice)),
+        boot: at_boot(loaded, text.map_or(&[][..], Vec::as_slice))
+            .or_else(|| supervised.then(|| "`ops run`, and that by a container, perhaps".to_owned())),
         recovers: loaded.config.alerts.recover
             && loaded.config.service.values().any(|service| service.recover),
         words: words::last(&loaded.home, &loaded.home.log("cron"), 3),

@@ -164,6 +164,19 @@ fn what_ends_well_is_done_unless_always() {
 }
 
 #[test]
+fn what_ends_well_and_what_then_are_the_config_s_to_say() {
+    let sandbox = with_scripts(&[("bot", "echo run >> runs; exit 143")], "");
+    Supervisor::begin(&sandbox, &[]).ends(0);
+    assert_eq!(sandbox.read("runs"), "run\n", "143 is a good end unless said otherwise");
+    let sandbox =
+        with_scripts(&[("bot", "echo run >> runs; exit 3")], "success_exit = [3]\nrestart = \"always\"\n");
+    let supervisor = Supervisor::begin(&sandbox, &[]);
+    ran(&sandbox, 2);
+    let said = supervisor.stop();
+    assert!(!said.stderr.contains("Crashed") && said.stderr.contains("Ended"), "{}", said.stderr);
+}
+
+#[test]
 fn a_crash_by_a_signal_is_one_and_the_others_run_on() {
     let sleeper = "while :; do sleep 0.05; done";
     let sandbox = with_scripts(&[("bot", sleeper), ("web", sleeper)], "");
@@ -177,6 +190,8 @@ fn a_crash_by_a_signal_is_one_and_the_others_run_on() {
     let history = sandbox.json(0, "ops", &["dashboard", "json"]);
     assert_eq!(history["services"][0]["condition"], "running", "{history}");
     assert_eq!(history["services"][0]["manager"], "ops run", "{history}");
+    let trouble = sandbox.run("ops", &["troubleshoot"]);
+    assert!(!trouble.stdout.contains("nothing starts the agent when"), "{}", trouble.stdout);
     let said = supervisor.stop();
     assert!(said.stderr.contains("signal: 9 (SIGKILL)"), "{}", said.stderr);
     assert!(again.find().unwrap().is_none() && web.find().unwrap().is_none());

@@ -32,7 +32,7 @@ impl Stage {
             "[backup.s3]\nendpoint = \"{}\"\nbucket = \"b\"\naccess_key = \"{KEY}\"\nsecret_key = \"s\"\n",
             storage.endpoint
         );
-        let rest = "[upgrade]\nsettle = \"1s\"\nrollback = [\"true\"]\n[check.scratch]\nkind = \"file_age\"\npaths = [\"scratch\"]\n";
+        let rest = "[upgrade]\nsettle = \"1s\"\ncommand = [\"true\"]\nrollback = [\"true\"]\n[check.scratch]\nkind = \"file_age\"\npaths = [\"scratch\"]\n";
         sandbox.write("ops.toml", format!("{config}{bucket}{rest}{}", email(port)));
         sandbox.write("memory/notes.md", "notes\n");
         sandbox.write("memory/identity_core.json", "{}\n");
