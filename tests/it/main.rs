@@ -23,6 +23,8 @@ mod kills;
 mod local_checks;
 mod log_torture;
 mod logs;
+// Their stand-ins need /proc and setsid.
+#[cfg(target_os = "linux")]
 mod managers;
 mod mutants;
 mod plugins;
@@ -37,6 +39,7 @@ mod rotate;
 mod rotate_rules;
 mod routing;
 mod run;
+#[cfg(target_os = "linux")]
 mod runbooks;
 mod sandbox;
 mod service;
