@@ -191,6 +191,7 @@ fn screen(
         ("status", "the whole picture on one screen"),
         ("logs -f", "what the agent says"),
         ("cron-install", "checks, alerts, backups and rotation by cron"),
+        ("install", "start it at every boot, by systemd or launchd"),
         ("restore latest", "bring the last backup back"),
         ("stop", "stop it; nothing starts it again until you do"),
     ] {
