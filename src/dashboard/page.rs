@@ -123,6 +123,7 @@ fn services(snapshot: &Snapshot) -> Markup {
                         (sign(service.state))
                         div {
                             span.name { (service.name) } " " span.word { (service.condition) }
+                            @if let Some(manager) = service.manager { " by " (manager) }
                             @if !service.detail.is_empty() { div { (service.detail) } }
                             (numbers(service))
                         }
