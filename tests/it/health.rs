@@ -34,7 +34,7 @@ fn the_plugin_contract() {
     let said = sandbox.expect(0, "health-check", &[]);
     let mut lines = said.stdout.lines();
     let first = lines.next().unwrap();
-    assert!(first.starts_with("AGENT OK - all is well (0 critical, 0 warning, 9 ok) | "), "{first}");
+    assert!(first.starts_with("AGENT OK - all is well (0 critical, 0 warning, 10 ok) | "), "{first}");
     assert_eq!(said.stdout.matches('|').count(), 1);
     assert_eq!(lines.count(), 9, "one line a finding");
     let perfdata = first.split_once(" | ").unwrap().1;
