@@ -99,6 +99,10 @@ impl Kept<'_> {
 
 impl Resident<'_> {
     fn stay(&mut self, ears: &Ears) -> Result<State> {
+        let names: Vec<&str> = self.kept.iter().map(|kept| kept.service.name.as_str()).collect();
+        let jobs = if self.plan.jobs.is_empty() { "" } else { " and the jobs of [schedule]" };
+        let message = format!("{}{jobs}, until TERM or Ctrl-C", names.join(", "));
+        self.say("INFO", "Supervision begins", &message);
         loop {
             for (pid, status) in ended() {
                 self.note_end(pid, status);
