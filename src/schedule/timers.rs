@@ -23,6 +23,8 @@ const PLIST: &str = include_str!("../../launchd/org.agent-ops-job.plist");
 /// The files of all jobs, as they were written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timers {
+    /// The home they were written for.
+    pub home: PathBuf,
     /// Whose they are.
     pub manager: Manager,
     /// The system's manager, or else the user's own.
@@ -78,7 +80,7 @@ pub fn timers(loaded: &Loaded, manager: Manager, system: bool, scene: &Scene<'_>
             Fault::unknown(format!("the job {} cannot be given to {}: {why}", job.key(), manager.name()))
         })?);
     }
-    Ok(Timers { manager, system, files })
+    Ok(Timers { home: loaded.home.root().to_owned(), manager, system, files })
 }
 
 /// One job on its way into files.
@@ -198,11 +200,17 @@ pub fn installed_timers(home: &Home) -> Result<Option<(Timers, SystemTime)>> {
         Err(error) if std::io::Error::kind(&error) == ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let timers = serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::unknown(format!("{} is damaged: {error}", path.display()))
+    let damaged = |why: String| {
+        Fault::unknown(format!("{} is damaged: {why}", path.display()))
             .hint("`ops cron-install` with the same --manager writes it anew")
-    })?;
-    Ok(Some((timers, since)))
+    };
+    let timers: Timers = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let foreign = |file: &&TimerFile| !timers.manager.can_be_ours(timers.system, &file.unit, &file.path);
+    if let Some(file) = timers.files.iter().find(foreign) {
+        return Err(damaged(format!("it names {:?} as {:?}", file.path, file.unit)).into());
+    }
+    // What is noted in a copy of a home is of the first one.
+    Ok(Some((timers, since)).filter(|(timers, _)| home.is_or_was(&timers.home)))
 }
 
 fn record(home: &Home) -> PathBuf {
@@ -225,12 +233,15 @@ impl Timers {
     pub fn install(&self, home: &Home, before: Option<&Timers>) -> Result<bool> {
         let old: &[TimerFile] = before.map_or(&[], |before| &before.files);
         for file in &self.files {
-            let Ok(found) = fs::read_to_string(&file.path) else { continue };
-            let ours = old.iter().any(|old| old.path == file.path && old.text == found);
-            if found != file.text && !ours {
+            let Ok(found) = fs::read(&file.path) else { continue };
+            let ours = old.iter().any(|old| old.path == file.path && old.text.as_bytes() == found);
+            if found != file.text.as_bytes() && !ours {
                 let what = format!("{} is there already, and is not what was written", file.path.display());
                 return Err(Fault::unknown(what)
-                    .hint("systemd reads changes of one's own from a drop-in; move the file aside and try again")
+                    .hint(
+                        "another agent of this name? Give this one another: [agent] name. If it is this one's, \
+                         changed by hand: move the file aside (systemd reads such changes from a drop-in)",
+                    )
                     .into());
             }
         }

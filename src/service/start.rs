@@ -109,6 +109,11 @@ const ASK: Duration = Duration::from_millis(500);
 
 fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -> Result<Launched> {
     if let Some(definition) = Definition::installed(services.home, name)? {
+        if !definition.home.exists() {
+            let (manager, home) = (definition.manager(), definition.home.display());
+            let message = format!("{name} is with {manager} as it was at {home}; its home was moved since");
+            return Err(Fault::unknown(message).hint("`ops install` brings that up to date").into());
+        }
         let mut record = Record::read(services.home, name);
         let before = record.run.clone();
         if record.stopped_by_operator.take().is_some() {

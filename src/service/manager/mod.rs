@@ -23,6 +23,8 @@ use std::path::PathBuf;
 /// What a manager knows of a service, as we wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
+    /// The home it was written for.
+    pub home: PathBuf,
     /// Whose it is.
     pub manager: Manager,
     /// The system's manager, or else the user's own.
@@ -38,18 +40,27 @@ pub struct Definition {
 impl Definition {
     /// The definition of a service that was installed; none: it has no manager.
     pub(super) fn installed(home: &Home, service: &str) -> Result<Option<Definition>> {
+        // Somebody took it away by hand: then nothing runs the service any more.
+        Ok(Definition::noted(home, service)?.filter(|definition| definition.path.exists()))
+    }
+
+    /// [`Definition::installed`], whether its file is still there or not.
+    fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
         let path = record(home, service);
         let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        let damaged = |error| {
-            Fault::unknown(format!("{} is damaged: {error}", path.display()))
+        let damaged = |why: String| {
+            Fault::unknown(format!("{} is damaged: {why}", path.display()))
                 .hint("`ops install` writes it anew; remove it if no manager runs the service")
         };
-        let definition: Definition = serde_json::from_slice(&bytes).map_err(damaged)?;
-        // Somebody took it away by hand: then nothing runs the service any more.
-        Ok(definition.path.exists().then_some(definition))
+        let noted: Definition = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if noted.unit.is_empty() || !noted.manager.can_be_ours(noted.system, &noted.unit, &noted.path) {
+            return Err(damaged(format!("it names {:?} as {:?}", noted.path, noted.unit)).into());
+        }
+        // What is noted in a copy of a home is of the first one.
+        Ok(Some(noted).filter(|noted| home.is_or_was(&noted.home)))
     }
 
     /// "systemd" or "systemd, of the system".

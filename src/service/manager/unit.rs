@@ -68,7 +68,8 @@ impl Definition {
             Manager::Launchd => parts.launchd(&unit),
         }
         .map_err(|why| Fault::unknown(format!("{name} cannot be given to {}: {why}", manager.name())))?;
-        Ok(Definition { manager, system, unit, path, text })
+        let home = services.home.root().to_owned();
+        Ok(Definition { home, manager, system, unit, path, text })
     }
 }
 
