@@ -6,7 +6,7 @@ use super::job::Job;
 use super::when::{self, When};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
-use crate::base::systemd::{path as bare, quoted};
+use crate::base::systemd::quoted;
 use crate::base::{Fault, Home, durable, launchd, systemd, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
@@ -73,7 +73,7 @@ pub fn timers(loaded: &Loaded, manager: Manager, system: bool, scene: &Scene<'_>
         let Ok(Some(due)) = when::parse(when) else { continue };
         let writer = Writer { loaded, job, when, due, scene };
         let written = match manager {
-            Manager::Systemd => writer.systemd(&folder),
+            Manager::Systemd => writer.systemd(system, &folder),
             Manager::Launchd => writer.launchd(&folder),
         };
         files.extend(written.map_err(|why| {
@@ -108,7 +108,7 @@ impl Writer<'_> {
         Ok(words)
     }
 
-    fn systemd(&self, folder: &Path) -> Result<Vec<TimerFile>, String> {
+    fn systemd(&self, system: bool, folder: &Path) -> Result<Vec<TimerFile>, String> {
         let stem = format!("agent-ops-{}--{}", self.loaded.config.agent.name, self.name());
         let due = match &self.due {
             When::Boot => "OnStartupSec=5s".to_owned(),
@@ -122,19 +122,19 @@ impl Writer<'_> {
             (Job::Dashboard, _) | (_, 0) => String::new(),
             (_, seconds) => format!("RandomizedDelaySec={seconds}s\nFixedRandomDelay=yes"),
         };
-        let options: Vec<String> = self.options()?.into_iter().map(quoted).collect();
         let log = self.loaded.home.log("cron");
+        let log = text::line_path(&log)?;
+        let words = [&[text::line_path(self.scene.ops)?], self.job.words(), &*self.options()?].concat();
+        let (command, output) = systemd::appending(system, &words, [log, log]);
         let parts = [
             ("{agent}", &*self.loaded.config.agent.name),
             ("{job}", &*self.name()),
             ("{when}", self.when),
             ("{due}", &*due),
             ("{jitter}", &*jitter),
-            ("{ops}", &*quoted(text::line_path(self.scene.ops)?)),
-            ("{words}", &*self.job.words().join(" ")),
-            ("{options}", &*options.join(" ")),
+            ("{command}", &*command),
+            ("{output}", &*output),
             ("{path}", &*quoted(&format!("PATH={}", self.scene.path))),
-            ("{log}", &*bare(text::line_path(&log)?)),
             ("{user}", &*self.scene.user.map(|user| format!("User={user}")).unwrap_or_default()),
         ];
         let file = |kind: &str, unit: &str, template| TimerFile {

@@ -289,3 +289,48 @@ fn a_calendar_of_systemd_means_what_the_crontab_means() {
         assert_eq!(elapses(&lines, from, 5), ours, "{text}: {lines:?}");
     }
 }
+
+/// Units of the system run as the owner of the home, who must not get at root's files by them.
+#[test]
+fn a_link_that_the_owner_lays_in_the_way_of_a_log_leads_root_nowhere() {
+    let managed = Managed::new();
+    managed.room.sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[service.daemon]\ncommand = [\"sh\", \"-c\", \"echo so; echo so >&2; exec sleep 600\"]\n\
+         ready = \"alive\"\nharden = false\n[alerts.desktop]\nenabled = false\n",
+    );
+    managed.room.shell(
+        "chmod 755 \"$(dirname \"$HOME_FOLDER\")\"; mkdir -p \"$HOME_FOLDER/logs\"; echo root >/run/secret; chmod 600 /run/secret\n\
+         ln -s /run/secret \"$HOME_FOLDER/logs/daemon_stdout.log\"; ln -s /run/secret \"$HOME_FOLDER/logs/cron.log\"\n\
+         chown -R -h 65534 \"$HOME_FOLDER\"",
+    );
+    // The system's definitions, run by the manager that is here: it may take on any user, too.
+    managed.room.sandbox.fake("systemctl", "echo Version=252");
+    let shown = |words: &[&str]| -> Value {
+        serde_json::from_str(&managed.ops(0, &[words, &["--system", "--json"]].concat()).stdout).unwrap()
+    };
+    let service = shown(&["install", "-n", "--manager", "systemd"])["services"][0]["text"].clone();
+    let jobs = shown(&["cron-install", "--print", "--manager", "systemd"]);
+    let job = jobs["files"][0]["text"].clone();
+    let folder = managed.room.sandbox.outside(".config/systemd/user");
+    for (name, text) in [("link-service", service), ("link-job", job)] {
+        let text = text.as_str().unwrap();
+        assert!(text.contains("User=nobody"), "{text}");
+        fs::write(folder.join(format!("{name}.service")), text).unwrap();
+    }
+    let start = "export XDG_RUNTIME_DIR=/run/user/0; systemctl --user daemon-reload";
+    managed.room.shell(&format!("{start}; systemctl --user start link-service link-job || true"));
+    // Refused where root's file is, and written where the way is clear.
+    assert_eq!(managed.room.shell("cat /run/secret"), "root\n");
+    managed.room.shell(&format!(
+        "rm \"$HOME_FOLDER/logs/daemon_stdout.log\" \"$HOME_FOLDER/logs/cron.log\"; {start}; systemctl --user start link-service link-job"
+    ));
+    for (log, words) in [("daemon_stdout", "so\n"), ("daemon_stderr", "so\n"), ("cron", "")] {
+        let path = managed.room.path(&format!("logs/{log}.log"));
+        wait_long(20, "its output is there", || {
+            fs::read_to_string(&path).is_ok_and(|text| text.contains(words))
+        });
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).unwrap());
+        assert_eq!(owner, 65534, "{log}");
+    }
+}
