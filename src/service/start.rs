@@ -240,6 +240,7 @@ impl Logs {
                 .mode(0o644)
                 .open(path)
                 .with_context(|| format!("cannot open {}", path.display()))?;
+            durable::hand_over(path);
             let end = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();
             Ok((file, end))
         };

@@ -334,3 +334,30 @@ fn a_link_that_the_owner_lays_in_the_way_of_a_log_leads_root_nowhere() {
         assert_eq!(owner, 65534, "{log}");
     }
 }
+
+/// `sudo ops install --system`, for the home of another user.
+#[test]
+fn what_root_installs_is_the_owner_s_to_go_on_with() {
+    let managed = Managed::new();
+    let config = managed.room.sandbox.read("ops.toml").replace("stop_grace", "harden = false\nstop_grace");
+    managed.room.sandbox.write("ops.toml", config);
+    // The manager that is here stands for that of the system: it may take on any user, too.
+    managed.room.sandbox.fake("systemctl", "XDG_RUNTIME_DIR=/run/user/0 exec /bin/systemctl --user \"$@\"");
+    managed.room.shell(
+        "beside=$(dirname \"$HOME_FOLDER\"); chmod 755 \"$beside\"; chown -R 65534:65534 \"$HOME_FOLDER\"\n\
+         mkdir -p \"$beside/.config/systemd/user\"; mount --bind \"$beside/.config/systemd/user\" /etc/systemd/system",
+    );
+    managed.ops(0, &["install", "--system"]);
+    assert_eq!(managed.main_pid(), managed.agent());
+    managed.ops(0, &["cron-install", "--system", "--manager", "systemd"]);
+    managed.ops(0, &["restart"]);
+    assert_eq!(managed.room.shell("find \"$HOME_FOLDER\" ! -user 65534 -o ! -group 65534"), "");
+    let mut command = managed.room.outsider(&peer("setpriv", "util-linux"));
+    let alert = managed.room.program("alert").get_args().last().unwrap().to_owned();
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(alert);
+    let alert = said(command.output().unwrap());
+    // There is no backup yet.
+    assert!(alert.code == 1 && !alert.stderr.contains("denied"), "{} {}", alert.stdout, alert.stderr);
+    managed.ops(0, &["uninstall"]);
+    managed.ops(0, &["stop"]);
+}

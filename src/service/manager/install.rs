@@ -8,6 +8,9 @@ use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What became of a definition.
@@ -171,17 +174,22 @@ pub(in crate::service) fn uninstall(
 ) -> Result<Option<Removal>> {
     let Some(definition) = Definition::noted(services.home, name)? else { return Ok(None) };
     let mut removal = Removal { service: name.to_owned(), path: definition.path.clone(), kept: None };
-    let found = std::fs::read(&definition.path).ok();
+    let there = definition.path.symlink_metadata().is_ok();
     // Of a link only the link goes: what it leads to is not the definition's.
-    let changed = found.as_ref().is_some_and(|found| *found != definition.text.as_bytes());
-    if changed && !definition.path.is_symlink() {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let found = File::options().read(true).custom_flags(flags).open(&definition.path).and_then(|mut file| {
+        let mut found = Vec::new();
+        file.read_to_end(&mut found).map(|_| found)
+    });
+    let found = found.ok().filter(|found| *found != definition.text.as_bytes());
+    if found.is_some() {
         let file = definition.path.file_name().unwrap_or_default();
         removal.kept = Some(record(services.home, name).with_file_name(file));
     }
     if dry {
         return Ok(Some(removal));
     }
-    if found.is_some() {
+    if there {
         let grace = services.config.service.get(name).map(|service| service.stop_grace).unwrap_or_default();
         // launchd remembers what is disabled by name, long after the file is gone.
         definition.stop(grace, definition.manager == Manager::Systemd)?;

@@ -18,6 +18,7 @@ use crate::base::units::Span;
 use crate::base::{Fault, Home, durable};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// What a manager knows of a service, as we wrote it.
@@ -48,7 +49,9 @@ impl Definition {
     fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
         let path = record(home, service);
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
         let damaged = |why: String| {
