@@ -584,3 +584,29 @@ fn notes_that_name_a_file_of_another_s_are_not_believed() {
         assert!(!stand.file().exists() && stand.timers().is_empty());
     }
 }
+
+#[test]
+fn a_manager_that_does_not_answer_keeps_nothing_from_being_ended_by_force() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        stand.install(0, &[]);
+        let pid = agent_pid(sandbox);
+        for program in ["systemctl", "launchctl"] {
+            sandbox.fake(program, "echo 'Failed to connect to bus' >&2; exit 1");
+        }
+        let said = sandbox.expect(2, "ops", &["stop"]);
+        assert!(
+            said.stderr.contains("Failed to connect") && said.stderr.contains("--force"),
+            "{}",
+            said.stderr
+        );
+        assert!(alive(pid), "it is the manager's to end");
+        let said = sandbox.expect(2, "ops", &["stop", "--force"]);
+        assert!(!alive(pid) && said.stderr.contains("may start it again"), "{}", said.stderr);
+        assert!(said.stderr.contains("Failed to connect"), "{}", said.stderr);
+        // The manager answers again: now it knows, too.
+        stand_in(sandbox);
+        sandbox.expect(0, "ops", &["stop"]);
+        assert!(!stand.enabled() && stand.runs().is_none());
+    }
+}

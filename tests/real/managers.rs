@@ -361,3 +361,17 @@ fn what_root_installs_is_the_owner_s_to_go_on_with() {
     managed.ops(0, &["uninstall"]);
     managed.ops(0, &["stop"]);
 }
+
+#[test]
+fn a_unit_that_is_gone_from_the_disk_but_not_from_systemd_is_stopped() {
+    let managed = Managed::new();
+    let config =
+        managed.room.sandbox.read("ops.toml").replace("stop_grace", "restart = \"always\"\nstop_grace");
+    managed.room.sandbox.write("ops.toml", config);
+    managed.dropin("[Service]\\nRestartSec=100ms\\n");
+    managed.ops(0, &["install", "--user"]);
+    managed.room.shell(&format!("rm \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user/{UNIT}\""));
+    managed.ops(0, &["stop"]);
+    assert_eq!(managed.systemctl(&format!("show -P ActiveState {UNIT}")).trim(), "inactive");
+    assert_eq!(managed.main_pid(), "0");
+}

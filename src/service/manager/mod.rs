@@ -46,7 +46,7 @@ impl Definition {
     }
 
     /// [`Definition::installed`], whether its file is still there or not.
-    fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
+    pub(super) fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
         let path = record(home, service);
         let bytes = match std::fs::read(&path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
