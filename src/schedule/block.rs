@@ -268,7 +268,7 @@ mod tests {
         assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {ops}/logs' ] || mkdir"), "{text}");
         assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --home '/home/o"));
         assert!(!text.contains("rotate-logs"), "an empty time means not at all");
-        assert_eq!(text.lines().count(), 7);
+        assert_eq!(text.lines().count(), 8);
     }
 
     #[test]
