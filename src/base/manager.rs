@@ -74,6 +74,8 @@ impl Manager {
 /// `PATH` for what a manager starts: the folders of ours that mean the same wherever one stands.
 pub fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders: Vec<&str> = path.split(':').filter(|folder| folder.starts_with('/')).collect();
+    // A line end would begin a setting of its own.
+    let plain = |folder: &&str| folder.starts_with('/') && !folder.contains(char::is_control);
+    let folders: Vec<&str> = path.split(':').filter(plain).collect();
     if folders.is_empty() { "/usr/local/bin:/usr/bin:/bin".to_owned() } else { folders.join(":") }
 }

@@ -33,9 +33,10 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     let (ended, untold) = match stop_by_manager(services, service, &status, remember) {
         Ok(ended) => (ended, None),
         Err(error) if force => (false, Some(error)),
+        Err(error) if Fault::of(&error).1.is_some() => return Err(error),
         Err(error) => {
             return Err(Fault::critical(format!("{error:#}"))
-                .hint("if it does not come to its senses: --force ends the service without it")
+                .hint("if that goes on: --force ends the service without it")
                 .into());
         }
     };

@@ -610,3 +610,16 @@ fn a_manager_that_does_not_answer_keeps_nothing_from_being_ended_by_force() {
         assert!(!stand.enabled() && stand.runs().is_none());
     }
 }
+
+#[test]
+fn a_line_end_in_the_search_path_is_no_line_of_a_unit() {
+    for stand in Stand::each() {
+        let mut command = stand.sandbox.program("ops");
+        let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
+        let path = format!("{}:/x\nExecStartPre=/bin/evil:/opt/bin", path.to_str().unwrap());
+        command.args(["install", "-n", "--user", "--manager", stand.manager]).env("PATH", path);
+        let said = crate::sandbox::said(command.output().unwrap());
+        assert!(said.code == 0 && said.stdout.contains(":/opt/bin"), "{}{}", said.stdout, said.stderr);
+        assert!(!said.stdout.contains("evil"), "{}", said.stdout);
+    }
+}

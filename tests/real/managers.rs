@@ -352,10 +352,15 @@ fn what_root_installs_is_the_owner_s_to_go_on_with() {
     managed.ops(0, &["cron-install", "--system", "--manager", "systemd"]);
     managed.ops(0, &["restart"]);
     assert_eq!(managed.room.shell("find \"$HOME_FOLDER\" ! -user 65534 -o ! -group 65534"), "");
-    let mut command = managed.room.outsider(&peer("setpriv", "util-linux"));
-    let alert = managed.room.program("alert").get_args().last().unwrap().to_owned();
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(alert);
-    let alert = said(command.output().unwrap());
+    let as_owner = |program: &str, words: &[&str]| {
+        let mut command = managed.room.outsider(&peer("setpriv", "util-linux"));
+        let program = managed.room.program(program).get_args().last().unwrap().to_owned();
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program).args(words);
+        said(command.output().unwrap())
+    };
+    let refused = as_owner("ops", &["restart"]);
+    assert!(refused.code == 2 && refused.stderr.contains("try sudo"), "{}", refused.stderr);
+    let alert = as_owner("alert", &[]);
     // There is no backup yet.
     assert!(alert.code == 1 && !alert.stderr.contains("denied"), "{} {}", alert.stdout, alert.stderr);
     managed.ops(0, &["uninstall"]);

@@ -78,7 +78,7 @@ impl Definition {
             Manager::Systemd => systemd::start(self),
             Manager::Launchd => launchd::start(self),
         }
-        .with_context(|| format!("{} was told to start {}", self.manager.name(), self.unit))
+        .map_err(|error| self.refused("start", &error))
     }
 
     /// Stops the service, if the manager runs it. With `for_good` it is not started at the next boot.
@@ -87,7 +87,16 @@ impl Definition {
             Manager::Systemd => systemd::stop(self, grace, for_good),
             Manager::Launchd => launchd::stop(self, grace, for_good),
         }
-        .with_context(|| format!("{} was told to stop {}", self.manager.name(), self.unit))
+        .map_err(|error| self.refused("stop", &error))
+    }
+
+    fn refused(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
+        let message = format!("{} was told to {what} {}: {error:#}", self.manager.name(), self.unit);
+        let fault = Fault::critical(message);
+        match self.system && !rustix::process::geteuid().is_root() {
+            true => fault.hint("the manager of the system obeys root: try sudo").into(),
+            false => fault.into(),
+        }
     }
 
     /// The process that the manager runs; none: it does not run it.
