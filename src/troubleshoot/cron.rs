@@ -251,7 +251,7 @@ fn judge_timers(manager: &str, wrong: &[String], facts: &Facts, found: &mut Foun
                 &format!("the timers of {manager} that run our jobs are not as they were written"),
             )
             .seen_all(wrong.iter().map(|path| format!("{path} is gone or changed")))
-            .run(&format!("ops cron-install --manager {manager}"))
+            .run(format!("ops cron-install --manager {manager}"))
             .advise("a file that was changed by hand has to be moved aside first"),
         );
     }
