@@ -3,6 +3,7 @@
 use super::{Fault, Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,12 +14,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Replaces a file whole: written beside it, fsynced, renamed over it, folder fsynced. A reader
-/// sees the old content or the new, never a part; `mode` is that of the new file.
+/// sees the old content or the new, never a part; `mode` is that of the new file, and its owner that of
+/// the folder ([`hand_over`]).
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    replace_with(path, mode, |file| file.write_all(content))
+    replace_with(path, mode, |file| file.write_all(content))?;
+    hand_over(path);
+    Ok(())
 }
 
-/// [`replace`] with content that is written piece by piece.
+/// [`replace`] with content that is written piece by piece, by a file that stays ours.
 pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
     let work = || -> Result<()> {
@@ -34,6 +38,28 @@ pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io:
         sync_folder(folder)
     };
     work().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What root has made in another user's folder is that user's from now on, who could not go on with it
+/// else. Best effort; nothing but a new file or folder of root's, with no other name, is given away.
+pub fn hand_over(path: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let give = || -> io::Result<()> {
+        // By what is open: the owner may put something else in place of a name meanwhile.
+        let folder = File::open(parent(path))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = path.file_name().unwrap_or_default();
+        let made = File::from(openat(&folder, name, flags, Mode::empty())?);
+        let (owner, meta) = (folder.metadata()?, made.metadata()?);
+        let only = meta.is_dir() || (meta.is_file() && meta.nlink() == 1);
+        if meta.uid() == 0 && owner.uid() != 0 && only {
+            fchown(&made, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
+        }
+        Ok(())
+    };
+    let _ = give();
 }
 
 /// Renames within one file system and makes it last.
@@ -171,13 +197,16 @@ fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Creates a folder and what is missing above it; new ones get `mode`.
+/// Creates a folder and what is missing above it; new ones get `mode`, and the owner of the one above.
 pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(folder)
-        .with_context(|| format!("cannot create the folder {}", folder.display()))
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    missing.iter().rev().for_each(|made| hand_over(made));
+    Ok(())
 }
 
 /// The folder a path is in.
@@ -224,6 +253,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open the lock {}", path.display()))?;
+        hand_over(&path);
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {

@@ -27,5 +27,7 @@ pub fn append(home: &Home, log: &str, run: &Run, level: &str, title: &str, messa
         .mode(0o644)
         .open(&path)
         .and_then(|mut file| file.write_all(line.as_bytes()))
-        .with_context(|| format!("cannot append to {}", path.display()))
+        .with_context(|| format!("cannot append to {}", path.display()))?;
+    durable::hand_over(&path);
+    Ok(())
 }

@@ -19,6 +19,15 @@ impl Home {
         &self.root
     }
 
+    /// Whether what was noted for the home `noted` is of this one: it is this folder, or it was moved
+    /// from there. Where there still is another folder of that name, this one is a copy of it.
+    pub fn is_or_was(&self, noted: &Path) -> bool {
+        match noted.canonicalize() {
+            Ok(noted) => self.root.canonicalize().is_ok_and(|root| root == noted),
+            Err(_) => true,
+        }
+    }
+
     /// A path as a config writes it: absolute, or relative to the home.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)

@@ -219,6 +219,7 @@ impl Journal {
         if new {
             // Best effort: the folder is 0700 already.
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+            durable::hand_over(path);
         }
         connection.busy_timeout(Duration::from_secs(5))?;
         if connection.is_readonly("main")? {

@@ -3,6 +3,8 @@
 use super::{launchd, systemd};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// A program of the system that runs others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,26 @@ impl Manager {
         }
     }
 
+    /// Whether a file can be one that it was given by us, as `unit` or (where that is empty) beside one.
+    /// A note in a home is believed no further: whoever may write there is not to say what its owner, or
+    /// root, stops and takes away.
+    pub fn can_be_ours(self, system: bool, unit: &str, path: &Path) -> bool {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let (ours, named, folder) = match self {
+            Manager::Systemd => {
+                let kind = name.ends_with(".service") || name.ends_with(".timer");
+                (kind && name.starts_with("agent-ops-"), name == unit, systemd::folder(true))
+            }
+            Manager::Launchd => {
+                let label = name.strip_suffix(".plist");
+                let ours = label.is_some_and(|label| label.starts_with("org.agent-ops."));
+                (ours, label == Some(unit), launchd::folder(true))
+            }
+        };
+        let there = !system || folder.is_ok_and(|folder| path.parent() == Some(&folder));
+        ours && (named || unit.is_empty()) && there
+    }
+
     /// Whether it answers: the system's, or else the user's own.
     ///
     /// # Errors
@@ -52,6 +74,8 @@ impl Manager {
 /// `PATH` for what a manager starts: the folders of ours that mean the same wherever one stands.
 pub fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders: Vec<&str> = path.split(':').filter(|folder| folder.starts_with('/')).collect();
+    // A line end would begin a setting of its own.
+    let plain = |folder: &&str| folder.starts_with('/') && !folder.contains(char::is_control);
+    let folders: Vec<&str> = path.split(':').filter(plain).collect();
     if folders.is_empty() { "/usr/local/bin:/usr/bin:/bin".to_owned() } else { folders.join(":") }
 }

@@ -91,6 +91,19 @@ pub fn path(path: &str) -> String {
     path.replace('%', "%%")
 }
 
+/// The command of a unit, and the settings (if any) by which its output goes to the ends of two files. For the
+/// system's manager they are opened by the command, as whom it runs: systemd itself would open them as root,
+/// wherever a link leads to that the owner of their folder laid.
+pub fn appending(system: bool, words: &[&str], [stdout, stderr]: [&str; 2]) -> (String, String) {
+    let line = |words: &[&str]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    if system {
+        let script = "out=$1 err=$2; shift 2; exec \"$@\" >>\"$out\" 2>>\"$err\"";
+        return (line(&[&["/bin/sh", "-c", script, "sh", stdout, stderr], words].concat()), String::new());
+    }
+    let output = format!("StandardOutput=append:{}\nStandardError=append:{}", path(stdout), path(stderr));
+    (line(words), output)
+}
+
 /// Whether the user's manager runs only while the user is logged in. None: it cannot be told.
 pub fn lingers() -> Option<bool> {
     let user = rustix::process::getuid().as_raw().to_string();

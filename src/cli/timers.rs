@@ -37,7 +37,8 @@ pub(super) fn install(
     };
     let timers = schedule::timers(loaded, manager, system, &scene)?;
     let dry_run = args.dry_run || args.print;
-    let before = schedule::installed_timers(&loaded.home)?.map(|(timers, _)| timers);
+    // A note that is damaged says nothing, and is written anew.
+    let before = schedule::installed_timers(&loaded.home).ok().flatten().map(|(timers, _)| timers);
     let changed = match dry_run {
         true => before.as_ref() != Some(&timers) || !timers.wrong().is_empty(),
         false => {

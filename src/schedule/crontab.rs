@@ -2,6 +2,7 @@
 
 use crate::base::{Fault, Home, durable, process, text};
 use anyhow::{Context, Result};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -61,7 +62,8 @@ pub fn change(home: &Home, old: &[u8], new: &[u8]) -> Result<Change> {
     }
     let before = home.ops().join("crontab.before");
     durable::make_folder(&home.ops(), 0o700)?;
-    durable::replace(&before, old, 0o600)?;
+    // That of root is not for the owner of the home to read.
+    durable::replace_with(&before, 0o600, |file| file.write_all(old))?;
     let mut command = Command::new("crontab");
     command.arg("-").env("LC_ALL", "C");
     let output = process::run(command, Some(new), LIMIT).context("cannot write the crontab")?;
@@ -90,7 +92,8 @@ pub fn note_installed(home: &Home, block: &str) -> Result<()> {
             _ => Ok(()),
         };
     }
-    durable::replace(&path, block.as_bytes(), 0o600)
+    // Its owner is whose crontab it is.
+    durable::replace_with(&path, 0o600, |file| file.write_all(block.as_bytes()))
 }
 
 /// The block that is meant to be in a crontab.

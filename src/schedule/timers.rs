@@ -6,7 +6,7 @@ use super::job::Job;
 use super::when::{self, When};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
-use crate::base::systemd::{path as bare, quoted};
+use crate::base::systemd::quoted;
 use crate::base::{Fault, Home, durable, launchd, systemd, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
@@ -23,6 +23,8 @@ const PLIST: &str = include_str!("../../launchd/org.agent-ops-job.plist");
 /// The files of all jobs, as they were written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timers {
+    /// The home they were written for.
+    pub home: PathBuf,
     /// Whose they are.
     pub manager: Manager,
     /// The system's manager, or else the user's own.
@@ -71,14 +73,14 @@ pub fn timers(loaded: &Loaded, manager: Manager, system: bool, scene: &Scene<'_>
         let Ok(Some(due)) = when::parse(when) else { continue };
         let writer = Writer { loaded, job, when, due, scene };
         let written = match manager {
-            Manager::Systemd => writer.systemd(&folder),
+            Manager::Systemd => writer.systemd(system, &folder),
             Manager::Launchd => writer.launchd(&folder),
         };
         files.extend(written.map_err(|why| {
             Fault::unknown(format!("the job {} cannot be given to {}: {why}", job.key(), manager.name()))
         })?);
     }
-    Ok(Timers { manager, system, files })
+    Ok(Timers { home: loaded.home.root().to_owned(), manager, system, files })
 }
 
 /// One job on its way into files.
@@ -106,7 +108,7 @@ impl Writer<'_> {
         Ok(words)
     }
 
-    fn systemd(&self, folder: &Path) -> Result<Vec<TimerFile>, String> {
+    fn systemd(&self, system: bool, folder: &Path) -> Result<Vec<TimerFile>, String> {
         let stem = format!("agent-ops-{}--{}", self.loaded.config.agent.name, self.name());
         let due = match &self.due {
             When::Boot => "OnStartupSec=5s".to_owned(),
@@ -120,19 +122,19 @@ impl Writer<'_> {
             (Job::Dashboard, _) | (_, 0) => String::new(),
             (_, seconds) => format!("RandomizedDelaySec={seconds}s\nFixedRandomDelay=yes"),
         };
-        let options: Vec<String> = self.options()?.into_iter().map(quoted).collect();
         let log = self.loaded.home.log("cron");
+        let log = text::line_path(&log)?;
+        let words = [&[text::line_path(self.scene.ops)?], self.job.words(), &*self.options()?].concat();
+        let (command, output) = systemd::appending(system, &words, [log, log]);
         let parts = [
             ("{agent}", &*self.loaded.config.agent.name),
             ("{job}", &*self.name()),
             ("{when}", self.when),
             ("{due}", &*due),
             ("{jitter}", &*jitter),
-            ("{ops}", &*quoted(text::line_path(self.scene.ops)?)),
-            ("{words}", &*self.job.words().join(" ")),
-            ("{options}", &*options.join(" ")),
+            ("{command}", &*command),
+            ("{output}", &*output),
             ("{path}", &*quoted(&format!("PATH={}", self.scene.path))),
-            ("{log}", &*bare(text::line_path(&log)?)),
             ("{user}", &*self.scene.user.map(|user| format!("User={user}")).unwrap_or_default()),
         ];
         let file = |kind: &str, unit: &str, template| TimerFile {
@@ -198,11 +200,17 @@ pub fn installed_timers(home: &Home) -> Result<Option<(Timers, SystemTime)>> {
         Err(error) if std::io::Error::kind(&error) == ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let timers = serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::unknown(format!("{} is damaged: {error}", path.display()))
+    let damaged = |why: String| {
+        Fault::unknown(format!("{} is damaged: {why}", path.display()))
             .hint("`ops cron-install` with the same --manager writes it anew")
-    })?;
-    Ok(Some((timers, since)))
+    };
+    let timers: Timers = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let foreign = |file: &&TimerFile| !timers.manager.can_be_ours(timers.system, &file.unit, &file.path);
+    if let Some(file) = timers.files.iter().find(foreign) {
+        return Err(damaged(format!("it names {:?} as {:?}", file.path, file.unit)).into());
+    }
+    // What is noted in a copy of a home is of the first one.
+    Ok(Some((timers, since)).filter(|(timers, _)| home.is_or_was(&timers.home)))
 }
 
 fn record(home: &Home) -> PathBuf {
@@ -225,12 +233,15 @@ impl Timers {
     pub fn install(&self, home: &Home, before: Option<&Timers>) -> Result<bool> {
         let old: &[TimerFile] = before.map_or(&[], |before| &before.files);
         for file in &self.files {
-            let Ok(found) = fs::read_to_string(&file.path) else { continue };
-            let ours = old.iter().any(|old| old.path == file.path && old.text == found);
-            if found != file.text && !ours {
+            let Ok(found) = fs::read(&file.path) else { continue };
+            let ours = old.iter().any(|old| old.path == file.path && old.text.as_bytes() == found);
+            if found != file.text.as_bytes() && !ours {
                 let what = format!("{} is there already, and is not what was written", file.path.display());
                 return Err(Fault::unknown(what)
-                    .hint("systemd reads changes of one's own from a drop-in; move the file aside and try again")
+                    .hint(
+                        "another agent of this name? Give this one another: [agent] name. If it is this one's, \
+                         changed by hand: move the file aside (systemd reads such changes from a drop-in)",
+                    )
                     .into());
             }
         }

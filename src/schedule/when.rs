@@ -1,7 +1,7 @@
 //! The time of a job as crontab(5) writes it: read before cron refuses the whole file, and when it
 //! comes around.
 
-use chrono::{DateTime, Local, Utc};
+use chrono::{DateTime, Local, TimeDelta, Timelike, Utc};
 use croner::Cron;
 use croner::parser::CronParser;
 use std::collections::BTreeSet;
@@ -99,10 +99,24 @@ pub fn next(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     next.ok().map(|at| at.with_timezone(&Utc))
 }
 
-/// When a job was due last.
+/// When a job was due last, whoever runs it. In the hour that the clock leaves out in spring systemd runs
+/// nothing, and cron what it likes; of the one that comes twice in autumn the first counts.
 pub(super) fn previous(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let last = pattern(text)?.find_previous_occurrence(&now.with_timezone(&Local), true);
-    last.ok().map(|at| at.with_timezone(&Utc))
+    let Ok(Some(When::Times(times))) = parse(text) else { return None };
+    let pattern = pattern(text)?;
+    let before = |at: DateTime<Local>| pattern.find_previous_occurrence(&at, true).ok();
+    let first = |at: DateTime<Local>| {
+        // At the very change chrono may still have the time of before.
+        let soon = at + TimeDelta::seconds(1);
+        let fits = times.hours.contains(&soon.hour()) && times.minutes.contains(&soon.minute());
+        let told = soon.naive_local().and_local_timezone(Local);
+        // The hour that comes twice is told in either order.
+        let first = told.earliest().into_iter().chain(told.latest()).min().filter(|_| fits)?;
+        Some(first - TimeDelta::seconds(1))
+    };
+    let last = before(now.with_timezone(&Local))?;
+    let last = first(last).or_else(|| first(before(last - TimeDelta::seconds(1))?))?;
+    Some(last.to_utc())
 }
 
 fn pattern(text: &str) -> Option<Cron> {

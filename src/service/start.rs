@@ -131,6 +131,11 @@ const ASK: Duration = Duration::from_millis(500);
 fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -> Result<Launched> {
     let installed = Definition::installed(services.home, name);
     if let Some(definition) = installed.with_context(|| format!("{name} was not started"))? {
+        if !definition.home.exists() {
+            let (manager, home) = (definition.manager(), definition.home.display());
+            let message = format!("{name} is with {manager} as it was at {home}; its home was moved since");
+            return Err(Fault::unknown(message).hint("`ops install` brings that up to date").into());
+        }
         let mut record = Record::read(services.home, name);
         let before = record.run.clone();
         if record.stopped_by_operator.take().is_some() {
@@ -255,6 +260,7 @@ impl Logs {
                 .mode(0o644)
                 .open(path)
                 .with_context(|| format!("cannot open {}", path.display()))?;
+            durable::hand_over(path);
             let end = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();
             Ok((file, end))
         };

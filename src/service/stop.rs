@@ -30,12 +30,42 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         record.stopped_by_operator = Some(services.run.now);
         record.write(services.home, name)?;
     }
-    let ended = stop_by_manager(services, service, &status, remember)?;
+    let (ended, untold) = match stop_by_manager(services, service, &status, remember) {
+        Ok(ended) => (ended, None),
+        Err(error) if force => (false, Some(error)),
+        Err(error) if Fault::of(&error).1.is_some() => return Err(error),
+        Err(error) => {
+            return Err(Fault::critical(format!("{error:#}"))
+                .hint("if that goes on: --force ends the service without it")
+                .into());
+        }
+    };
+    let stopped = end_service(services, service, &status, &record, ended, force)?;
+    match untold {
+        None => Ok(stopped),
+        Some(error) => {
+            Err(Fault::critical(format!("{name} is ended, but its manager may start it again: {error:#}"))
+                .hint("run this again when the manager answers")
+                .into())
+        }
+    }
+}
+
+/// Ends what there is of a service, of which its manager has `ended` the first process, or not.
+fn end_service(
+    services: &Services<'_>,
+    service: &Service,
+    before: &Status,
+    record: &Record,
+    ended: bool,
+    force: bool,
+) -> Result<bool> {
+    let name = &*before.service;
     // Looked at again: it may not have been the manager's.
-    let status = if ended { services.status(name)? } else { status };
+    let status = if ended { services.status(name)? } else { before.clone() };
     let mut known = Vec::new();
     let end_rest =
-        |known: &[Identity], patience| end_all(|| own_tree(services, name, &record, known), patience, force);
+        |known: &[Identity], patience| end_all(|| own_tree(services, name, record, known), patience, force);
     let process = match status.liveness {
         Liveness::Running(process) => process,
         Liveness::Dead(_) | Liveness::Stranger { .. } => {
@@ -58,7 +88,7 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     // Before the first signal, and again before the last: orphans do not tell whose they were.
     known.push(process.identity.clone());
     let mut note = || -> Result<()> {
-        let own = own_tree(services, name, &record, &known)?;
+        let own = own_tree(services, name, record, &known)?;
         known = own.into_iter().map(|process| process.identity).collect();
         Ok(())
     };
@@ -78,8 +108,13 @@ fn stop_by_manager(
     status: &Status,
     remember: bool,
 ) -> Result<bool> {
-    let Some(definition) = Definition::installed(services.home, &status.service)? else { return Ok(false) };
-    definition.stop(service.stop_grace, remember)?;
+    let Some(definition) = Definition::noted(services.home, &status.service)? else { return Ok(false) };
+    if definition.path.exists() {
+        definition.stop(service.stop_grace, remember)?;
+    } else if let Ok(Some(_)) = definition.pid() {
+        // Its file is gone, but the manager still has it in mind.
+        definition.stop(service.stop_grace, false)?;
+    }
     Ok(status.process().is_some_and(|process| matches!(process.identity.find(), Ok(None))))
 }
 

@@ -311,3 +311,34 @@ fn a_daily_job_that_did_not_run_is_late_for_hours() {
     // A clock that went back does not make it late.
     assert_eq!(at(1, 0)["state"], "ok");
 }
+
+#[test]
+fn the_nights_when_the_clock_is_changed_miss_nothing() {
+    let (sandbox, _) = sandbox();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\npreset = \"builtin\"\n[check.schedule]\nkind = \"schedule\"\n\
+         [schedule]\nalert = \"\"\nrotate_logs = \"\"\ndashboard = \"\"\ndrill = \"\"\nreport = \"\"\n",
+    );
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let note = fs::File::options().write(true).open(sandbox.path(".ops/crontab.installed")).unwrap();
+    let since: chrono::DateTime<chrono::Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+    note.set_modified(since.into()).unwrap();
+    let at = |program: &str, args: &[&str], now: &str| {
+        let mut command = sandbox.program(program);
+        command.args(args).env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3").env("OPS_NOW", now);
+        crate::sandbox::said(command.output().unwrap())
+    };
+    // The backup of 02:00, which is not there in spring (systemd leaves it out), and twice in autumn.
+    for (ran, looked, code) in [
+        ("2026-03-28T01:00:20Z", "2026-03-29T08:00:00Z", 0),
+        ("2026-03-28T01:00:20Z", "2026-03-30T08:00:00Z", 2),
+        ("2026-10-25T00:00:20Z", "2026-10-25T00:30:00Z", 0),
+        ("2026-10-25T00:00:20Z", "2026-10-25T08:00:00Z", 0),
+        ("2026-10-25T00:00:20Z", "2026-10-26T08:00:00Z", 2),
+    ] {
+        at("backup", &[], ran);
+        let said = at("health-check", &["--only", "schedule"], looked);
+        assert_eq!(said.code, code, "{ran} {looked}: {}{}", said.stdout, said.stderr);
+    }
+}

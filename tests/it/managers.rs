@@ -479,3 +479,147 @@ fn run_exec_becomes_the_service_once() {
     let said = sandbox.expect(3, "ops", &["run", "--exec", "nobody"]);
     assert!(said.stderr.contains("there is no service 'nobody'"), "{}", said.stderr);
 }
+
+impl Stand {
+    /// One of the programs, on another home.
+    fn on(&self, code: i32, home: &std::path::Path, args: &[&str]) -> crate::sandbox::Said {
+        let output = self.sandbox.program("ops").args(args).env("OPS_HOME", home).output().unwrap();
+        let said = crate::sandbox::said(output);
+        assert_eq!(said.code, code, "{args:?}\n{}\n--- stderr\n{}", said.stdout, said.stderr);
+        said
+    }
+}
+
+#[test]
+fn a_copy_of_a_home_has_no_hand_on_what_is_the_first_one_s() {
+    for stand in Stand::each() {
+        stand.install(0, &[]);
+        stand.cron_install(0, &[]);
+        let (pid, jobs) = (agent_pid(&stand.sandbox), stand.timers());
+        let unit = fs::read_to_string(stand.file()).unwrap();
+        // Its name goes on where that of the other ends.
+        let copy = stand.outside("home-2");
+        let copied = std::process::Command::new("cp").arg("-a").args([&stand.sandbox.home, &copy]).status();
+        assert!(copied.unwrap().success());
+        fs::remove_file(copy.join(".ops/service/daemon.json")).unwrap();
+        fs::remove_file(copy.join("logs/daemon.pid")).unwrap();
+
+        let manager = ["--user", "--manager", stand.manager];
+        stand.on(0, &copy, &["stop"]);
+        let said = stand.on(3, &copy, &[&["install"][..], &manager].concat());
+        assert!(said.stderr.contains("is not of this home"), "{}", said.stderr);
+        let said = stand.on(3, &copy, &[&["cron-install"][..], &manager].concat());
+        assert!(
+            said.stderr.contains("is not what was written") && said.stderr.contains("name"),
+            "{}",
+            said.stderr
+        );
+        assert!(stand.on(0, &copy, &["uninstall"]).stdout.contains("nothing was changed"));
+        crontab_stand_in(&stand.sandbox);
+        stand.on(0, &copy, &["cron-uninstall"]);
+        assert_eq!((stand.runs(), stand.timers(), stand.enabled()), (Some(pid), jobs.clone(), true));
+        assert_eq!(fs::read_to_string(stand.file()).unwrap(), unit);
+
+        // Nor has one that lost its own notes, though the name of its home begins alike.
+        stand.sandbox.expect(0, "ops", &["stop"]);
+        let longer = unit.replace(stand.sandbox.home.to_str().unwrap(), copy.to_str().unwrap());
+        fs::write(stand.file(), &longer).unwrap();
+        fs::remove_file(stand.sandbox.path(".ops/service/daemon.installed")).unwrap();
+        assert!(stand.install(3, &[]).stderr.contains("is not of this home"));
+        assert_eq!(fs::read_to_string(stand.file()).unwrap(), longer);
+    }
+}
+
+#[test]
+fn a_home_that_was_moved_is_installed_anew() {
+    for mut stand in Stand::each() {
+        stand.install(0, &[]);
+        stand.cron_install(0, &[]);
+        stand.sandbox.expect(0, "ops", &["stop"]);
+        let moved = stand.outside("moved");
+        fs::rename(&stand.sandbox.home, &moved).unwrap();
+        stand.sandbox.home = moved;
+        let said = stand.sandbox.expect(3, "ops", &["start"]);
+        assert!(said.stderr.contains("was moved") && said.stderr.contains("ops install"), "{}", said.stderr);
+        assert!(stand.install(0, &[]).stdout.contains("up to date; stays stopped"));
+        stand.sandbox.expect(0, "ops", &["start"]);
+        assert_eq!(stand.runs(), Some(agent_pid(&stand.sandbox)));
+        assert!(stand.cron_install(0, &[]).stdout.contains("has the jobs of agent now (6)"));
+        stand.sandbox.expect(0, "ops", &["stop"]);
+        stand.sandbox.expect(0, "ops", &["uninstall"]);
+        assert!(!stand.file().exists());
+    }
+}
+
+#[test]
+fn notes_that_name_a_file_of_another_s_are_not_believed() {
+    for stand in Stand::each() {
+        stand.install(0, &[]);
+        stand.cron_install(0, &[]);
+        stand.sandbox.expect(0, "ops", &["stop"]);
+        // Whoever may write in the home is not to say what its owner, or root, takes away.
+        let theirs = stand.outside("theirs");
+        fs::write(&theirs, "precious").unwrap();
+        for (note, field) in [("service/daemon.installed", "/path"), ("timers.installed", "/files/0/path")] {
+            let note = format!(".ops/{note}");
+            let mut forged: serde_json::Value = serde_json::from_str(&stand.sandbox.read(&note)).unwrap();
+            *forged.pointer_mut(field).unwrap() = theirs.to_str().unwrap().into();
+            stand.sandbox.write(&note, forged.to_string());
+        }
+        crontab_stand_in(&stand.sandbox);
+        for words in [&["uninstall"][..], &["cron-uninstall"], &["start"], &["stop"]] {
+            let said = stand.sandbox.expect(3, "ops", words);
+            assert!(
+                said.stderr.contains("is damaged: it names") && said.stderr.contains("theirs"),
+                "{words:?} {}",
+                said.stderr
+            );
+        }
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "precious");
+        // As the hint says.
+        stand.install(0, &[]);
+        stand.cron_install(0, &[]);
+        stand.sandbox.expect(0, "ops", &["uninstall"]);
+        stand.sandbox.expect(0, "ops", &["cron-uninstall"]);
+        assert!(!stand.file().exists() && stand.timers().is_empty());
+    }
+}
+
+#[test]
+fn a_manager_that_does_not_answer_keeps_nothing_from_being_ended_by_force() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        stand.install(0, &[]);
+        let pid = agent_pid(sandbox);
+        for program in ["systemctl", "launchctl"] {
+            sandbox.fake(program, "echo 'Failed to connect to bus' >&2; exit 1");
+        }
+        let said = sandbox.expect(2, "ops", &["stop"]);
+        assert!(
+            said.stderr.contains("Failed to connect") && said.stderr.contains("--force"),
+            "{}",
+            said.stderr
+        );
+        assert!(alive(pid), "it is the manager's to end");
+        let said = sandbox.expect(2, "ops", &["stop", "--force"]);
+        assert!(!alive(pid) && said.stderr.contains("may start it again"), "{}", said.stderr);
+        assert!(said.stderr.contains("Failed to connect"), "{}", said.stderr);
+        // The manager answers again: now it knows, too.
+        stand_in(sandbox);
+        sandbox.expect(0, "ops", &["stop"]);
+        assert!(!stand.enabled() && stand.runs().is_none());
+    }
+}
+
+#[test]
+fn a_line_end_in_the_search_path_is_no_line_of_a_unit() {
+    for stand in Stand::each() {
+        let mut command = stand.sandbox.program("ops");
+        let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
+        let path = format!("{}:/x\nExecStartPre=/bin/evil:/opt/bin", path.to_str().unwrap());
+        command.args(["install", "-n", "--user", "--manager", stand.manager]).env("PATH", path);
+        let said = crate::sandbox::said(command.output().unwrap());
+        assert!(said.code == 0 && said.stdout.contains(":/opt/bin"), "{}{}", said.stdout, said.stderr);
+        assert!(!said.stdout.contains("evil"), "{}", said.stdout);
+    }
+}

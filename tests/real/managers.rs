@@ -289,3 +289,94 @@ fn a_calendar_of_systemd_means_what_the_crontab_means() {
         assert_eq!(elapses(&lines, from, 5), ours, "{text}: {lines:?}");
     }
 }
+
+/// Units of the system run as the owner of the home, who must not get at root's files by them.
+#[test]
+fn a_link_that_the_owner_lays_in_the_way_of_a_log_leads_root_nowhere() {
+    let managed = Managed::new();
+    managed.room.sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[service.daemon]\ncommand = [\"sh\", \"-c\", \"echo so; echo so >&2; exec sleep 600\"]\n\
+         ready = \"alive\"\nharden = false\n[alerts.desktop]\nenabled = false\n",
+    );
+    managed.room.shell(
+        "chmod 755 \"$(dirname \"$HOME_FOLDER\")\"; mkdir -p \"$HOME_FOLDER/logs\"; echo root >/run/secret; chmod 600 /run/secret\n\
+         ln -s /run/secret \"$HOME_FOLDER/logs/daemon_stdout.log\"; ln -s /run/secret \"$HOME_FOLDER/logs/cron.log\"\n\
+         chown -R -h 65534 \"$HOME_FOLDER\"",
+    );
+    // The system's definitions, run by the manager that is here: it may take on any user, too.
+    managed.room.sandbox.fake("systemctl", "echo Version=252");
+    let shown = |words: &[&str]| -> Value {
+        serde_json::from_str(&managed.ops(0, &[words, &["--system", "--json"]].concat()).stdout).unwrap()
+    };
+    let service = shown(&["install", "-n", "--manager", "systemd"])["services"][0]["text"].clone();
+    let jobs = shown(&["cron-install", "--print", "--manager", "systemd"]);
+    let job = jobs["files"][0]["text"].clone();
+    let folder = managed.room.sandbox.outside(".config/systemd/user");
+    for (name, text) in [("link-service", service), ("link-job", job)] {
+        let text = text.as_str().unwrap();
+        assert!(text.contains("User=nobody"), "{text}");
+        fs::write(folder.join(format!("{name}.service")), text).unwrap();
+    }
+    let start = "export XDG_RUNTIME_DIR=/run/user/0; systemctl --user daemon-reload";
+    managed.room.shell(&format!("{start}; systemctl --user start link-service link-job || true"));
+    // Refused where root's file is, and written where the way is clear.
+    assert_eq!(managed.room.shell("cat /run/secret"), "root\n");
+    managed.room.shell(&format!(
+        "rm \"$HOME_FOLDER/logs/daemon_stdout.log\" \"$HOME_FOLDER/logs/cron.log\"; {start}; systemctl --user start link-service link-job"
+    ));
+    for (log, words) in [("daemon_stdout", "so\n"), ("daemon_stderr", "so\n"), ("cron", "")] {
+        let path = managed.room.path(&format!("logs/{log}.log"));
+        wait_long(20, "its output is there", || {
+            fs::read_to_string(&path).is_ok_and(|text| text.contains(words))
+        });
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).unwrap());
+        assert_eq!(owner, 65534, "{log}");
+    }
+}
+
+/// `sudo ops install --system`, for the home of another user.
+#[test]
+fn what_root_installs_is_the_owner_s_to_go_on_with() {
+    let managed = Managed::new();
+    let config = managed.room.sandbox.read("ops.toml").replace("stop_grace", "harden = false\nstop_grace");
+    managed.room.sandbox.write("ops.toml", config);
+    // The manager that is here stands for that of the system: it may take on any user, too.
+    managed.room.sandbox.fake("systemctl", "XDG_RUNTIME_DIR=/run/user/0 exec /bin/systemctl --user \"$@\"");
+    managed.room.shell(
+        "beside=$(dirname \"$HOME_FOLDER\"); chmod 755 \"$beside\"; chown -R 65534:65534 \"$HOME_FOLDER\"\n\
+         mkdir -p \"$beside/.config/systemd/user\"; mount --bind \"$beside/.config/systemd/user\" /etc/systemd/system",
+    );
+    managed.ops(0, &["install", "--system"]);
+    assert_eq!(managed.main_pid(), managed.agent());
+    managed.ops(0, &["cron-install", "--system", "--manager", "systemd"]);
+    managed.ops(0, &["restart"]);
+    assert_eq!(managed.room.shell("find \"$HOME_FOLDER\" ! -user 65534 -o ! -group 65534"), "");
+    let as_owner = |program: &str, words: &[&str]| {
+        let mut command = managed.room.outsider(&peer("setpriv", "util-linux"));
+        let program = managed.room.program(program).get_args().last().unwrap().to_owned();
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program).args(words);
+        said(command.output().unwrap())
+    };
+    let refused = as_owner("ops", &["restart"]);
+    assert!(refused.code == 2 && refused.stderr.contains("try sudo"), "{}", refused.stderr);
+    let alert = as_owner("alert", &[]);
+    // There is no backup yet.
+    assert!(alert.code == 1 && !alert.stderr.contains("denied"), "{} {}", alert.stdout, alert.stderr);
+    managed.ops(0, &["uninstall"]);
+    managed.ops(0, &["stop"]);
+}
+
+#[test]
+fn a_unit_that_is_gone_from_the_disk_but_not_from_systemd_is_stopped() {
+    let managed = Managed::new();
+    let config =
+        managed.room.sandbox.read("ops.toml").replace("stop_grace", "restart = \"always\"\nstop_grace");
+    managed.room.sandbox.write("ops.toml", config);
+    managed.dropin("[Service]\\nRestartSec=100ms\\n");
+    managed.ops(0, &["install", "--user"]);
+    managed.room.shell(&format!("rm \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user/{UNIT}\""));
+    managed.ops(0, &["stop"]);
+    assert_eq!(managed.systemctl(&format!("show -P ActiveState {UNIT}")).trim(), "inactive");
+    assert_eq!(managed.main_pid(), "0");
+}

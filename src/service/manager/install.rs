@@ -4,10 +4,13 @@
 use super::edits::edits;
 use super::{Definition, record};
 use crate::base::manager::Manager;
-use crate::base::{self, Fault, Home, durable};
+use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What became of a definition.
@@ -56,7 +59,8 @@ pub(in crate::service) fn install(
     dry: bool,
 ) -> Result<Installation> {
     let path = &definition.path;
-    let before = read(services.home, name)?;
+    // A note that is damaged says nothing: the file itself is looked at.
+    let before = Definition::noted(services.home, name).ok().flatten();
     if let Some(before) = before.as_ref().filter(|before| before.path != *path && before.path.exists()) {
         let message = format!("{name} is with {} already: {}", before.manager(), before.path.display());
         return Err(Fault::unknown(message).hint("`ops uninstall` first").into());
@@ -122,8 +126,13 @@ fn edited(
     found: &str,
 ) -> Result<(String, Vec<String>)> {
     let file = definition.path.display();
-    let root = home.root().display().to_string();
-    if written.is_none() && !(found.contains("`ops install`") && found.contains(&root)) {
+    // A whole line: the name of another home may begin alike.
+    let line = match definition.manager {
+        Manager::Systemd => format!("WorkingDirectory={}", systemd::path(&home.root().to_string_lossy())),
+        Manager::Launchd => format!("<string>{}</string>", launchd::escaped(&home.root().to_string_lossy())),
+    };
+    let of_this_home = found.contains("`ops install`") && found.lines().any(|other| other.trim() == line);
+    if written.is_none() && !of_this_home {
         return Err(Fault::unknown(format!("{file} is there already, and is not of this home"))
             .hint("another agent of this name? Give this one another: [agent] name")
             .into());
@@ -141,13 +150,6 @@ fn dropin(unit: &Path) -> PathBuf {
     let mut folder = unit.as_os_str().to_owned();
     folder.push(".d");
     PathBuf::from(folder).join("edited.conf")
-}
-
-/// As [`Definition::installed`], whether the file is still there or not.
-fn read(home: &Home, name: &str) -> Result<Option<Definition>> {
-    let Ok(bytes) = std::fs::read(record(home, name)) else { return Ok(None) };
-    // One that is damaged says nothing: the file itself is looked at.
-    Ok(serde_json::from_slice(&bytes).ok())
 }
 
 /// The names of services that were installed, whether the config still has them or not.
@@ -170,17 +172,24 @@ pub(in crate::service) fn uninstall(
     name: &str,
     dry: bool,
 ) -> Result<Option<Removal>> {
-    let Some(definition) = read(services.home, name)? else { return Ok(None) };
+    let Some(definition) = Definition::noted(services.home, name)? else { return Ok(None) };
     let mut removal = Removal { service: name.to_owned(), path: definition.path.clone(), kept: None };
-    let found = std::fs::read(&definition.path).ok();
-    if found.as_ref().is_some_and(|found| *found != definition.text.as_bytes()) {
+    let there = definition.path.symlink_metadata().is_ok();
+    // Of a link only the link goes: what it leads to is not the definition's.
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let found = File::options().read(true).custom_flags(flags).open(&definition.path).and_then(|mut file| {
+        let mut found = Vec::new();
+        file.read_to_end(&mut found).map(|_| found)
+    });
+    let found = found.ok().filter(|found| *found != definition.text.as_bytes());
+    if found.is_some() {
         let file = definition.path.file_name().unwrap_or_default();
         removal.kept = Some(record(services.home, name).with_file_name(file));
     }
     if dry {
         return Ok(Some(removal));
     }
-    if found.is_some() {
+    if there {
         let grace = services.config.service.get(name).map(|service| service.stop_grace).unwrap_or_default();
         // launchd remembers what is disabled by name, long after the file is gone.
         definition.stop(grace, definition.manager == Manager::Systemd)?;

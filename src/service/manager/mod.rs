@@ -18,11 +18,14 @@ use crate::base::units::Span;
 use crate::base::{Fault, Home, durable};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// What a manager knows of a service, as we wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
+    /// The home it was written for.
+    pub home: PathBuf,
     /// Whose it is.
     pub manager: Manager,
     /// The system's manager, or else the user's own.
@@ -38,18 +41,29 @@ pub struct Definition {
 impl Definition {
     /// The definition of a service that was installed; none: it has no manager.
     pub(super) fn installed(home: &Home, service: &str) -> Result<Option<Definition>> {
+        // Somebody took it away by hand: then nothing runs the service any more.
+        Ok(Definition::noted(home, service)?.filter(|definition| definition.path.exists()))
+    }
+
+    /// [`Definition::installed`], whether its file is still there or not.
+    pub(super) fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
         let path = record(home, service);
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        let damaged = |error| {
-            Fault::unknown(format!("{} is damaged: {error}", path.display()))
+        let damaged = |why: String| {
+            Fault::unknown(format!("{} is damaged: {why}", path.display()))
                 .hint("`ops install` writes it anew; remove it if no manager runs the service")
         };
-        let definition: Definition = serde_json::from_slice(&bytes).map_err(damaged)?;
-        // Somebody took it away by hand: then nothing runs the service any more.
-        Ok(definition.path.exists().then_some(definition))
+        let noted: Definition = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if noted.unit.is_empty() || !noted.manager.can_be_ours(noted.system, &noted.unit, &noted.path) {
+            return Err(damaged(format!("it names {:?} as {:?}", noted.path, noted.unit)).into());
+        }
+        // What is noted in a copy of a home is of the first one.
+        Ok(Some(noted).filter(|noted| home.is_or_was(&noted.home)))
     }
 
     /// "systemd" or "systemd, of the system".
@@ -64,7 +78,7 @@ impl Definition {
             Manager::Systemd => systemd::start(self),
             Manager::Launchd => launchd::start(self),
         }
-        .with_context(|| format!("{} was told to start {}", self.manager.name(), self.unit))
+        .map_err(|error| self.refused("start", &error))
     }
 
     /// Stops the service, if the manager runs it. With `for_good` it is not started at the next boot.
@@ -73,7 +87,16 @@ impl Definition {
             Manager::Systemd => systemd::stop(self, grace, for_good),
             Manager::Launchd => launchd::stop(self, grace, for_good),
         }
-        .with_context(|| format!("{} was told to stop {}", self.manager.name(), self.unit))
+        .map_err(|error| self.refused("stop", &error))
+    }
+
+    fn refused(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
+        let message = format!("{} was told to {what} {}: {error:#}", self.manager.name(), self.unit);
+        let fault = Fault::critical(message);
+        match self.system && !rustix::process::geteuid().is_root() {
+            true => fault.hint("the manager of the system obeys root: try sudo").into(),
+            false => fault.into(),
+        }
     }
 
     /// The process that the manager runs; none: it does not run it.

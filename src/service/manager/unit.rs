@@ -3,7 +3,7 @@
 use super::{Definition, launchd, systemd};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
-use crate::base::systemd::{path, quoted};
+use crate::base::systemd::{appending, path, quoted};
 use crate::base::{self, Fault, text};
 use crate::config::{self, Restart, Service};
 use crate::service::Services;
@@ -68,7 +68,8 @@ impl Definition {
             Manager::Launchd => parts.launchd(&unit),
         }
         .map_err(|why| Fault::unknown(format!("{name} cannot be given to {}: {why}", manager.name())))?;
-        Ok(Definition { manager, system, unit, path, text })
+        let home = services.home.root().to_owned();
+        Ok(Definition { home, manager, system, unit, path, text })
     }
 }
 
@@ -85,8 +86,8 @@ impl Parts<'_> {
 
     /// The unit for systemd.
     pub(super) fn systemd(&self, unit: &str, system: bool) -> Result<String, String> {
-        let [ops, _, _, _, options @ ..] = &*self.command()? else { return Err("no command".to_owned()) };
-        let options: Vec<String> = options.iter().map(|word| quoted(word)).collect();
+        let logs = [text::line_path(&self.output[0])?, text::line_path(&self.output[1])?];
+        let (command, output) = appending(system, &self.command()?, logs);
         let codes: Vec<String> = self.service.success_exit.iter().map(u8::to_string).collect();
         let hardening = match (self.service.harden, system) {
             (false, _) => String::new(),
@@ -100,12 +101,10 @@ impl Parts<'_> {
             ("{unit}", unit),
             ("{systemctl}", if system { "systemctl" } else { "systemctl --user" }),
             ("{after}", if system { "After=network-online.target\nWants=network-online.target" } else { "" }),
-            ("{ops}", &quoted(ops)),
-            ("{options}", &options.join(" ")),
+            ("{command}", &command),
             ("{home}", &path(text::line_path(self.home)?)),
             ("{path}", &quoted(&format!("PATH={}", self.path))),
-            ("{stdout}", &path(text::line_path(&self.output[0])?)),
-            ("{stderr}", &path(text::line_path(&self.output[1])?)),
+            ("{output}", &output),
             ("{user}", &self.user.as_ref().map(|user| format!("User={user}")).unwrap_or_default()),
             ("{restart}", if self.service.restart == Restart::Always { "always" } else { "on-failure" }),
             ("{success_exit}", &codes.join(" ")),
