@@ -10,6 +10,7 @@ pub mod backup;
 mod config;
 mod context;
 pub mod cron;
+mod crontab;
 pub mod dashboard;
 mod detect;
 mod door;

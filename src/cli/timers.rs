@@ -1,6 +1,6 @@
 //! `ops cron-install --manager systemd|launchd`: the jobs as timers.
 
-use super::{Context, cron, install};
+use super::{Context, crontab, install};
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::manager::{self, Manager};
 use crate::base::{State, events};
@@ -8,6 +8,19 @@ use crate::config::{self, Loaded};
 use crate::schedule::{self, Scene, Timers};
 use anyhow::Result;
 use serde::Serialize;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Only print the files.
+    pub(super) print: bool,
+    /// The system's manager.
+    pub(super) system: bool,
+    /// The user's own.
+    pub(super) user: bool,
+    /// Only say what would be done.
+    pub(super) dry_run: bool,
+}
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -18,15 +31,10 @@ struct Body<'a> {
 }
 
 /// Writes the timers and starts them; our lines in the crontab go.
-pub(super) fn install(
-    context: &Context,
-    loaded: &Loaded,
-    manager: Manager,
-    args: &cron::Args,
-) -> Result<State> {
-    let system = match args.print {
-        true => args.system,
-        false => install::scope(manager, args.system, args.user)?,
+pub(super) fn install(context: &Context, loaded: &Loaded, manager: Manager, wish: &Wish) -> Result<State> {
+    let system = match wish.print {
+        true => wish.system,
+        false => install::scope(manager, wish.system, wish.user)?,
     };
     let user = if system { Some(install::owner(loaded.home.root())?) } else { None };
     let scene = Scene {
@@ -36,7 +44,7 @@ pub(super) fn install(
         user: user.as_deref(),
     };
     let timers = schedule::timers(loaded, manager, system, &scene)?;
-    let dry_run = args.dry_run || args.print;
+    let dry_run = wish.dry_run || wish.print;
     // A note that is damaged says nothing, and is written anew.
     let before = schedule::installed_timers(&loaded.home).ok().flatten().map(|(timers, _)| timers);
     let changed = match dry_run {
@@ -54,7 +62,7 @@ pub(super) fn install(
     if !dry_run {
         log(context, loaded, changed, "put into timers");
         if schedule::installed(&loaded.home)?.is_some() {
-            cron::take_out(context, loaded, false)?;
+            crontab::take_out(context, loaded, false)?;
             context.note("the lines in the crontab that ran them until now are gone");
         }
         context.note_environment(loaded, manager.name());
@@ -78,7 +86,7 @@ pub(super) fn install(
             "{name} has the jobs of {agent} now ({}); what they print is in {}.\n{}",
             timers.files.iter().filter(|file| !file.unit.is_empty()).count(),
             loaded.home.show(&loaded.home.log("cron")),
-            cron::next_times(context, loaded)
+            crontab::next_times(context, loaded)
         ),
     })?;
     if let (false, false, Some(how)) = (system, dry_run, manager.beyond_logout()) {

@@ -1,6 +1,7 @@
 //! Whether a service runs, and as which process.
 
 use super::record::Record;
+use super::tree::{self, MARKER, Mark};
 use super::{Liveness, Services, Status};
 use crate::base::process::Process;
 use crate::base::{arguments, text};
@@ -13,8 +14,14 @@ use std::path::Path;
 pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
     let service = services.service(name)?;
     let record = Record::read(services.home, name);
+    // A copy of a home has the record and the pid file of the first one: whose it is, its mark says.
+    let home = tree::home(services);
+    let of_another = |process: &Process| {
+        let mark = process.environment(MARKER).and_then(|text| Mark::parse(&text.to_string_lossy()));
+        mark.is_some_and(|mark| !record.owns(&mark, name, &home))
+    };
     let started = match &record.identity {
-        Some(identity) => identity.find()?,
+        Some(identity) => identity.find()?.filter(|process| !of_another(process)),
         None => None,
     };
     let claim = service.pid_file.as_deref().map(read_pid_file);
@@ -34,7 +41,7 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             Liveness::Dead(format!("process {} has ended and is a zombie", process.identity.pid))
         }
         (None, Some((process, written))) => {
-            let fit = match could_have_written(&process, written) {
+            let fit = match could_have_written(&process, written) && !of_another(&process) {
                 true => Wanted::of(services, name)?.fit(&process.arguments()),
                 false => Fit::None,
             };

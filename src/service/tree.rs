@@ -32,7 +32,7 @@ impl Mark {
         Mark { service: service.to_owned(), run: services.run.id.clone(), home: home(services) }
     }
 
-    fn parse(text: &str) -> Option<Mark> {
+    pub(super) fn parse(text: &str) -> Option<Mark> {
         let mut parts = text.splitn(3, ':').map(str::to_owned);
         Some(Mark { service: parts.next()?, run: parts.next()?, home: parts.next()? })
     }

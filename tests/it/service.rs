@@ -363,3 +363,24 @@ pub fn finding<'a>(report: &'a Value, check: &str) -> &'a Value {
         .find(|finding| finding["check"] == check)
         .unwrap_or_else(|| panic!("no {check}: {report}"))
 }
+
+#[test]
+fn a_copy_of_a_home_has_no_hand_on_the_agent_of_the_first() {
+    let sandbox = with_agent(&[]);
+    sandbox.expect(0, "ops", &["start"]);
+    let pid = agent_pid(&sandbox);
+    let copy = sandbox.outside("copy").join("home");
+    let copied = Command::new("cp").arg("-a").arg(&sandbox.home).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let home = copy.to_str().unwrap();
+    let said = sandbox.json(0, "ops", &["stop", "--force", "--home", home]);
+    assert_eq!(said["services"][0]["outcome"], "not running");
+    assert!(alive(pid), "it was the other's");
+    let said = sandbox.json(0, "ops", &["start", "--home", home]);
+    assert_eq!(said["services"][0]["outcome"], "started", "it has an agent of its own");
+    assert!(alive(pid));
+    sandbox.expect(0, "ops", &["stop", "--home", home]);
+    assert!(alive(pid));
+    assert_eq!(sandbox.json(0, "ops", &["stop"])["services"][0]["outcome"], "stopped");
+    assert!(!alive(pid));
+}

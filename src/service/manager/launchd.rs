@@ -1,17 +1,11 @@
 //! launchd: what it is asked about a service.
 
 use super::Definition;
-use super::unit::Parts;
 use crate::base::launchd::{ANSWER, domain, enable, launchctl, target, told};
 use crate::base::text;
 use crate::base::units::Span;
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
-
-/// The name of a service's job.
-pub(super) fn label(parts: &Parts<'_>) -> String {
-    format!("org.agent-ops.{}.{}", parts.agent, parts.name)
-}
 
 /// What `launchctl print` tells of a job; none: it is not loaded.
 fn shown(job: &Definition) -> Result<Option<String>> {

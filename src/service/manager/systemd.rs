@@ -1,15 +1,9 @@
 //! systemd: what it is asked about a service.
 
 use super::Definition;
-use super::unit::Parts;
 use crate::base::systemd::{ANSWER, enable, systemctl};
 use crate::base::units::Span;
 use anyhow::Result;
-
-/// The name of a service's unit.
-pub(super) fn unit(parts: &Parts<'_>) -> String {
-    format!("agent-ops-{}-{}.service", parts.agent, parts.name)
-}
 
 pub(super) fn start(unit: &Definition) -> Result<()> {
     // One that crashed too often would not be started, by whomever. Fails when there is nothing to reset.

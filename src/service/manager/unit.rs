@@ -1,6 +1,6 @@
 //! The files in which managers find a service: the templates of `systemd/` and `launchd/`, filled in.
 
-use super::{Definition, launchd, systemd};
+use super::Definition;
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
 use crate::base::systemd::{appending, path, quoted};
@@ -56,8 +56,8 @@ impl Definition {
             user: user.map(str::to_owned),
         };
         let unit = match manager {
-            Manager::Systemd => systemd::unit(&parts),
-            Manager::Launchd => launchd::label(&parts),
+            Manager::Systemd => format!("agent-ops-{}-{name}.service", parts.agent),
+            Manager::Launchd => format!("org.agent-ops.{}.{name}", parts.agent),
         };
         let path = match manager {
             Manager::Systemd => base::systemd::folder(system)?.join(&unit),
