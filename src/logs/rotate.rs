@@ -246,8 +246,15 @@ impl Work<'_> {
         match action {
             Action::Cut if log.state => {
                 let ledger = noting(&mut self.ledger)?;
-                let (gone, to) =
-                    archive::cut(self.home, self.run, &log.path, &care, self.today, ledger, &mut self.writers)?;
+                let (gone, to) = archive::cut(
+                    self.home,
+                    self.run,
+                    &log.path,
+                    &care,
+                    self.today,
+                    ledger,
+                    &mut self.writers,
+                )?;
                 Ok((log.bytes.saturating_sub(gone), Some(to)))
             }
             Action::Cut => {

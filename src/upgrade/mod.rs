@@ -309,8 +309,7 @@ fn forward(
         })?;
         interrupt.check()?;
     }
-    note.changed = true;
-    note.save(&loaded.home)?;
+    note.command_begins(&loaded.home)?;
     (progress.say)(&format!("command: {}", shown(&wish.command)));
     let home = loaded.home.root();
     let job = Job { words: &wish.command, home, run: &work.run.id, to_stderr: work.to_stderr };

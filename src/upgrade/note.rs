@@ -2,6 +2,7 @@
 
 use crate::backup::{self, manifest::Name};
 use crate::base::process::{Identity, Process};
+use crate::base::step::step;
 use crate::base::{Fault, Home, Run, durable, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -38,6 +39,16 @@ impl Note {
         backup::pin(&self.archive.0, true)?;
         durable::make_folder(&home.ops(), 0o700)?;
         durable::replace(&home.upgrade_note(), &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+
+    /// Notes that files may have changed from now on. Where that cannot be noted, on a full disk, none has:
+    /// nothing but a start is needed to go back.
+    pub(super) fn command_begins(&mut self, home: &Home) -> Result<()> {
+        let changed = Note { changed: true, ..self.clone() };
+        step("command noted")?;
+        changed.save(home)?;
+        *self = changed;
+        Ok(())
     }
 
     /// Forgets it. Its archive is as any other from now on.

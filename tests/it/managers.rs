@@ -479,3 +479,29 @@ fn run_exec_becomes_the_service_once() {
     let said = sandbox.expect(3, "ops", &["run", "--exec", "nobody"]);
     assert!(said.stderr.contains("there is no service 'nobody'"), "{}", said.stderr);
 }
+
+#[test]
+fn an_upgrade_and_its_way_back_go_through_the_manager() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        sandbox.write("memory/kept.jsonl", "{\"n\":1}\n");
+        stand.install(0, &[]);
+        let first = stand.runs().unwrap();
+        let script = |end: &str| format!("echo gone > memory/kept.jsonl; exit {end}");
+        let upgrade = |code, end: &str| {
+            sandbox.expect(
+                code,
+                "ops",
+                &["upgrade", "--yes", "--settle", "300ms", "--", "sh", "-c", &script(end)],
+            )
+        };
+        upgrade(2, "3");
+        let second = stand.runs().unwrap();
+        assert!(!alive(first) && second == agent_pid(sandbox) && stand.enabled());
+        assert_eq!(sandbox.read("memory/kept.jsonl"), "{\"n\":1}\n");
+        upgrade(0, "0");
+        assert!(!alive(second) && stand.runs() == Some(agent_pid(sandbox)) && stand.enabled());
+        assert_eq!(sandbox.read("memory/kept.jsonl"), "gone\n");
+        sandbox.expect(0, "ops", &["stop"]);
+    }
+}

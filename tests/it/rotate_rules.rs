@@ -394,3 +394,15 @@ fn a_rule_that_makes_no_sense_is_refused_with_its_reason() {
         assert!(said.stderr.contains(why) && said.stderr.contains("ops.toml:"), "{rule}: {}", said.stderr);
     }
 }
+
+#[test]
+fn a_secret_in_the_command_afterwards_is_told_to_nobody() {
+    let sandbox = sandbox(
+        "[logs.rule.x]\npaths = [\"logs/x.log\"]\nmax_size = \"1KB\"\nafter = [\"true\", \"--token\", \"hunter2hunter2\"]",
+    );
+    log(&sandbox, "x.log", &"a line\n".repeat(9000), 0);
+    for words in [&["-n"] as &[&str], &[]] {
+        let said = rotate(&sandbox, 0, words);
+        assert!(said.stdout.contains("true --token") && !said.stdout.contains("hunter2"), "{}", said.stdout);
+    }
+}

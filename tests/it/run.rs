@@ -564,3 +564,18 @@ fn people_are_told_that_it_gave_up_although_the_schedule_ends_with_it() {
     let told = fs::read_to_string(sandbox.path("logs/alerts.log")).unwrap_or_default();
     assert!(told.contains("[CRITICAL]"), "{told}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn jobs_that_cron_has_as_well_are_told_of() {
+    let sandbox = with_scripts(&[("bot", "while :; do sleep 0.05; done")], "");
+    crate::managers::crontab_stand_in(&sandbox);
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let supervisor = Supervisor::begin(&sandbox, &["--schedule"]);
+    supervisor.runs("bot", None);
+    assert!(supervisor.stop().stderr.contains("ops cron-uninstall"));
+    sandbox.expect(0, "ops", &["cron-uninstall"]);
+    let supervisor = Supervisor::begin(&sandbox, &["--schedule"]);
+    supervisor.runs("bot", None);
+    assert!(!supervisor.stop().stderr.contains("cron-uninstall"));
+}

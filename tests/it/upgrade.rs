@@ -309,7 +309,8 @@ fn cron_s_backup_meanwhile_takes_nothing_away_that_is_needed_to_go_back() {
     );
     sandbox.write("ops.toml", text);
     let backup = crate::sandbox::built("backup").display().to_string();
-    let script = format!("echo gone > memory/journal.jsonl; {backup} && {backup} prune --yes && exit 3; exit 4");
+    let script =
+        format!("echo gone > memory/journal.jsonl; {backup} && {backup} prune --yes && exit 3; exit 4");
     let (done, stderr) = document(2, &sandbox, &[], &script);
     assert!(step(&done, "command")["text"].as_str().unwrap().contains("status: 3"), "{done} {stderr}");
     assert_eq!(done["outcome"], "put_back", "{done}");
@@ -330,7 +331,8 @@ fn cron_s_backup_meanwhile_takes_nothing_away_that_is_needed_to_go_back() {
 #[test]
 fn the_way_back_waits_for_a_backup_that_is_at_it() {
     let sandbox = with_daemon("");
-    let script = "echo gone > memory/journal.jsonl; touch begun; while [ ! -e go ]; do sleep 0.02; done; exit 3";
+    let script =
+        "echo gone > memory/journal.jsonl; touch begun; while [ ! -e go ]; do sleep 0.02; done; exit 3";
     let child = upgrade(&sandbox, &[], script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the command runs", || sandbox.path("begun").exists());
     let home = Home::new(sandbox.home.clone());
@@ -358,4 +360,21 @@ fn a_secret_in_the_command_is_told_to_nobody() {
     }
     let said = sandbox.expect(0, "ops", &["upgrade", "-n", "--", "deploy", "--token", "hunter2hunter2"]);
     assert!(!said.stdout.contains("hunter2") && said.stdout.contains("deploy --token"), "{}", said.stdout);
+}
+
+#[test]
+fn a_disk_that_is_full_before_the_command_begins_costs_nothing_but_a_restart() {
+    let sandbox = with_daemon("");
+    let mut command = upgrade(&sandbox, &["--json"], "touch ran");
+    let said = expect(2, {
+        command.env("OPS_FAIL_AT", "command noted");
+        command
+    });
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["outcome"], "put_back", "{document}");
+    let steps: Vec<&str> =
+        document["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["backup", "stop", "start again"], "nothing was changed, so nothing is restored");
+    assert!(!sandbox.path("ran").exists());
+    as_before(&sandbox);
 }
