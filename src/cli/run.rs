@@ -36,7 +36,8 @@ pub(super) struct Args {
     /// Start again what ended well, too
     #[arg(long)]
     pub(super) always: bool,
-    /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page
+    /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page. When a service is
+    /// given up and none is left, alert runs once more
     #[arg(long)]
     pub(super) schedule: bool,
     /// Where the services write to

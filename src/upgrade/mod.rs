@@ -181,6 +181,7 @@ pub fn upgrade(
     }
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress { say, steps: Vec::new() };
+    let first = find(loaded, run)?;
     let before = pre_flight(loaded, run, journal, wish.force)?;
     step("pre-flight")?;
     let begun = Instant::now();
@@ -195,6 +196,13 @@ pub fn upgrade(
 
     // As it is now: the backup took its time.
     let found = find(loaded, run)?;
+    let stays = |name: &&String| found.running.contains(name) || found.stopped.contains(name);
+    if let Some(name) = first.running.iter().find(|name| !stays(name) && !wish.force) {
+        // Whoever stands behind it would start it again while the command is at it.
+        return Err(Fault::critical(format!("{name} ended while the backup was made; nothing was changed"))
+            .hint(format!("`ops logs {name}` shows its last words; --force goes on without it"))
+            .into());
+    }
     let mut note = Note::begin(run, Name(made.archive.clone()), found.running)?;
     note.save(&loaded.home)?;
     step("noted")?;

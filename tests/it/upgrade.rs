@@ -378,3 +378,21 @@ fn a_disk_that_is_full_before_the_command_begins_costs_nothing_but_a_restart() {
     assert!(!sandbox.path("ran").exists());
     as_before(&sandbox);
 }
+
+#[test]
+fn an_agent_that_dies_while_it_is_backed_up_is_not_upgraded() {
+    let sandbox = with_daemon("[check.seen]\nkind = \"command\"\ncommand = [\"touch\", \"looked\"]\n");
+    let home = Home::new(sandbox.home.clone());
+    let backup = Lock::take(&home, "backup", &Run::begin("backup"), Duration::ZERO).unwrap();
+    let mut command = upgrade(&sandbox, &[], "touch ran");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it was looked at", || sandbox.path("looked").exists());
+    // The other checks are done, and the backup waits.
+    std::thread::sleep(Duration::from_secs(1));
+    crate::service::kill(identity(&sandbox).pid);
+    drop(backup);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("daemon ended while the backup was made; nothing was changed"), "{said:?}");
+    assert!(!sandbox.path("ran").exists() && !sandbox.path(".ops/upgrade.json").exists());
+}
