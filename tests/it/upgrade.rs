@@ -254,6 +254,8 @@ fn an_upgrade_that_was_cut_short_may_be_kept() {
     let sandbox = with_daemon("");
     let mut command = upgrade(&sandbox, &[], "echo new > memory/journal.jsonl");
     assert_eq!(command.env("OPS_ABORT_AT", "command done").output().unwrap().status.code(), None);
+    let looked = sandbox.run("ops", &["troubleshoot"]).stdout;
+    assert!(looked.contains("ops upgrade --back"), "{looked}");
     let said = sandbox.expect(3, "ops", &["upgrade", "--back"]);
     assert!(said.stderr.contains("no terminal"), "{}", said.stderr);
     let said = sandbox.expect(0, "ops", &["upgrade", "--keep"]);
@@ -295,6 +297,7 @@ fn bad_usage_changes_nothing() {
     wait_until("the command runs", || sandbox.path("begun").exists());
     let said = expect(3, upgrade(&sandbox, &[], "touch ran"));
     assert!(said.stderr.contains("the upgrade of this home is busy: ops upgrade"), "{}", said.stderr);
+    assert!(!sandbox.run("ops", &["troubleshoot"]).stdout.contains("--back"), "it is no broken one");
     sandbox.write("go", "");
     assert!(first.0.wait().unwrap().success());
     assert!(!sandbox.path("ran").exists());
