@@ -1,11 +1,9 @@
 //! The text logs that people grep: one line an event, in `logs/NAME.log`.
 
 use super::units::local;
-use super::{Home, Run, durable, text};
+use super::{Home, Run, durable, lines, text};
 use anyhow::{Context, Result};
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 
 /// Appends `[2026-11-20 09:30:01] [LEVEL] Title - message (run abc1234)`.
 ///
@@ -21,11 +19,7 @@ pub fn append(home: &Home, log: &str, run: &Run, level: &str, title: &str, messa
         text::one_line(message, 2000),
         run.id
     );
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(&path)
+    lines::append(&path)
         .and_then(|mut file| file.write_all(line.as_bytes()))
         .with_context(|| format!("cannot append to {}", path.display()))?;
     durable::hand_over(&path);

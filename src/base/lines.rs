@@ -19,6 +19,22 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a file to append to it, and creates it if there is none. A FIFO that nobody reads is an error, and
+/// one that nobody empties holds up no write: whoever is to have it so, see [`wait_for_readers`].
+pub fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+}
+
+/// Of a file from [`append`] that is handed on: its writers wait, as they expect to.
+pub fn wait_for_readers(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fcntl_setfl(file, rustix::fs::OFlags::APPEND)?)
+}
+
 /// The last `n` lines, oldest first; a last line without newline counts. At most `max_bytes`
 /// are read: a line cut by that is left out, unless it is all there is, then its end is given.
 ///

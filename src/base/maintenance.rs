@@ -74,9 +74,10 @@ impl Drop for Maintenance {
 }
 
 impl Note {
-    /// One from the future was taken by a clock that is wrong.
+    /// Of one who is at it still, a clock that was set back meanwhile changes nothing; one from farther in
+    /// the future than it lasts was taken by a clock that was wrong.
     fn holds(&self, now: DateTime<Utc>) -> bool {
-        self.since <= now && now < self.until && self.is_at_it()
+        self.since - now < self.until - self.since && now < self.until && self.is_at_it()
     }
 
     fn is_at_it(&self) -> bool {
@@ -116,7 +117,8 @@ mod tests {
         let held = Maintenance::begin(&home, &run, Span::minutes(10)).unwrap();
         assert_eq!(Maintenance::now(&home, now).unwrap().what, "ops restart");
         assert!(Maintenance::now(&home, now + TimeDelta::minutes(10)).is_none(), "it ends by itself");
-        assert!(Maintenance::now(&home, now - TimeDelta::seconds(1)).is_none(), "not from the future");
+        assert!(Maintenance::now(&home, now - TimeDelta::minutes(9)).is_some(), "the clock was set back");
+        assert!(Maintenance::now(&home, now - TimeDelta::minutes(10)).is_none(), "not from the future");
         drop(held);
         assert!(Maintenance::now(&home, now).is_none());
     }

@@ -36,7 +36,8 @@ pub(super) struct Args {
     /// Start again what ended well, too
     #[arg(long)]
     pub(super) always: bool,
-    /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page
+    /// Run the jobs of [schedule] as well: checks and alerts, backup, rotation, drill, page. When a service is
+    /// given up and none is left, alert runs once more
     #[arg(long)]
     pub(super) schedule: bool,
     /// Where the services write to
@@ -84,6 +85,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     names.iter().try_for_each(|name| services.may_supervise(name))?;
     if args.schedule {
         schedule::check(&loaded)?;
+        if schedule::installed(home)?.is_some() || schedule::installed_timers(home)?.is_some() {
+            context.note(
+                "the jobs of this agent are in the crontab or in timers as well, and would run twice; \
+                 `ops cron-uninstall` takes them away",
+            );
+        }
     }
     finish_earlier(context, &loaded, None)?;
 

@@ -3,12 +3,13 @@
 use super::Context;
 use super::restore::finish_earlier;
 use crate::base::units::Span;
-use crate::base::{Fault, Journal, State, events, text};
+use crate::base::{Fault, Journal, State, arguments, events, text};
 use crate::config::Loaded;
 use crate::upgrade::{self, Done, Found, Outcome, Wish};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use std::ffi::OsString;
 
 /// Beside the settling time no upgrade takes longer: then people hear again of what is wrong.
 const LONGEST: Span = Span::minutes(4 * 60);
@@ -156,7 +157,8 @@ fn plan(loaded: &Loaded, found: &Found, wish: &Wish) -> String {
         true => "there is no rollback command: only what [backup] includes can be put back",
         false => "the rollback command puts its program back, if it must",
     };
-    let command = wish.command.join(" ");
+    let words: Vec<_> = wish.command.iter().map(OsString::from).collect();
+    let command = arguments::shown(&words, 400);
     text::one_line(&format!("Upgrade {} by: {command}. {services}; {code}.", loaded.config.agent.name), 1000)
 }
 

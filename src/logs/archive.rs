@@ -7,8 +7,9 @@ use super::names::{numbered, rotated};
 use super::pack::{Part, pack};
 use super::plan::Care;
 use super::writers::Writers;
+use crate::base::durable::Lock;
 use crate::base::step::step;
-use crate::base::{Home, durable, lines};
+use crate::base::{Home, Run, durable, lines};
 use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use flate2::bufread::MultiGzDecoder;
@@ -16,12 +17,25 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Error, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where what leaves a state stream goes today: `archive/YYYYMMDD/` and its own folder.
 pub(super) fn folder(home: &Home, log: &Path, today: NaiveDate) -> PathBuf {
     let parent = durable::parent(log);
     let inside = parent.strip_prefix(home.root()).or_else(|_| parent.strip_prefix("/")).unwrap_or(parent);
     home.archive().join(today.format("%Y%m%d").to_string()).join(inside)
+}
+
+/// So long a backup that is being made is waited for.
+const BACKUP: Duration = Duration::from_secs(300);
+
+/// Keeps backups and restores away while a state stream is changed. A backup that is at it would have its
+/// beginning and then what is behind the cut, or nothing of it.
+///
+/// # Errors
+/// When one is at it for too long: the stream is to stay as it is.
+pub(super) fn undisturbed(home: &Home, run: &Run) -> Result<Lock> {
+    Lock::take(home, "backup", run, BACKUP)
 }
 
 /// Gives a log another name: the next number of the day, in a folder of the same file system.
@@ -96,6 +110,7 @@ fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 /// Of kind `ResourceBusy` in the chain: it cannot be cut without risk to a line, and stays.
 pub(super) fn cut(
     home: &Home,
+    run: &Run,
     log: &Path,
     care: &Care,
     today: NaiveDate,
@@ -129,6 +144,7 @@ pub(super) fn cut(
     let (_, copy) = temp.keep().with_context(archiving)?;
     durable::sync_folder(&folder)?;
     step("copied")?;
+    let _undisturbed = undisturbed(home, run).inspect_err(|_| drop(fs::remove_file(&copy)))?;
 
     let cut = Cut {
         log: log.to_owned(),

@@ -246,8 +246,15 @@ impl Work<'_> {
         match action {
             Action::Cut if log.state => {
                 let ledger = noting(&mut self.ledger)?;
-                let (gone, to) =
-                    archive::cut(self.home, &log.path, &care, self.today, ledger, &mut self.writers)?;
+                let (gone, to) = archive::cut(
+                    self.home,
+                    self.run,
+                    &log.path,
+                    &care,
+                    self.today,
+                    ledger,
+                    &mut self.writers,
+                )?;
                 Ok((log.bytes.saturating_sub(gone), Some(to)))
             }
             Action::Cut => {
@@ -259,6 +266,8 @@ impl Work<'_> {
                     true => archive::folder(self.home, &log.path, self.today),
                     false => durable::parent(&log.path).to_owned(),
                 };
+                let _undisturbed =
+                    log.state.then(|| archive::undisturbed(self.home, self.run)).transpose()?;
                 same_as_judged(log)?;
                 Ok((log.bytes, Some(archive::rename(&log.path, &folder, self.today)?)))
             }

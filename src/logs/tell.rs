@@ -2,11 +2,12 @@
 
 use crate::base::Run;
 use crate::base::process::{self, Signal};
-use crate::base::text;
+use crate::base::{arguments, text};
 use crate::config::Loaded;
 use crate::config::logs::{After, SignalName, Told};
 use crate::service::Services;
 use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is to be done, in words.
 pub(super) fn plan(after: &After) -> String {
     match after {
-        After::Command(words) => words.join(" "),
+        After::Command(words) => arguments::shown(&words.iter().map(OsString::from).collect::<Vec<_>>(), 200),
         After::Signal(Told { signal, service }) => format!("{} to {service}", name(*signal)),
     }
 }

@@ -6,13 +6,12 @@ use super::record::Record;
 use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
 use crate::base::process::Process;
-use crate::base::{Fault, durable, events, text};
+use crate::base::{Fault, durable, events, lines, text};
 use crate::config::{self, Owner, Service};
 use anyhow::{Context, Result};
 use chrono::Utc;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -254,11 +253,8 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
         let open = |path: &Path| -> Result<(File, u64)> {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .open(path)
+            let file = lines::append(path)
+                .and_then(|file| lines::wait_for_readers(&file).map(|()| file))
                 .with_context(|| format!("cannot open {}", path.display()))?;
             durable::hand_over(path);
             let end = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();

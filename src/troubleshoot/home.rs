@@ -1,8 +1,9 @@
-//! The home: is it there, whose is it, and can what lives in it be written? Was a restore broken off?
+//! The home: is it there, whose is it, and can what lives in it be written? Was a restore or an upgrade broken off?
 
 use super::cause::{Cause, Found, quoted};
 use super::view::{Past, View};
 use crate::base::State;
+use crate::base::durable::Lock;
 use anyhow::Result;
 use rustix::fs::StatVfsMountFlags;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,7 @@ struct Facts {
     closed: Vec<String>,
     read_only: bool,
     restore: bool,
+    upgrade: bool,
     damaged_journal: Option<String>,
     unreadable_journal: Option<String>,
 }
@@ -49,6 +51,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         closed: closed.unwrap_or_default(),
         read_only: disk.is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY)),
         restore: loaded.home.restore_journal().exists(),
+        upgrade: loaded.home.upgrade_note().exists() && Lock::holder(&loaded.home, "upgrade").is_none(),
         damaged_journal: damaged,
         unreadable_journal: unreadable,
     };
@@ -122,6 +125,19 @@ fn judge(facts: &Facts) -> Vec<Cause> {
                 .advise("whichever of ops start and ops restore comes next puts everything back first; if one runs now, wait for it"),
         );
     }
+    if facts.upgrade {
+        causes.push(
+            Cause::new(
+                "upgrade_broken_off",
+                State::Critical,
+                7,
+                "an upgrade was broken off: program and state may be half new",
+            )
+            .seen(".ops/upgrade.json is there")
+            .run("ops upgrade --back")
+            .advise("ops upgrade --keep instead, if all is well: things stay as they are"),
+        );
+    }
     if let Some(why) = &facts.damaged_journal {
         causes.push(
             Cause::new("journal_damaged", State::Warning, 120, "our own journal .ops/ops.db is damaged: alerts may repeat, history is lost")
@@ -149,6 +165,7 @@ mod tests {
             closed: Vec::new(),
             read_only: false,
             restore: false,
+            upgrade: false,
             damaged_journal: None,
             unreadable_journal: None,
         }
@@ -164,6 +181,7 @@ mod tests {
         assert_eq!(ids(&Facts { read_only: true, ..facts() }), ["disk_read_only"]);
         assert_eq!(ids(&Facts { closed: vec!["/srv/bot/logs".to_owned()], ..facts() }), ["not_writable"]);
         assert_eq!(ids(&Facts { restore: true, ..facts() }), ["restore_broken_off"]);
+        assert_eq!(ids(&Facts { upgrade: true, ..facts() }), ["upgrade_broken_off"]);
         assert_eq!(ids(&Facts { damaged_journal: Some("x".to_owned()), ..facts() }), ["journal_damaged"]);
         assert_eq!(ids(&Facts { unreadable_journal: Some("x".to_owned()), ..facts() }), ["could_not_tell"]);
     }

@@ -3,13 +3,18 @@
 
 use super::command::{self, Job};
 use super::note::Note;
-use super::{Progress, Work, quoted};
+use super::{Progress, Work, quoted, shown};
 use crate::base::State;
+use crate::base::durable::Lock;
 use crate::base::step::step;
 use crate::config::Loaded;
 use crate::restore;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// So long a backup that is being made is waited for.
+const BACKUP: Duration = Duration::from_secs(30 * 60);
 
 /// What could not be put back: each part by itself, so that the rest comes back all the same.
 #[derive(Debug, Default)]
@@ -57,7 +62,7 @@ pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>)
             let done = progress.step("rollback", || {
                 job.run(None).context("the rollback command failed")?;
                 step("put back: rolled back")?;
-                Ok(format!("{} is done", quoted(rollback)))
+                Ok(format!("{} is done", shown(rollback)))
             });
             left.note(done, || {
                 format!("cd {} && {}", quoted(&[home.display().to_string()]), quoted(rollback))
@@ -86,6 +91,8 @@ pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>)
 
 fn restore_state(work: Work<'_>, note: &Note) -> Result<String> {
     let Work { loaded, run, journal, .. } = work;
+    // One that cron began meanwhile is let finish: for its sake the agent is not left half new.
+    drop(Lock::take(&loaded.home, "backup", run, BACKUP)?);
     restore::recover(loaded, run, journal)?;
     let archive = note.archive.0.to_string_lossy();
     let restored = restore::prepare(loaded, run, journal, Some(&archive), &[])?.carry_out(true)?;

@@ -15,13 +15,14 @@ use crate::backup::{self, Made, manifest::Name};
 use crate::base::durable::Lock;
 use crate::base::step::step;
 use crate::base::units::{Size, Span};
-use crate::base::{Fault, Journal, Run, State, text};
+use crate::base::{Fault, Journal, Run, State, arguments, text};
 use crate::config::Loaded;
 use crate::health::Report;
 use crate::service::Services;
 use anyhow::{Context, Result};
 use command::{Interrupt, Job};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -180,6 +181,7 @@ pub fn upgrade(
     }
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress { say, steps: Vec::new() };
+    let first = find(loaded, run)?;
     let before = pre_flight(loaded, run, journal, wish.force)?;
     step("pre-flight")?;
     let begun = Instant::now();
@@ -194,6 +196,13 @@ pub fn upgrade(
 
     // As it is now: the backup took its time.
     let found = find(loaded, run)?;
+    let stays = |name: &&String| found.running.contains(name) || found.stopped.contains(name);
+    if let Some(name) = first.running.iter().find(|name| !stays(name) && !wish.force) {
+        // Whoever stands behind it would start it again while the command is at it.
+        return Err(Fault::critical(format!("{name} ended while the backup was made; nothing was changed"))
+            .hint(format!("`ops logs {name}` shows its last words; --force goes on without it"))
+            .into());
+    }
     let mut note = Note::begin(run, Name(made.archive.clone()), found.running)?;
     note.save(&loaded.home)?;
     step("noted")?;
@@ -209,15 +218,15 @@ pub fn upgrade(
     let work = Work { loaded, run, journal, to_stderr: wish.to_stderr };
     match forward(work, wish, &before, &mut note, &interrupt, &mut progress) {
         Ok(()) => {
-            Note::remove(&loaded.home)?;
+            note.remove(&loaded.home)?;
             done.text = match note.services.is_empty() {
                 true => format!(
                     "upgraded by {}; nothing ran before, so nothing was started",
-                    quoted(&wish.command)
+                    shown(&wish.command)
                 ),
                 false => format!(
                     "upgraded by {}; {} settled for {}",
-                    quoted(&wish.command),
+                    shown(&wish.command),
                     note.services.join(", "),
                     wish.settle
                 ),
@@ -225,7 +234,7 @@ pub fn upgrade(
         }
         Err(error) => {
             let left = back::put_back(work, &note, &mut progress);
-            conclude(loaded, &mut done, &format!("not upgraded: {error:#}"), left)?;
+            conclude(loaded, &note, &mut done, &format!("not upgraded: {error:#}"), left)?;
         }
     }
     done.steps = progress.steps;
@@ -258,7 +267,7 @@ pub fn go_back(
         steps: Vec::new(),
         remedies: Vec::new(),
     };
-    conclude(loaded, &mut done, &note.describe(&loaded.home), left)?;
+    conclude(loaded, &note, &mut done, &note.describe(&loaded.home), left)?;
     if done.outcome == Outcome::PutBack {
         done.state = State::Ok;
     }
@@ -273,7 +282,7 @@ pub fn go_back(
 pub fn keep(loaded: &Loaded, run: &Run) -> Result<String> {
     let _lock = lock(loaded, run)?;
     let note = need_cut_short(loaded)?;
-    Note::remove(&loaded.home)?;
+    note.remove(&loaded.home)?;
     Ok(note.describe(&loaded.home))
 }
 
@@ -308,16 +317,15 @@ fn forward(
         })?;
         interrupt.check()?;
     }
-    note.changed = true;
-    note.save(&loaded.home)?;
-    (progress.say)(&text::one_line(&format!("command: {}", quoted(&wish.command)), 500));
+    note.command_begins(&loaded.home)?;
+    (progress.say)(&format!("command: {}", shown(&wish.command)));
     let home = loaded.home.root();
     let job = Job { words: &wish.command, home, run: &work.run.id, to_stderr: work.to_stderr };
     progress.step("command", || {
         step("command begins")?;
         job.run(Some(interrupt))?;
         step("command done")?;
-        Ok(format!("{} is done", quoted(&wish.command)))
+        Ok(format!("{} is done", shown(&wish.command)))
     })?;
     for name in &note.services {
         progress.step("start", || {
@@ -361,10 +369,10 @@ fn can_go_back(loaded: &Loaded, made: &Made, force: bool) -> Result<()> {
 }
 
 /// Says how putting back ended. The note stays as long as something is left to do.
-fn conclude(loaded: &Loaded, done: &mut Done, what: &str, left: back::Left) -> Result<()> {
+fn conclude(loaded: &Loaded, note: &Note, done: &mut Done, what: &str, left: back::Left) -> Result<()> {
     done.state = State::Critical;
     if left.troubles.is_empty() {
-        Note::remove(&loaded.home)?;
+        note.remove(&loaded.home)?;
         done.outcome = Outcome::PutBack;
         done.text = format!("{what}; everything was put back as it was");
     } else {
@@ -373,6 +381,12 @@ fn conclude(loaded: &Loaded, done: &mut Done, what: &str, left: back::Left) -> R
         done.remedies = left.remedies;
     }
     Ok(())
+}
+
+/// A command as logs may see it: without what looks like a secret.
+fn shown(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(OsString::from).collect();
+    arguments::shown(&words, 400)
 }
 
 /// A command as a shell would take it.

@@ -1,7 +1,8 @@
 //! What an upgrade is at, in `.ops/upgrade.json`: should it be cut short, the next command knows.
 
-use crate::backup::manifest::Name;
+use crate::backup::{self, manifest::Name};
 use crate::base::process::{Identity, Process};
+use crate::base::step::step;
 use crate::base::{Fault, Home, Run, durable, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -32,13 +33,28 @@ impl Note {
         Ok(Note { run: run.id.clone(), at: run.now, archive, services, changed: false, process: me.identity })
     }
 
-    /// Makes it last.
+    /// Makes it last. Until it is forgotten no rule lets its archive go: a way back for as long as one is
+    /// needed.
     pub(super) fn save(&self, home: &Home) -> Result<()> {
+        backup::pin(&self.archive.0, true)?;
         durable::make_folder(&home.ops(), 0o700)?;
         durable::replace(&home.upgrade_note(), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 
-    pub(super) fn remove(home: &Home) -> Result<()> {
+    /// Notes that files may have changed from now on. Where that cannot be noted, on a full disk, none has:
+    /// nothing but a start is needed to go back.
+    pub(super) fn command_begins(&mut self, home: &Home) -> Result<()> {
+        let changed = Note { changed: true, ..self.clone() };
+        step("command noted")?;
+        changed.save(home)?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Forgets it. Its archive is as any other from now on.
+    pub(super) fn remove(&self, home: &Home) -> Result<()> {
+        // Kept for too long it harms nobody.
+        let _ = backup::pin(&self.archive.0, false);
         let path = home.upgrade_note();
         match fs::remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -623,3 +623,29 @@ fn a_line_end_in_the_search_path_is_no_line_of_a_unit() {
         assert!(!said.stdout.contains("evil"), "{}", said.stdout);
     }
 }
+
+#[test]
+fn an_upgrade_and_its_way_back_go_through_the_manager() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        sandbox.write("memory/kept.jsonl", "{\"n\":1}\n");
+        stand.install(0, &[]);
+        let first = stand.runs().unwrap();
+        let script = |end: &str| format!("echo gone > memory/kept.jsonl; exit {end}");
+        let upgrade = |code, end: &str| {
+            sandbox.expect(
+                code,
+                "ops",
+                &["upgrade", "--yes", "--settle", "300ms", "--", "sh", "-c", &script(end)],
+            )
+        };
+        upgrade(2, "3");
+        let second = stand.runs().unwrap();
+        assert!(!alive(first) && second == agent_pid(sandbox) && stand.enabled());
+        assert_eq!(sandbox.read("memory/kept.jsonl"), "{\"n\":1}\n");
+        upgrade(0, "0");
+        assert!(!alive(second) && stand.runs() == Some(agent_pid(sandbox)) && stand.enabled());
+        assert_eq!(sandbox.read("memory/kept.jsonl"), "gone\n");
+        sandbox.expect(0, "ops", &["stop"]);
+    }
+}

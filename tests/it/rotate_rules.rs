@@ -2,9 +2,12 @@
 
 use crate::rotate::{NOW, inflate, log, rotate, sandbox, there};
 use crate::sandbox::{Sandbox, said, wait_until};
+use agent_ops::base::durable::Lock;
+use agent_ops::base::{Home, Run};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 fn lines(range: std::ops::Range<usize>) -> String {
     range.map(|number| format!("{{\"n\":{number},\"text\":\"a line of the stream\"}}\n")).collect()
@@ -183,6 +186,28 @@ fn a_state_stream_that_is_held_open_is_cut_at_whole_lines_after_they_are_archive
         each_once(&sandbox.home, 9000, "after a cut");
     } else {
         assert!(said.stdout.contains("left alone  memory/stream.jsonl"), "{}", said.stdout);
+    }
+}
+
+/// It would have the beginning of the stream, and then what is behind the cut; or nothing of it.
+#[test]
+fn a_state_stream_is_not_changed_under_a_backup() {
+    for discipline in ["rename", "copytruncate"] {
+        let sandbox = sandbox(&format!("{STREAM}\ndiscipline = \"{discipline}\""));
+        let path = sandbox.write("memory/stream.jsonl", lines(0..4000));
+        let code = i32::from(discipline != "rename" && !collapses(&sandbox));
+        let home = Home::new(sandbox.home.clone());
+        let backup = Lock::take(&home, "backup", &Run::begin("backup"), Duration::ZERO).unwrap();
+        let mut command = sandbox.program("rotate-logs");
+        let child = command.env("OPS_NOW", NOW).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(fs::read_to_string(&path).unwrap_or_default() == lines(0..4000), "{discipline}");
+        drop(backup);
+        let said = said(child.wait_with_output().unwrap());
+        assert_eq!(said.code, code, "{said:?}");
+        let there = fs::metadata(&path).map_or(0, |meta| meta.len());
+        assert!(code == 1 || there < lines(0..4000).len() as u64, "{discipline}: {said:?}");
+        each_once(&sandbox.home, 4000, discipline);
     }
 }
 
@@ -367,5 +392,17 @@ fn a_rule_that_makes_no_sense_is_refused_with_its_reason() {
         let sandbox = sandbox(&format!("[logs.rule.x]\n{rule}"));
         let said = rotate(&sandbox, 3, &[]);
         assert!(said.stderr.contains(why) && said.stderr.contains("ops.toml:"), "{rule}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_secret_in_the_command_afterwards_is_told_to_nobody() {
+    let sandbox = sandbox(
+        "[logs.rule.x]\npaths = [\"logs/x.log\"]\nmax_size = \"1KB\"\nafter = [\"true\", \"--token\", \"hunter2hunter2\"]",
+    );
+    log(&sandbox, "x.log", &"a line\n".repeat(9000), 0);
+    for words in [&["-n"] as &[&str], &[]] {
+        let said = rotate(&sandbox, 0, words);
+        assert!(said.stdout.contains("true --token") && !said.stdout.contains("hunter2"), "{}", said.stdout);
     }
 }

@@ -518,3 +518,64 @@ fn its_parts_are_not_to_be_called_by_themselves() {
         assert!(said.code != 0 && said.stderr.contains("not to be called by itself"), "{}", said.stderr);
     }
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_log_holds_nobody_up() {
+    let sandbox = with_scripts(&[("bot", "echo run >> runs; while :; do sleep 0.05; done")], "");
+    fs::create_dir_all(sandbox.path("logs")).unwrap();
+    let fifo = |name: &str| {
+        let path = sandbox.path("logs").join(name);
+        let _ = fs::remove_file(&path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    fifo("restart.log");
+    let supervisor = Supervisor::begin(&sandbox, &["--output", "inherit"]);
+    let bot = supervisor.runs("bot", None);
+    ran(&sandbox, 1);
+    kill(bot.pid);
+    ran(&sandbox, 2);
+    supervisor.stop();
+    // Where its own output goes it is not started, and that is said.
+    fifo("bot_stdout.log");
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("cannot open") && said.stderr.contains("bot_stdout.log"), "{}", said.stderr);
+}
+
+#[test]
+fn what_a_crashed_service_left_ends_with_its_supervisor() {
+    let sandbox = with_scripts(&[("bot", "sleep 1021 & echo $! > child; exit 7")], "");
+    let supervisor = Supervisor::begin(&sandbox, &[]);
+    wait_until("it crashed thrice", || log(&sandbox).contains("started again in 4s"));
+    let child: u32 = sandbox.read("child").trim().parse().unwrap();
+    let was_left = alive(child);
+    supervisor.stop();
+    assert!(was_left && !alive(child));
+}
+
+#[test]
+fn people_are_told_that_it_gave_up_although_the_schedule_ends_with_it() {
+    let quiet = "[schedule]\nbackup = \"\"\nalert = \"0 0 1 1 *\"\nrotate_logs = \"\"\ndrill = \"\"\ndashboard = \"\"\n\
+                 report = \"\"\n[alerts.command]\nrun = [\"true\"]\n[alerts]\nmax_restarts_per_hour = 1\n\
+                 [check.process]\nkind = \"process\"\nservice = \"bot\"\n";
+    let sandbox = with_scripts(&[("bot", "echo run >> runs; exit 7")], quiet);
+    let text = sandbox.read("ops.toml").replace("[alerts.desktop]\nenabled = false\n", "");
+    sandbox.write("ops.toml", text);
+    Supervisor::begin(&sandbox, &["--schedule"]).ends(2);
+    let told = fs::read_to_string(sandbox.path("logs/alerts.log")).unwrap_or_default();
+    assert!(told.contains("[CRITICAL]"), "{told}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn jobs_that_cron_has_as_well_are_told_of() {
+    let sandbox = with_scripts(&[("bot", "while :; do sleep 0.05; done")], "");
+    crate::managers::crontab_stand_in(&sandbox);
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let supervisor = Supervisor::begin(&sandbox, &["--schedule"]);
+    supervisor.runs("bot", None);
+    assert!(supervisor.stop().stderr.contains("ops cron-uninstall"));
+    sandbox.expect(0, "ops", &["cron-uninstall"]);
+    let supervisor = Supervisor::begin(&sandbox, &["--schedule"]);
+    supervisor.runs("bot", None);
+    assert!(!supervisor.stop().stderr.contains("cron-uninstall"));
+}

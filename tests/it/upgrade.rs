@@ -2,10 +2,13 @@
 
 use crate::sandbox::{Said, Sandbox, said, wait_until};
 use crate::service::{Bystander, alive};
+use agent_ops::base::durable::Lock;
 use agent_ops::base::process::{Identity, Signal};
+use agent_ops::base::{Home, Run};
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The agent before: it notes in its memory that it runs.
 const OLD: &str = "echo old >> memory/notes; exec sleep 1000";
@@ -251,6 +254,8 @@ fn an_upgrade_that_was_cut_short_may_be_kept() {
     let sandbox = with_daemon("");
     let mut command = upgrade(&sandbox, &[], "echo new > memory/journal.jsonl");
     assert_eq!(command.env("OPS_ABORT_AT", "command done").output().unwrap().status.code(), None);
+    let looked = sandbox.run("ops", &["troubleshoot"]).stdout;
+    assert!(looked.contains("ops upgrade --back"), "{looked}");
     let said = sandbox.expect(3, "ops", &["upgrade", "--back"]);
     assert!(said.stderr.contains("no terminal"), "{}", said.stderr);
     let said = sandbox.expect(0, "ops", &["upgrade", "--keep"]);
@@ -292,7 +297,105 @@ fn bad_usage_changes_nothing() {
     wait_until("the command runs", || sandbox.path("begun").exists());
     let said = expect(3, upgrade(&sandbox, &[], "touch ran"));
     assert!(said.stderr.contains("the upgrade of this home is busy: ops upgrade"), "{}", said.stderr);
+    assert!(!sandbox.run("ops", &["troubleshoot"]).stdout.contains("--back"), "it is no broken one");
     sandbox.write("go", "");
     assert!(first.0.wait().unwrap().success());
     assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn cron_s_backup_meanwhile_takes_nothing_away_that_is_needed_to_go_back() {
+    let sandbox = with_daemon("");
+    let text = sandbox.read("ops.toml").replace(
+        "include = [\"memory/**\"]",
+        "include = [\"memory/**\"]\nkeep = { all = \"0s\", weekly = \"0s\", monthly = \"0s\" }",
+    );
+    sandbox.write("ops.toml", text);
+    let backup = crate::sandbox::built("backup").display().to_string();
+    let script =
+        format!("echo gone > memory/journal.jsonl; {backup} && {backup} prune --yes && exit 3; exit 4");
+    let (done, stderr) = document(2, &sandbox, &[], &script);
+    assert!(step(&done, "command")["text"].as_str().unwrap().contains("status: 3"), "{done} {stderr}");
+    assert_eq!(done["outcome"], "put_back", "{done}");
+    as_before(&sandbox);
+    let archives = sandbox.json(0, "backup", &["list"]);
+    let pinned = |archive: &Value| archive["pinned"] == true;
+    assert!(!archives["archives"].as_array().unwrap().iter().any(pinned), "afterwards the rule holds again");
+
+    // Cut short it stays as long as it takes.
+    let mut command = upgrade(&sandbox, &[], "echo gone > memory/journal.jsonl");
+    assert_eq!(command.env("OPS_ABORT_AT", "command done").output().unwrap().status.code(), None);
+    sandbox.expect(0, "backup", &[]);
+    sandbox.expect(0, "backup", &["prune", "--yes"]);
+    sandbox.expect(0, "ops", &["upgrade", "--back", "--yes"]);
+    as_before(&sandbox);
+}
+
+#[test]
+fn the_way_back_waits_for_a_backup_that_is_at_it() {
+    let sandbox = with_daemon("");
+    let script =
+        "echo gone > memory/journal.jsonl; touch begun; while [ ! -e go ]; do sleep 0.02; done; exit 3";
+    let child = upgrade(&sandbox, &[], script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the command runs", || sandbox.path("begun").exists());
+    let home = Home::new(sandbox.home.clone());
+    let backup = Lock::take(&home, "backup", &Run::begin("backup"), Duration::ZERO).unwrap();
+    sandbox.write("go", "");
+    // Longer than a second backup would wait.
+    std::thread::sleep(agent_ops::base::durable::PATIENCE + Duration::from_secs(2));
+    drop(backup);
+    let said = said(child.wait_with_output().unwrap());
+    assert!(said.stdout.contains("everything was put back"), "{said:?}");
+    as_before(&sandbox);
+}
+
+#[test]
+fn a_secret_in_the_command_is_told_to_nobody() {
+    let sandbox = with_daemon("");
+    let words = ["upgrade", "--yes", "--", "sh", "-c", "exit $1", "deploy"];
+    for (end, code) in [("0", 0), ("3", 2)] {
+        let said = sandbox.expect(code, "ops", &[&words[..], &[end, "--token", "hunter2hunter2"]].concat());
+        let log = sandbox.read("logs/restart.log");
+        for text in [&said.stdout, &said.stderr, &log] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(said.stderr.contains("command: sh -c exit $1 deploy"), "{}", said.stderr);
+    }
+    let said = sandbox.expect(0, "ops", &["upgrade", "-n", "--", "deploy", "--token", "hunter2hunter2"]);
+    assert!(!said.stdout.contains("hunter2") && said.stdout.contains("deploy --token"), "{}", said.stdout);
+}
+
+#[test]
+fn a_disk_that_is_full_before_the_command_begins_costs_nothing_but_a_restart() {
+    let sandbox = with_daemon("");
+    let mut command = upgrade(&sandbox, &["--json"], "touch ran");
+    let said = expect(2, {
+        command.env("OPS_FAIL_AT", "command noted");
+        command
+    });
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["outcome"], "put_back", "{document}");
+    let steps: Vec<&str> =
+        document["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["backup", "stop", "start again"], "nothing was changed, so nothing is restored");
+    assert!(!sandbox.path("ran").exists());
+    as_before(&sandbox);
+}
+
+#[test]
+fn an_agent_that_dies_while_it_is_backed_up_is_not_upgraded() {
+    let sandbox = with_daemon("[check.seen]\nkind = \"command\"\ncommand = [\"touch\", \"looked\"]\n");
+    let home = Home::new(sandbox.home.clone());
+    let backup = Lock::take(&home, "backup", &Run::begin("backup"), Duration::ZERO).unwrap();
+    let mut command = upgrade(&sandbox, &[], "touch ran");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it was looked at", || sandbox.path("looked").exists());
+    // The other checks are done, and the backup waits.
+    std::thread::sleep(Duration::from_secs(1));
+    crate::service::kill(identity(&sandbox).pid);
+    drop(backup);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("daemon ended while the backup was made; nothing was changed"), "{said:?}");
+    assert!(!sandbox.path("ran").exists() && !sandbox.path(".ops/upgrade.json").exists());
 }

@@ -3,10 +3,9 @@
 use super::children::{kill, spawn};
 use super::{Plan, Timed};
 use crate::base::process::Signal;
-use crate::base::{Home, durable};
-use anyhow::Result;
+use crate::base::{Home, durable, lines};
+use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -70,6 +69,20 @@ impl<'a> Jobs<'a> {
         troubles
     }
 
+    /// Has a job started before it is due, if it is ever due.
+    pub(super) fn start_now(&mut self, name: &str, start: impl Fn(&Timed) -> Result<u32>) -> Result<()> {
+        let wanted = |job: &&mut Job<'_>| job.timed.name == name && !job.timed.when.is_empty();
+        if let Some(job) = self.jobs.iter_mut().find(wanted) {
+            job.pid = Some(start(job.timed)?);
+        }
+        Ok(())
+    }
+
+    /// Whether a job runs.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        self.jobs.iter().any(|job| job.timed.name == name && job.pid.is_some())
+    }
+
     /// Whether a process that has ended was one. How it ended stands in its log and in the journal.
     pub(super) fn ended(&mut self, pid: u32) -> bool {
         let job = self.jobs.iter_mut().find(|job| job.pid == Some(pid));
@@ -97,7 +110,8 @@ fn after(next: &NextTime, timed: &Timed, now: DateTime<Utc>) -> Option<DateTime<
 pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
     let home = Home::new(plan.home.clone());
     durable::make_folder(&home.logs(), 0o755)?;
-    let log = OpenOptions::new().append(true).create(true).open(home.log("cron"))?;
+    let log = lines::append(&home.log("cron")).context("cannot open logs/cron.log")?;
+    lines::wait_for_readers(&log)?;
     let mut command = Command::new(&plan.ops);
     command.args(&timed.words).arg("--quiet").arg("--config").arg(&plan.config);
     command.arg("--home").arg(&plan.home).stdin(Stdio::null());

@@ -121,12 +121,15 @@ impl Resident<'_> {
             }
             let over = |kept: &Kept<'_>| matches!(kept.phase, Phase::Finished | Phase::GivenUp);
             if self.kept.iter().all(over) {
-                self.end_jobs(ears);
                 let lost = self.kept.iter().any(|kept| kept.phase == Phase::GivenUp);
                 let (level, message) = match lost {
                     true => ("CRITICAL", "nothing is left to supervise, and not all of it ended well"),
                     false => ("INFO", "everything has ended well"),
                 };
+                if lost {
+                    self.last_alert(ears);
+                }
+                self.end_jobs(ears);
                 self.say(level, "Supervision ends", message);
                 return Ok(if lost { State::Critical } else { State::Ok });
             }
