@@ -144,7 +144,8 @@ pub(super) fn cut(
     let (_, copy) = temp.keep().with_context(archiving)?;
     durable::sync_folder(&folder)?;
     step("copied")?;
-    let _undisturbed = undisturbed(home, run).inspect_err(|_| drop(fs::remove_file(&copy)))?;
+    let _undisturbed =
+        undisturbed(home, run).inspect_err(|_| drop(fs::remove_file(&copy))).with_context(cutting)?;
 
     let cut = Cut {
         log: log.to_owned(),

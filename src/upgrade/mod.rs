@@ -204,7 +204,7 @@ pub fn upgrade(
             .into());
     }
     let mut note = Note::begin(run, Name(made.archive.clone()), found.running)?;
-    note.save(&loaded.home)?;
+    note.save(&loaded.home).inspect_err(|_| drop(note.remove(&loaded.home)))?;
     step("noted")?;
     let mut done = Done {
         run: run.id.clone(),
