@@ -36,7 +36,7 @@ fn the_plugin_contract() {
     let first = lines.next().unwrap();
     assert!(first.starts_with("AGENT OK - all is well (0 critical, 0 warning, 10 ok) | "), "{first}");
     assert_eq!(said.stdout.matches('|').count(), 1);
-    assert_eq!(lines.count(), 9, "one line a finding");
+    assert_eq!(lines.count(), 10, "one line a finding");
     let perfdata = first.split_once(" | ").unwrap().1;
     for item in perfdata.split(' ') {
         let (label, rest) = item.split_once('=').unwrap();
