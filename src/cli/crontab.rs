@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::base::durable::{self, Lock, PATIENCE};
+use crate::base::manager::search_path;
 use crate::base::{Fault, State, events, units};
 use crate::config::{self, Loaded};
 use crate::schedule::{self, Change, Job, Torn};
@@ -22,7 +23,7 @@ struct Body<'a> {
 
 /// Puts our block into the crontab, or brings it up to date, or only prints it.
 pub(super) fn install(context: &Context, loaded: &Loaded, print: bool, dry_run: bool) -> Result<State> {
-    let block = schedule::block(loaded, &config::program("ops"), &context.run.host)?;
+    let block = schedule::block(loaded, &config::program("ops"), &context.run.host, &search_path())?;
     if print {
         if context.common.json {
             context.print_json(&Body { changed: false, dry_run: true, block: &block, before: None })?;

@@ -32,6 +32,8 @@ pub struct Jobs<'a> {
     pub logs: &'a Path,
     /// The log that takes what the jobs print.
     pub log: &'a Path,
+    /// `PATH`, as whoever installs them has it.
+    pub path: &'a str,
     /// The name of this host.
     pub host: &'a str,
     /// When the jobs run.
@@ -54,12 +56,13 @@ impl Jobs<'_> {
         // Without its folder the log could not be opened, and then the job would not even run.
         let folder = format!("[ -d {logs} ] || mkdir {logs}");
         let marker = format!("{} {}", self.agent, text::line_path(self.home)?);
-        let (ops, log) = (quoted(self.ops)?, quoted(self.log)?);
+        let (ops, log, path) = (quoted(self.ops)?, quoted(self.log)?, search_path(self.path)?);
         let mut block = String::new();
         for line in TEMPLATE.lines() {
             let common = [
                 ("{marker}", &*marker),
                 ("{logs}", &*folder),
+                ("{path}", &*path),
                 ("{ops}", &*ops),
                 ("{options}", &*options),
                 ("{log}", &*log),
@@ -86,6 +89,26 @@ impl Jobs<'_> {
         }
         Ok(block)
     }
+}
+
+/// Folders of programs that are there everywhere.
+const COMMON: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+
+/// How much of a line the folders of programs may take, but for those of [`COMMON`].
+const MOST_PATH: usize = 300;
+
+/// `PATH` of the jobs: cron itself has hardly any, and an agent that they restart needs what it had before.
+/// Of a long one the end is left out.
+fn search_path(path: &str) -> Result<String, String> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    for folder in path.split(':').chain(COMMON) {
+        if kept.contains(&folder) || (!COMMON.contains(&folder) && length + folder.len() > MOST_PATH) {
+            continue;
+        }
+        length += folder.len() + 1;
+        kept.push(folder);
+    }
+    quoted(Path::new(&kept.join(":")))
 }
 
 /// A path as sh takes it for one word. Most crons end a command at `%`, some take `\%` for two
@@ -254,6 +277,7 @@ mod tests {
             ops: Path::new("/opt/agent ops/ops"),
             logs: &logs,
             log: &log,
+            path: "/opt/my tools:/usr/bin:/opt/my tools:/bin",
             host: "here",
             schedule: &schedule,
         }
@@ -266,7 +290,11 @@ mod tests {
         assert!(text.starts_with("# >>> agent-ops agent /home/o'brien {ops} >>>\n"), "{text}");
         assert!(text.ends_with("# <<< agent-ops agent /home/o'brien {ops} <<<\n"));
         assert!(text.contains(r"*/5 * * * * [ -d '/home/o'\''brien {ops}/logs' ] || mkdir"), "{text}");
-        assert!(text.contains("; '/opt/agent ops/ops' backup --quiet --home '/home/o"));
+        let path = "PATH='/opt/my tools:/usr/bin:/bin:/usr/local/bin'";
+        assert!(
+            text.contains(&format!("; {path} '/opt/agent ops/ops' backup --quiet --home '/home/o")),
+            "{text}"
+        );
         assert!(!text.contains("rotate-logs"), "an empty time means not at all");
         assert_eq!(text.lines().count(), 8);
     }
@@ -279,6 +307,13 @@ mod tests {
         for (home, word) in [("/home/a\nb", "control"), ("home", "absolute")] {
             assert!(block(home).unwrap_err().contains(word));
         }
+        let long: Vec<String> = (0..99).map(|number| format!("/opt/tool{number}/bin")).collect();
+        let short = search_path(&long.join(":")).unwrap();
+        assert!(
+            short.starts_with("/opt/tool0/bin:/opt/tool1/bin:")
+                && short.ends_with(":/usr/local/bin:/usr/bin:/bin")
+        );
+        assert!(short.len() < MOST_PATH + 40, "{short}");
         assert!(block(&format!("/home/{}", "x".repeat(300))).unwrap_err().contains("cron takes 998"));
     }
 

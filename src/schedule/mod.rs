@@ -20,18 +20,18 @@ use anyhow::Result;
 use std::path::Path;
 
 /// The block of an agent: its jobs at the times of `[schedule]`, run by the program `ops` with
-/// the config that was read.
+/// the config that was read, with `path` for `PATH`.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
 /// cannot be written into a crontab.
-pub fn block(loaded: &Loaded, ops: &Path, host: &str) -> Result<String> {
+pub fn block(loaded: &Loaded, ops: &Path, host: &str, path: &str) -> Result<String> {
     check(loaded)?;
     let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     let home = loaded.home.root();
     let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
     let agent = &loaded.config.agent.name;
-    let jobs = Jobs { agent, home, config, ops, logs: &logs, log: &log, host, schedule };
+    let jobs = Jobs { agent, home, config, ops, logs: &logs, log: &log, path, host, schedule };
     jobs.render().map_err(|why| Fault::unknown(why).into())
 }
 

@@ -61,6 +61,9 @@ fn without_a_crontab_one_is_made_and_its_lines_run() {
     assert_eq!(json["block"], text.as_str());
     assert!(!text.contains('%'));
     let line = text.lines().find(|line| line.contains("ops rotate-logs ")).unwrap();
+    // What cron has of PATH is hardly enough to start an agent.
+    let bin = sandbox.home.parent().unwrap().join("bin");
+    assert!(line.contains(&format!("PATH={}:/usr/bin:/bin", bin.display())), "{line}");
     let command = line.splitn(6, ' ').nth(5).unwrap();
     // As cron runs it: sh, another folder, next to no environment, and the logs may be gone.
     fs::remove_dir_all(sandbox.path("logs")).unwrap();
