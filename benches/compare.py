@@ -102,6 +102,9 @@ enabled = false
 [check.schedule]
 enabled = false
 
+[check.restarts]
+enabled = false
+
 [check.port]
 kind = "tcp"
 address = "127.0.0.1:{port}"
