@@ -23,11 +23,64 @@ WORDS = (
     "heartbeat mail memory model request answer token retry timeout connection queue worker plan "
     "consolidated looked found nothing again because session tool call failed finished started"
 ).split()
+# What the five agents of the presets write: a message, and how often it comes.
+MESSAGES = (
+    ("heartbeat {n} done in {ms} ms, next in 300 s", 20),
+    ("model answered: {model}, {k} tokens in, {n} tokens out, {ms} ms", 16),
+    ("tool call {tool} id={id} session={session}", 14),
+    ("tool {tool} finished with {n} bytes in {ms} ms", 14),
+    ("consolidated {n} episodes into {few} memories", 4),
+    ("checkpoint of memory/agent.db: {k} pages in {ms} ms", 4),
+    ("queue: {few} waiting, {few} at work, {n} done since start", 8),
+    ("GET /api/status 200 {k} bytes {ms} ms 127.0.0.1:{port}", 10),
+    ("message from {person}: {words}", 6),
+    ("sent to {person} by {channel}, {n} characters: {words}", 6),
+    ("job {id} of run {run} began", 5),
+    ("job {id} of run {run} ended: ok, {ms} ms", 5),
+    ("Warning: the provider answered 429, attempt {few} of 5, again in {few} s", 3),
+    ("ERROR in cycle {n}: connection to 127.0.0.1:{port} refused (os error 111)", 2),
+    ("read {path} ({k} bytes), changed {few} lines", 6),
+)
+TOOLS = "shell.run files.read files.write web.fetch memory.search memory.store mail.send calendar.list".split()
+MODULES = "sandbox scheduler memory agent api gateway provider channel".split()
 MB = 1_000_000
 
 
-def lines(size, rng):
-    """Text of a log: times that go on, a module, some words, ids that never come again."""
+def message(rng, text):
+    return text.format(
+        n=rng.randrange(2000), k=rng.randrange(200_000), few=rng.randrange(1, 9), ms=f"{rng.expovariate(1 / 400):.1f}",
+        port=rng.randrange(32_768, 61_000), id=f"{rng.getrandbits(48):012x}", run=f"{rng.getrandbits(128):032x}",
+        session=f"{rng.randrange(40):04x}", model=rng.choice(("opus-4", "sonnet-4", "local-8b")),
+        tool=rng.choice(TOOLS), person=rng.choice(("ada", "grace", "linus", "operator")),
+        channel=rng.choice(("mail", "telegram", "web")), path=f"work/{rng.choice(WORDS)}/{rng.choice(WORDS)}_{rng.randrange(60)}.md",
+        words=" ".join(rng.choices(WORDS, k=rng.randint(4, 18))),
+    )
+
+
+def agents(size, rng):
+    """A log as one of the five agents writes it: its stamp, and messages that come again with other values."""
+    style, second = rng.randrange(5), rng.randrange(1 << 20)
+    texts, weights = zip(*MESSAGES)
+    parts, length = [], 0
+    while length < size:
+        second += rng.expovariate(1 / 4)
+        at = time.gmtime(1_763_000_000 + second)
+        clock, micros = time.strftime("%Y-%m-%dT%H:%M:%S", at), int(second % 1 * 1_000_000)
+        text, level = message(rng, rng.choices(texts, weights)[0]), rng.choices(("INFO", "DEBUG", "WARN"), (80, 15, 5))[0]
+        line = (
+            f'{{"timestamp":"{clock}.{micros // 1000:03}Z","level":"{level.lower()}","module":"{rng.choice(MODULES)}","message":"{text}"}}',
+            f"{clock.replace('T', ' ')},{micros // 1000:03} [{level}] {text}",
+            f"[{clock.replace('T', ' ')}] [DAEMON] {text}",
+            f"{time.strftime('%Y/%m/%d %H:%M:%S', at)} {level} {text}",
+            f"[{clock}.{micros:06}+00:00] {text}",
+        )[style] + "\n"
+        parts.append(line)
+        length += len(line)
+    return "".join(parts)[:int(size) - 1] + "\n"
+
+
+def words(size, rng):
+    """Words at random, which no log has: chains of matches without end, and no message comes again."""
     parts, length, second = [], 0, rng.randrange(1 << 20)
     while length < size:
         second += rng.randrange(1, 9)
@@ -37,6 +90,9 @@ def lines(size, rng):
         parts.append(f"[{clock}] [{level}] {rng.choice(WORDS)}: {text} id={rng.getrandbits(48):012x} took {rng.random() * 900:.1f} ms\n")
         length += len(parts[-1])
     return "".join(parts)[:int(size) - 1] + "\n"
+
+
+TEXTS = {"agents": agents, "words": words}
 
 
 def measure(command, **more):
@@ -118,7 +174,7 @@ def cut(work, scale, rounds):
     (home / "ops.toml").write_text(
         '[agent]\nname = "bench"\npreset = "none"\n[logs]\nmax_size = "1MB"\nkeep_lines = 1000\n'
     )
-    text = lines(1 * MB, random.Random(2))
+    text = agents(1 * MB, random.Random(2))
     print("| active log | in the page cache | wall ms | processor ms | emptied by `truncate`: wall ms | processor ms |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     log = home / "logs/active.log"
@@ -148,6 +204,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("compress", "cut"))
+    parser.add_argument("--text", choices=TEXTS, default="agents", help="what is in the logs (default: agents)")
     parser.add_argument("--dir", help="where to work (default: a temporary folder)")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="agent-ops-logs-", dir=options.dir))
@@ -156,7 +213,7 @@ def main():
             source, rng, count = work / "source", random.Random(1), 1000
             source.mkdir()
             for number in range(count):
-                (source / f"agent{number:03}_20251101.log").write_text(lines(MB * options.scale, rng))
+                (source / f"agent{number:03}_20251101.log").write_text(TEXTS[options.text](MB * options.scale, rng))
             compress(work, source, options.rounds, count)
             shutil.rmtree(source)
         if options.only != "compress":
