@@ -6,7 +6,7 @@ use super::message::RESTART_LOOP;
 use super::recovery::{self, Attempt};
 use crate::base::State;
 use crate::config::Config;
-use crate::health::{Finding, Report};
+use crate::health::{Finding, Report, UPGRADE};
 use crate::service::{Liveness, Status};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -48,8 +48,8 @@ pub(super) struct Known {
     pub status: Status,
     /// When recovery tried to start it, in the last hours.
     pub attempts: Vec<DateTime<Utc>>,
-    /// A start or a stop of ours is at it now.
-    pub busy: bool,
+    /// What is to be over before it is started: something of ours is at it, or an upgrade was cut short.
+    pub waits_for: Option<&'static str>,
     /// `ops run` stands behind it, and starts it again by itself.
     pub supervised: bool,
     /// It gave a sign of life since it was started, as far as it gives any.
@@ -92,8 +92,8 @@ pub(super) fn looks(
         let mut look = finding.map_or_else(|| unchecked(name, &known.status), look);
         if stopped(&known.status) {
             look.excuse = Some(Excuse::Stopped);
-        } else if look.state != State::Ok && known.busy {
-            look.excuse = Some(Excuse::Follows("a start, stop or restore that is under way".to_owned()));
+        } else if let Some(other) = known.waits_for.filter(|_| look.state != State::Ok) {
+            look.excuse = Some(Excuse::Follows(other.to_owned()));
             down.insert(name, look.check.clone());
         } else if look.state == State::Critical {
             down.insert(name, look.check.clone());
@@ -115,6 +115,9 @@ pub(super) fn looks(
             continue;
         }
         let mut look = look(finding);
+        if look.check == UPGRADE {
+            withhold(&mut look, services);
+        }
         if let Some(service) = &finding.service {
             let is_stopped = services.get(service).is_some_and(|known| stopped(&known.status));
             look.excuse = if is_stopped {
@@ -126,7 +129,10 @@ pub(super) fn looks(
             if let Some((known, cause)) = services
                 .get(service)
                 .filter(|known| {
-                    hangs && !known.busy && recovers(config, service) && known.status.process().is_some()
+                    hangs
+                        && known.waits_for.is_none()
+                        && recovers(config, service)
+                        && known.status.process().is_some()
                 })
                 .and_then(|known| Some((known, known.hung.clone()?)))
             {
@@ -137,12 +143,51 @@ pub(super) fn looks(
         }
         looks.push(look);
     }
+    looks.extend(after_upgrade(report, services, incidents));
     let inherited: Vec<Option<Excuse>> =
         looks.iter().map(|look| inherited(&look.check, &looks, config)).collect();
     for (look, inherited) in looks.iter_mut().zip(inherited) {
         look.excuse = look.excuse.take().or(inherited);
     }
     (looks, restarts)
+}
+
+/// Says of an unfinished upgrade what is down and not started for its sake. It is worth a word when that
+/// happens after people were told.
+fn withhold(look: &mut Look, services: &BTreeMap<String, Known>) {
+    let down = services.iter().filter(|(_, known)| {
+        known.waits_for == Some(UPGRADE) && !stopped(&known.status) && dead(&known.status).is_some()
+    });
+    let down: Vec<&str> = down.map(|(name, _)| name.as_str()).collect();
+    if !down.is_empty() {
+        look.gave_up = true;
+        let is = if down.len() == 1 { "is" } else { "are" };
+        look.summary = format!("{}; {} {is} down, and not started by itself", look.summary, down.join(", "));
+    }
+}
+
+/// An upgrade that people were told of and that is settled is good news; while somebody is at it again it is
+/// neither.
+fn after_upgrade(
+    report: &Report,
+    services: &BTreeMap<String, Known>,
+    incidents: &BTreeMap<String, Incident>,
+) -> Option<Look> {
+    let told = incidents.get(UPGRADE).filter(|incident| incident.closed.is_none())?;
+    if report.findings.iter().any(|finding| finding.check == UPGRADE) {
+        return None;
+    }
+    let under_way = services.values().any(|known| known.waits_for == Some(UPGRADE));
+    Some(Look {
+        check: UPGRADE.to_owned(),
+        alert: told.alert.clone(),
+        state: if under_way { told.severity } else { State::Ok },
+        summary: told.summary.clone(),
+        remedy: None,
+        excuse: under_way.then(|| Excuse::Follows("an upgrade that is under way".to_owned())),
+        gave_up: false,
+        unproven: false,
+    })
 }
 
 /// Decides whether a service is restarted now; where that has gone too far, the look says so.
@@ -282,7 +327,7 @@ mod tests {
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
         [(
             "daemon".to_owned(),
-            Known { status, attempts, busy: false, supervised: false, proven: true, hung: None },
+            Known { status, attempts, waits_for: None, supervised: false, proven: true, hung: None },
         )]
         .into()
     }
@@ -323,7 +368,7 @@ mod tests {
     #[test]
     fn a_restart_under_way_is_no_crash() {
         let mut known = known(false, 0);
-        known.values_mut().for_each(|known| known.busy = true);
+        known.values_mut().for_each(|known| known.waits_for = Some("a start"));
         let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
         assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
         assert!(restarts.is_empty());

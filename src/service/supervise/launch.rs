@@ -2,7 +2,7 @@
 
 use crate::base::durable::Lock;
 use crate::base::maintenance::Maintenance;
-use crate::base::{Fault, Home, Journal, events};
+use crate::base::{Fault, Home, Journal, events, upgrade};
 use crate::service::exec::{self, By};
 use crate::service::record::Record;
 use crate::service::{Liveness, Services, start, stop};
@@ -135,11 +135,12 @@ fn count(services: &Services<'_>, name: &str, cause: &str) -> Result<()> {
 }
 
 /// Whether something of ours is at a service, or at the whole home: then an end is no crash, and nothing is
-/// started behind its back.
+/// started behind its back. Nor is code that may be half new.
 pub(super) fn is_under_way(home: &Home, name: &str) -> bool {
     Lock::holder(home, &format!("service-{name}")).is_some()
         || home.restore_journal().exists()
         || Maintenance::now(home, chrono::Utc::now()).is_some()
+        || upgrade::holds(home)
 }
 
 /// Ends a service with all that belongs to it, killed if it must be: supervision ends.
