@@ -4,6 +4,7 @@
 use super::incident::Incident;
 use super::message::RESTART_LOOP;
 use super::recovery::{self, Attempt};
+use super::unfinished::{settled, withhold};
 use crate::base::State;
 use crate::config::Config;
 use crate::health::{Finding, Report, UPGRADE};
@@ -125,69 +126,29 @@ pub(super) fn looks(
             } else {
                 down.get(service.as_str()).cloned().map(Excuse::Follows)
             };
-            let hangs = finding.kind == "heartbeat" && look.excuse.is_none();
-            if let Some((known, cause)) = services
-                .get(service)
-                .filter(|known| {
-                    hangs
-                        && known.waits_for.is_none()
-                        && recovers(config, service)
-                        && known.status.process().is_some()
-                })
-                .and_then(|known| Some((known, known.hung.clone()?)))
-            {
-                let restart =
-                    Restart { service: service.clone(), check: look.check.clone(), cause, hung: true };
-                restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+            let hangs = finding.kind == "heartbeat" && look.excuse.is_none() && recovers(config, service);
+            let known = services.get(service).filter(|known| hangs && known.status.process().is_some());
+            match known.map(|known| (known, known.waits_for, known.hung.clone())) {
+                Some((known, None, Some(cause))) => {
+                    let restart =
+                        Restart { service: service.clone(), check: look.check.clone(), cause, hung: true };
+                    restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+                }
+                Some((_, Some(UPGRADE), Some(_))) => {
+                    look.summary = format!("{}; not restarted, for the sake of {UPGRADE}", look.summary);
+                }
+                _ => {}
             }
         }
         looks.push(look);
     }
-    looks.extend(after_upgrade(report, services, incidents));
+    looks.extend(settled(report, services, incidents));
     let inherited: Vec<Option<Excuse>> =
         looks.iter().map(|look| inherited(&look.check, &looks, config)).collect();
     for (look, inherited) in looks.iter_mut().zip(inherited) {
         look.excuse = look.excuse.take().or(inherited);
     }
     (looks, restarts)
-}
-
-/// Says of an unfinished upgrade what is down and not started for its sake. It is worth a word when that
-/// happens after people were told.
-fn withhold(look: &mut Look, services: &BTreeMap<String, Known>) {
-    let down = services.iter().filter(|(_, known)| {
-        known.waits_for == Some(UPGRADE) && !stopped(&known.status) && dead(&known.status).is_some()
-    });
-    let down: Vec<&str> = down.map(|(name, _)| name.as_str()).collect();
-    if !down.is_empty() {
-        look.gave_up = true;
-        let is = if down.len() == 1 { "is" } else { "are" };
-        look.summary = format!("{}; {} {is} down, and not started by itself", look.summary, down.join(", "));
-    }
-}
-
-/// An upgrade that people were told of and that is settled is good news; while somebody is at it again it is
-/// neither.
-fn after_upgrade(
-    report: &Report,
-    services: &BTreeMap<String, Known>,
-    incidents: &BTreeMap<String, Incident>,
-) -> Option<Look> {
-    let told = incidents.get(UPGRADE).filter(|incident| incident.closed.is_none())?;
-    if report.findings.iter().any(|finding| finding.check == UPGRADE) {
-        return None;
-    }
-    let under_way = services.values().any(|known| known.waits_for == Some(UPGRADE));
-    Some(Look {
-        check: UPGRADE.to_owned(),
-        alert: told.alert.clone(),
-        state: if under_way { told.severity } else { State::Ok },
-        summary: told.summary.clone(),
-        remedy: None,
-        excuse: under_way.then(|| Excuse::Follows("an upgrade that is under way".to_owned())),
-        gave_up: false,
-        unproven: false,
-    })
 }
 
 /// Decides whether a service is restarted now; where that has gone too far, the look says so.
@@ -271,11 +232,11 @@ fn unchecked(name: &str, status: &Status) -> Look {
     }
 }
 
-fn stopped(status: &Status) -> bool {
+pub(super) fn stopped(status: &Status) -> bool {
     status.stopped_by_operator.is_some() && !matches!(status.liveness, Liveness::Running(_))
 }
 
-fn dead(status: &Status) -> Option<String> {
+pub(super) fn dead(status: &Status) -> Option<String> {
     match &status.liveness {
         Liveness::Running(_) => None,
         Liveness::Dead(cause) => Some(cause.clone()),
@@ -293,6 +254,7 @@ fn recovers(config: &Config, service: &str) -> bool {
 mod tests {
     use super::*;
     use crate::base::Run;
+    use crate::base::process::{Identity, Process};
 
     fn finding(check: &str, kind: &str, state: State) -> Finding {
         Finding {
@@ -372,6 +334,49 @@ mod tests {
         let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
         assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
         assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn for_the_sake_of_an_unfinished_upgrade_nothing_is_restarted() {
+        let mut dead = known(false, 0);
+        dead.values_mut().for_each(|known| known.waits_for = Some(UPGRADE));
+        let mut report = down();
+        report.findings.push(Finding { service: None, ..finding(UPGRADE, "upgrade", State::Critical) });
+        let (looks, restarts) = super::looks(&report, &config(), &dead, &BTreeMap::new(), Utc::now());
+        let of = |looks: &[Look], check: &str| looks.iter().find(|look| look.check == check).unwrap().clone();
+        assert!(restarts.is_empty());
+        assert_eq!(of(&looks, "process").excuse, Some(Excuse::Follows(UPGRADE.to_owned())));
+        assert!(of(&looks, "heartbeat").excuse.is_some() && of(&looks, "disk").excuse.is_none());
+        let upgrade = of(&looks, UPGRADE);
+        assert!(upgrade.excuse.is_none() && upgrade.gave_up, "{upgrade:?}");
+        assert_eq!(upgrade.summary, "as it is; daemon is down, and not started by itself");
+
+        // One that hangs is told, and left.
+        let mut hung = dead;
+        hung.values_mut().for_each(|known| {
+            known.status.liveness = Liveness::Running(process());
+            known.hung = Some("its heart stopped".to_owned());
+        });
+        report.findings[2].state = State::Ok;
+        let (looks, restarts) = super::looks(&report, &config(), &hung, &BTreeMap::new(), Utc::now());
+        let heartbeat = of(&looks, "heartbeat");
+        assert!(restarts.is_empty() && heartbeat.excuse.is_none() && !of(&looks, UPGRADE).gave_up);
+        assert_eq!(heartbeat.summary, "as it is; not restarted, for the sake of ops:upgrade");
+    }
+
+    fn process() -> Process {
+        Process {
+            identity: Identity { pid: 42, start: 1, boot: String::new() },
+            zombie: false,
+            stopped: false,
+            session: 42,
+            parent: 1,
+            uid: 0,
+            started: Utc::now(),
+            rss: 1,
+            cpu: std::time::Duration::ZERO,
+            threads: 1,
+        }
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub struct Note {
     pub services: Vec<String>,
     /// The command has begun: files may have changed.
     pub changed: bool,
-    /// When it should be done; none in notes of earlier versions.
+    /// When it should be done.
     #[serde(default)]
-    pub expected: Option<DateTime<Utc>>,
+    pub expected: DateTime<Utc>,
     /// Who is at it.
     process: Identity,
 }
@@ -40,7 +40,7 @@ impl Note {
     /// # Errors
     /// When it cannot be looked at.
     pub fn begin(run: &Run, archive: Name, services: Vec<String>, limit: Span) -> Result<Note> {
-        let (id, process, expected) = (run.id.clone(), us()?, Some(end(run, limit)));
+        let (id, process, expected) = (run.id.clone(), us()?, end(run, limit));
         Ok(Note { run: id, at: run.now, archive, services, changed: false, expected, process })
     }
 
@@ -49,7 +49,7 @@ impl Note {
     /// # Errors
     /// When it cannot be looked at.
     pub fn take_over(&mut self, run: &Run, limit: Span) -> Result<()> {
-        (self.process, self.expected) = (us()?, Some(end(run, limit)));
+        (self.process, self.expected) = (us()?, end(run, limit));
         Ok(())
     }
 
@@ -133,6 +133,9 @@ pub fn cut_short(home: &Home) -> Result<Option<Note>> {
 /// Whether nothing may be started by itself: an upgrade is under way, or was cut short and may have left
 /// code that is half new, with the only memory there is to try it on.
 pub fn holds(home: &Home) -> bool {
-    // Of a note that cannot be read the worst is assumed.
-    Note::read(home).map_or(true, |note| note.is_some_and(|note| note.changed || note.is_under_way()))
+    match Note::read(home) {
+        Ok(note) => note.is_some_and(|note| note.changed || note.is_under_way()),
+        // Of a note that cannot be read the worst is assumed; not so where nobody can tell of one.
+        Err(_) => home.upgrade_note().exists(),
+    }
 }

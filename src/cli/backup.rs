@@ -15,6 +15,8 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
 /// Make a verified archive, then prune by the rule.
+///
+/// While `ops upgrade` is at it none is made, which is no failure: exit code 1.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {

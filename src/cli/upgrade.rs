@@ -20,7 +20,8 @@ use std::ffi::OsString;
 /// includes is in it. Code outside is the business of the `rollback` command of [upgrade]. What did not run
 /// before is not started.
 ///
-/// Meanwhile nobody is alerted and nothing is restarted. Exit codes: 0 upgraded, 2 not upgraded (put back or
+/// Meanwhile nobody is alerted, nothing is restarted and no backup is made. One that was cut short is told by
+/// `alert`, and what may be half new is not started by itself until --back or --keep. Exit codes: 0 upgraded, 2 not upgraded (put back or
 /// not, it says exactly), 3 bad usage.
 #[derive(ClapArgs, Clone, Debug)]
 pub(super) struct Args {

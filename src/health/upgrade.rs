@@ -13,7 +13,9 @@ pub const UPGRADE: &str = "ops:upgrade";
 pub(super) fn look(home: &Home, now: DateTime<Utc>) -> Option<Finding> {
     let (state, summary, remedy) = match Note::read(home) {
         Ok(note) => judge(&note?, home, now)?,
-        // An upgrade was begun, and nobody can tell how far it got.
+        // Nagios asks as another user, who does not see whether there is one.
+        Err(_) if !home.upgrade_note().exists() => return None,
+        // One was begun, and nobody can tell how far it got.
         Err(error) => {
             (State::Critical, format!("{error:#}"), Fault::of(&error).1.unwrap_or(REMEDY).to_owned())
         }
@@ -39,14 +41,13 @@ fn judge(note: &Note, home: &Home, now: DateTime<Utc>) -> Option<(State, String,
         let state = if note.changed { State::Critical } else { State::Warning };
         return Some((state, note.describe(home), REMEDY.to_owned()));
     }
-    let late = note.expected.is_some_and(|expected| now >= expected);
-    let (since, age, pid) = (units::local(note.at), units::age(now, note.at), note.pid());
-    late.then(|| {
+    let (since, until, pid) = (units::local(note.at), units::local(note.expected), note.pid());
+    (now >= note.expected).then(|| {
         (
             State::Critical,
             format!(
-                "the upgrade of {since} (run {}, pid {pid}) is at it for {age}, longer than expected; until it is done \
-                 nothing is restarted or backed up",
+                "the upgrade of {since} (run {}, pid {pid}) should have been done by {until}, and is still at it; \
+                 meanwhile nothing is restarted or backed up",
                 note.run
             ),
             format!("look at its terminal; `kill {pid}` has it put everything back"),

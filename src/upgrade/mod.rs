@@ -216,7 +216,7 @@ pub fn upgrade(
     }
     let noted = note::save(&note, &loaded.home);
     let noted = noted.and_then(|()| back::await_backup(loaded, run, Some(&interrupt)));
-    noted.inspect_err(|_| drop(note::remove(&note, &loaded.home)))?;
+    noted.inspect_err(|_| drop(note::remove(&note, &loaded.home))).context("nothing was changed")?;
     step("noted")?;
     let mut done = Done {
         run: run.id.clone(),

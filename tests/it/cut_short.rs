@@ -130,18 +130,20 @@ fn a_note_that_cannot_be_read_is_no_leave_to_start() {
 
 #[test]
 fn a_supervisor_starts_nothing_half_new() {
-    let sandbox = with_daemon("");
-    cut_short(&sandbox, "command done");
-    let mut supervisor = sandbox.program("ops");
-    let supervisor = supervisor.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let mut supervisor = Bystander(supervisor);
-    wait_until("it waits", || sandbox.read("logs/restart.log").contains("Waiting - daemon, until"));
-    assert!(!runs(&sandbox));
-    sandbox.expect(0, "ops", &["upgrade", "--keep"]);
-    wait_until("it starts", || runs(&sandbox));
-    let us = Process::find(supervisor.0.id()).unwrap().unwrap().identity;
-    assert!(us.signal(Signal::TERM).unwrap());
-    assert!(supervisor.0.wait().unwrap().success());
+    for settled in ["--keep", "--back"] {
+        let sandbox = with_daemon("");
+        cut_short(&sandbox, "command done");
+        let mut supervisor = sandbox.program("ops");
+        let supervisor = supervisor.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut supervisor = Bystander(supervisor);
+        wait_until("it waits", || sandbox.read("logs/restart.log").contains("Waiting - daemon, until"));
+        assert!(!runs(&sandbox));
+        sandbox.expect(0, "ops", &["upgrade", settled, "--yes"]);
+        wait_until("it starts", || runs(&sandbox));
+        let us = Process::find(supervisor.0.id()).unwrap().unwrap().identity;
+        assert!(us.signal(Signal::TERM).unwrap());
+        assert!(supervisor.0.wait().unwrap().success());
+    }
 }
 
 /// An upgrade whose command waits until there is a file `go`.
@@ -162,10 +164,10 @@ fn nothing_is_started_under_an_upgrade_however_long_it_takes() {
     let pid = child.id();
     for later in [5 * 60, 5 * 60 + 5] {
         let alerted = at(0, &sandbox, &minutes(later));
-        assert!(!alerted.stdout.contains("restarted"), "{alerted:?}");
+        assert!(!alerted.stdout.contains("restarted as"), "{alerted:?}");
     }
     let told = hears(&hook, &[NEW]);
-    assert!(told.contains("longer than expected") && told.contains(&format!("kill {pid}")), "{told}");
+    assert!(told.contains("should have been done by") && told.contains(&format!("kill {pid}")), "{told}");
     assert!(!runs(&sandbox));
     sandbox.write("go", "");
     let said = said(child.wait_with_output().unwrap());
@@ -174,6 +176,37 @@ fn nothing_is_started_under_an_upgrade_however_long_it_takes() {
     hears(&hook, &[RECOVERED]);
     assert!(runs(&sandbox));
     assert_eq!(log_lines(&sandbox).len(), 2);
+}
+
+#[test]
+fn the_way_back_that_takes_too_long_is_told_as_well_and_is_no_good_news_meanwhile() {
+    let hook = Hook::new();
+    let sandbox = with_daemon(&webhook(&hook));
+    let text = sandbox.read("ops.toml");
+    let slow = "rollback = [\"sh\", \"-c\", \"touch begun; while [ ! -e go ]; do sleep 0.02; done\"]";
+    sandbox.write(
+        "ops.toml",
+        text.replace("rollback = [\"sh\", \"-c\", \"echo rolled; cp old/daemon.sh daemon.sh\"]", slow),
+    );
+    cut_short(&sandbox, "command done");
+    at(0, &sandbox, &minutes(5));
+    hears(&hook, &[NEW]);
+    let mut back = sandbox.program("ops");
+    let back = back.args(["upgrade", "--back", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let back = back.spawn().unwrap();
+    wait_until("it goes back", || sandbox.path("begun").exists());
+    at(0, &sandbox, &minutes(10));
+    sandbox.expect(1, "backup", &[]);
+    hears(&hook, &[]);
+    let why = sandbox.expect(0, "alert", &["why", "ops:upgrade"]).stdout;
+    assert!(why.contains("silent: it follows from an upgrade that is under way"), "{why}");
+    at(0, &sandbox, &minutes(5 * 60));
+    let told = heard(&hook).1;
+    assert!(told.contains("should have been done by") && !runs(&sandbox), "{told}");
+    sandbox.write("go", "");
+    assert_eq!(said(back.wait_with_output().unwrap()).code, 0);
+    at(0, &sandbox, &minutes(5 * 60 + 5));
+    hears(&hook, &[RECOVERED]);
 }
 
 #[test]

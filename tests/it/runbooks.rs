@@ -141,6 +141,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     // None was: tests/it/upgrade.rs has those.
     ("upgrade-and-rollback", "ops upgrade --back", "no upgrade of this home was cut short"),
     ("upgrade-and-rollback", "ops upgrade --keep", "no upgrade of this home was cut short"),
+    ("upgrade_unfinished", "ops upgrade --back", "no upgrade of this home was cut short"),
+    ("upgrade_unfinished", "ops upgrade --keep", "no upgrade of this home was cut short"),
 ];
 
 fn page(name: &str) {
@@ -199,4 +201,5 @@ pages! {
     restart_loop = "restart_loop",
     troubleshooting = "troubleshooting",
     upgrade_and_rollback = "upgrade-and-rollback",
+    upgrade_unfinished = "upgrade_unfinished",
 }
