@@ -136,8 +136,17 @@ fn a_supervisor_starts_nothing_half_new() {
         let mut supervisor = sandbox.program("ops");
         let supervisor = supervisor.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut supervisor = Bystander(supervisor);
-        wait_until("it waits", || sandbox.read("logs/restart.log").contains("Waiting - daemon, until"));
+        let waits = |times| {
+            let log = || sandbox.read("logs/restart.log");
+            wait_until("it waits", || log().matches("Waiting - daemon, until").count() == times);
+        };
+        waits(1);
         assert!(!runs(&sandbox));
+        // Its operator may; a crash is one, and not made good.
+        sandbox.expect(0, "ops", &["start"]);
+        kill(identity(&sandbox).pid);
+        waits(2);
+        assert!(!runs(&sandbox) && sandbox.read("logs/restart.log").contains("Crashed - daemon"));
         sandbox.expect(0, "ops", &["upgrade", settled, "--yes"]);
         wait_until("it starts", || runs(&sandbox));
         let us = Process::find(supervisor.0.id()).unwrap().unwrap().identity;

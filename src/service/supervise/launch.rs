@@ -92,7 +92,8 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
     // Whoever asked holds the lock, and waits for us.
     let _lock = match how {
         How::Asked => None,
-        _ if is_under_way(services.home, name) => return Ok(Launched::Busy),
+        // Nor is code started by itself that may be half new.
+        _ if is_under_way(services.home, name) || upgrade::holds(services.home) => return Ok(Launched::Busy),
         _ => match Lock::take(services.home, &format!("service-{name}"), services.run, Duration::ZERO) {
             Ok(lock) => Some(lock),
             Err(error) if error.downcast_ref::<Fault>().is_some() => return Ok(Launched::Busy),
@@ -135,12 +136,12 @@ fn count(services: &Services<'_>, name: &str, cause: &str) -> Result<()> {
 }
 
 /// Whether something of ours is at a service, or at the whole home: then an end is no crash, and nothing is
-/// started behind its back. Nor is code that may be half new.
+/// started behind its back.
 pub(super) fn is_under_way(home: &Home, name: &str) -> bool {
     Lock::holder(home, &format!("service-{name}")).is_some()
         || home.restore_journal().exists()
         || Maintenance::now(home, chrono::Utc::now()).is_some()
-        || upgrade::holds(home)
+        || upgrade::under_way(home).is_ok_and(|note| note.is_some())
 }
 
 /// Ends a service with all that belongs to it, killed if it must be: supervision ends.
