@@ -27,6 +27,9 @@ pub struct Note {
     pub services: Vec<String>,
     /// The command has begun: files may have changed.
     pub changed: bool,
+    /// It is being put back, which no signal ends.
+    #[serde(default)]
+    pub back: bool,
     /// When it should be done.
     #[serde(default)]
     pub expected: DateTime<Utc>,
@@ -41,7 +44,7 @@ impl Note {
     /// When it cannot be looked at.
     pub fn begin(run: &Run, archive: Name, services: Vec<String>, limit: Span) -> Result<Note> {
         let (id, process, expected) = (run.id.clone(), us()?, end(run, limit));
-        Ok(Note { run: id, at: run.now, archive, services, changed: false, expected, process })
+        Ok(Note { run: id, at: run.now, archive, services, changed: false, back: false, expected, process })
     }
 
     /// This process goes on with it, and should need no longer than `limit`.

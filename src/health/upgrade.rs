@@ -41,16 +41,20 @@ fn judge(note: &Note, home: &Home, now: DateTime<Utc>) -> Option<(State, String,
         let state = if note.changed { State::Critical } else { State::Warning };
         return Some((state, note.describe(home), REMEDY.to_owned()));
     }
+    if now < note.expected {
+        return None;
+    }
     let (since, until, pid) = (units::local(note.at), units::local(note.expected), note.pid());
-    (now >= note.expected).then(|| {
-        (
-            State::Critical,
-            format!(
-                "the upgrade of {since} (run {}, pid {pid}) should have been done by {until}, and is still at it; \
-                 meanwhile nothing is restarted or backed up",
-                note.run
-            ),
-            format!("look at its terminal; `kill {pid}` has it put everything back"),
-        )
-    })
+    let remedy = match note.back {
+        true => {
+            "look at its terminal: what the rollback command waits for; when that ends, it goes on".to_owned()
+        }
+        false => format!("look at its terminal; `kill {pid}` has it put everything back"),
+    };
+    let summary = format!(
+        "the upgrade of {since} (run {}, pid {pid}) should have been done by {until}, and is still at it; meanwhile \
+         nothing is restarted or backed up",
+        note.run
+    );
+    Some((State::Critical, summary, remedy))
 }

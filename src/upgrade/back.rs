@@ -42,7 +42,11 @@ impl Left {
 }
 
 /// Puts back what an upgrade changed, as far as it got.
-pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>) -> Left {
+pub(super) fn put_back(work: Work<'_>, note: &mut Note, progress: &mut Progress<'_>) -> Left {
+    note.back = true;
+    // On a full disk it goes back all the same.
+    let _ = note.write(&work.loaded.home);
+    let note = &*note;
     let mut left = Left::default();
     let (services, loaded) = (work.services(), work.loaded);
     // What was removed from the config meanwhile is none of ours any more.

@@ -245,7 +245,7 @@ pub fn upgrade(
             };
         }
         Err(error) => {
-            let left = back::put_back(work, &note, &mut progress);
+            let left = back::put_back(work, &mut note, &mut progress);
             conclude(loaded, &note, &mut done, &format!("not upgraded: {error:#}"), left)?;
         }
     }
@@ -267,12 +267,10 @@ pub fn go_back(
     let _lock = lock(loaded, run)?;
     let mut note = need_cut_short(loaded)?;
     note.take_over(run, longest(Span::default()))?;
-    // On a full disk it goes back all the same.
-    let _ = note.write(&loaded.home);
     // Once begun it goes on to its end.
     Interrupt::listen()?;
     let mut progress = Progress { say, steps: Vec::new() };
-    let left = back::put_back(Work { loaded, run, journal, to_stderr }, &note, &mut progress);
+    let left = back::put_back(Work { loaded, run, journal, to_stderr }, &mut note, &mut progress);
     let mut done = Done {
         run: run.id.clone(),
         state: State::Ok,

@@ -137,6 +137,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     // There is no manager in a container, and nothing runs before it.
     ("install", "ops run", "is with systemd"),
     ("restart_loop", "ops run", "runs already"),
+    ("upgrade-and-rollback", "ops run", "runs already"),
+    ("upgrade_unfinished", "ops run", "runs already"),
     ("troubleshooting", "ops run", "is with systemd"),
     // None was: tests/it/upgrade.rs has those.
     ("upgrade-and-rollback", "ops upgrade --back", "no upgrade of this home was cut short"),
