@@ -12,13 +12,22 @@ use chrono::TimeDelta;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What of ours is at the whole home.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours {
+    /// Something that asked for silence.
+    pub maintenance: bool,
+    /// An upgrade, or what one left: nothing is to be started by itself.
+    pub upgrade: bool,
+}
+
 /// What is known of each service.
 pub(super) fn know(
     services: Services<'_>,
     past: &Past,
     report: &health::Report,
     journal: &Journal,
-    maintenance: bool,
+    ours: Ours,
     dry: bool,
     notes: &mut Vec<String>,
 ) -> BTreeMap<String, Known> {
@@ -29,7 +38,12 @@ pub(super) fn know(
         match services.status(name) {
             Ok(status) => {
                 let gone = status.process().is_none();
-                let busy = maintenance || (!dry && gone && is_busy(services, name));
+                let waits_for = if ours.upgrade {
+                    Some(health::UPGRADE)
+                } else {
+                    let busy = ours.maintenance || (!dry && gone && is_busy(services, name));
+                    busy.then_some("a start, stop or restore that is under way")
+                };
                 let supervised = services.supervised(name);
                 let attempts = past.attempts.get(name).cloned().unwrap_or_default();
                 let proven = !doubted || is_proven(services, name, &status);
@@ -37,7 +51,7 @@ pub(super) fn know(
                     notes.push(format!("cannot tell whether {name} hangs: {error:#}"));
                     None
                 });
-                known.insert(name.clone(), Known { status, attempts, busy, supervised, proven, hung });
+                known.insert(name.clone(), Known { status, attempts, waits_for, supervised, proven, hung });
             }
             Err(error) => notes.push(format!("cannot look at {name}: {error:#}")),
         }

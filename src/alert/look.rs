@@ -4,9 +4,10 @@
 use super::incident::Incident;
 use super::message::RESTART_LOOP;
 use super::recovery::{self, Attempt};
+use super::unfinished::{settled, withhold};
 use crate::base::State;
 use crate::config::Config;
-use crate::health::{Finding, Report};
+use crate::health::{Finding, Report, UPGRADE};
 use crate::service::{Liveness, Status};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -48,8 +49,8 @@ pub(super) struct Known {
     pub status: Status,
     /// When recovery tried to start it, in the last hours.
     pub attempts: Vec<DateTime<Utc>>,
-    /// A start or a stop of ours is at it now.
-    pub busy: bool,
+    /// What is to be over before it is started: something of ours is at it, or an upgrade was cut short.
+    pub waits_for: Option<&'static str>,
     /// `ops run` stands behind it, and starts it again by itself.
     pub supervised: bool,
     /// It gave a sign of life since it was started, as far as it gives any.
@@ -92,8 +93,8 @@ pub(super) fn looks(
         let mut look = finding.map_or_else(|| unchecked(name, &known.status), look);
         if stopped(&known.status) {
             look.excuse = Some(Excuse::Stopped);
-        } else if look.state != State::Ok && known.busy {
-            look.excuse = Some(Excuse::Follows("a start, stop or restore that is under way".to_owned()));
+        } else if let Some(other) = known.waits_for.filter(|_| look.state != State::Ok) {
+            look.excuse = Some(Excuse::Follows(other.to_owned()));
             down.insert(name, look.check.clone());
         } else if look.state == State::Critical {
             down.insert(name, look.check.clone());
@@ -115,6 +116,9 @@ pub(super) fn looks(
             continue;
         }
         let mut look = look(finding);
+        if look.check == UPGRADE {
+            withhold(&mut look, services);
+        }
         if let Some(service) = &finding.service {
             let is_stopped = services.get(service).is_some_and(|known| stopped(&known.status));
             look.excuse = if is_stopped {
@@ -122,21 +126,23 @@ pub(super) fn looks(
             } else {
                 down.get(service.as_str()).cloned().map(Excuse::Follows)
             };
-            let hangs = finding.kind == "heartbeat" && look.excuse.is_none();
-            if let Some((known, cause)) = services
-                .get(service)
-                .filter(|known| {
-                    hangs && !known.busy && recovers(config, service) && known.status.process().is_some()
-                })
-                .and_then(|known| Some((known, known.hung.clone()?)))
-            {
-                let restart =
-                    Restart { service: service.clone(), check: look.check.clone(), cause, hung: true };
-                restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+            let hangs = finding.kind == "heartbeat" && look.excuse.is_none() && recovers(config, service);
+            let known = services.get(service).filter(|known| hangs && known.status.process().is_some());
+            match known.map(|known| (known, known.waits_for, known.hung.clone())) {
+                Some((known, None, Some(cause))) => {
+                    let restart =
+                        Restart { service: service.clone(), check: look.check.clone(), cause, hung: true };
+                    restarts.extend(recover(&mut look, restart, known, config, incidents, now));
+                }
+                Some((_, Some(UPGRADE), Some(_))) => {
+                    look.summary = format!("{}; not restarted, for the sake of {UPGRADE}", look.summary);
+                }
+                _ => {}
             }
         }
         looks.push(look);
     }
+    looks.extend(settled(report, services, incidents));
     let inherited: Vec<Option<Excuse>> =
         looks.iter().map(|look| inherited(&look.check, &looks, config)).collect();
     for (look, inherited) in looks.iter_mut().zip(inherited) {
@@ -226,11 +232,11 @@ fn unchecked(name: &str, status: &Status) -> Look {
     }
 }
 
-fn stopped(status: &Status) -> bool {
+pub(super) fn stopped(status: &Status) -> bool {
     status.stopped_by_operator.is_some() && !matches!(status.liveness, Liveness::Running(_))
 }
 
-fn dead(status: &Status) -> Option<String> {
+pub(super) fn dead(status: &Status) -> Option<String> {
     match &status.liveness {
         Liveness::Running(_) => None,
         Liveness::Dead(cause) => Some(cause.clone()),
@@ -248,6 +254,7 @@ fn recovers(config: &Config, service: &str) -> bool {
 mod tests {
     use super::*;
     use crate::base::Run;
+    use crate::base::process::{Identity, Process};
 
     fn finding(check: &str, kind: &str, state: State) -> Finding {
         Finding {
@@ -282,7 +289,7 @@ mod tests {
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
         [(
             "daemon".to_owned(),
-            Known { status, attempts, busy: false, supervised: false, proven: true, hung: None },
+            Known { status, attempts, waits_for: None, supervised: false, proven: true, hung: None },
         )]
         .into()
     }
@@ -323,10 +330,53 @@ mod tests {
     #[test]
     fn a_restart_under_way_is_no_crash() {
         let mut known = known(false, 0);
-        known.values_mut().for_each(|known| known.busy = true);
+        known.values_mut().for_each(|known| known.waits_for = Some("a start"));
         let (looks, restarts) = looks(&down(), &config(), &known, &BTreeMap::new(), Utc::now());
         assert_eq!(looks.iter().filter(|look| look.excuse.is_none()).count(), 1, "the disk");
         assert!(restarts.is_empty());
+    }
+
+    #[test]
+    fn for_the_sake_of_an_unfinished_upgrade_nothing_is_restarted() {
+        let mut dead = known(false, 0);
+        dead.values_mut().for_each(|known| known.waits_for = Some(UPGRADE));
+        let mut report = down();
+        report.findings.push(Finding { service: None, ..finding(UPGRADE, "upgrade", State::Critical) });
+        let (looks, restarts) = super::looks(&report, &config(), &dead, &BTreeMap::new(), Utc::now());
+        let of = |looks: &[Look], check: &str| looks.iter().find(|look| look.check == check).unwrap().clone();
+        assert!(restarts.is_empty());
+        assert_eq!(of(&looks, "process").excuse, Some(Excuse::Follows(UPGRADE.to_owned())));
+        assert!(of(&looks, "heartbeat").excuse.is_some() && of(&looks, "disk").excuse.is_none());
+        let upgrade = of(&looks, UPGRADE);
+        assert!(upgrade.excuse.is_none() && upgrade.gave_up, "{upgrade:?}");
+        assert_eq!(upgrade.summary, "as it is; daemon is down, and not started by itself");
+
+        // One that hangs is told, and left.
+        let mut hung = dead;
+        hung.values_mut().for_each(|known| {
+            known.status.liveness = Liveness::Running(process());
+            known.hung = Some("its heart stopped".to_owned());
+        });
+        report.findings[2].state = State::Ok;
+        let (looks, restarts) = super::looks(&report, &config(), &hung, &BTreeMap::new(), Utc::now());
+        let heartbeat = of(&looks, "heartbeat");
+        assert!(restarts.is_empty() && heartbeat.excuse.is_none() && !of(&looks, UPGRADE).gave_up);
+        assert_eq!(heartbeat.summary, "as it is; not restarted, for the sake of ops:upgrade");
+    }
+
+    fn process() -> Process {
+        Process {
+            identity: Identity { pid: 42, start: 1, boot: String::new() },
+            zombie: false,
+            stopped: false,
+            session: 42,
+            parent: 1,
+            uid: 0,
+            started: Utc::now(),
+            rss: 1,
+            cpu: std::time::Duration::ZERO,
+            threads: 1,
+        }
     }
 
     #[test]

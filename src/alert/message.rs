@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The pages of `runbooks/`, by alert type.
-const RUNBOOKS: [(&str, &str); 7] = [
+const RUNBOOKS: [(&str, &str); 8] = [
     ("daemon_critical", include_str!("../../runbooks/daemon_critical.md")),
     ("daemon_degraded", include_str!("../../runbooks/daemon_degraded.md")),
     ("disk_critical", include_str!("../../runbooks/disk_critical.md")),
@@ -15,6 +15,7 @@ const RUNBOOKS: [(&str, &str); 7] = [
     ("email_errors", include_str!("../../runbooks/email_errors.md")),
     ("memory_corrupt", include_str!("../../runbooks/memory_corrupt.md")),
     ("restart_loop", include_str!("../../runbooks/restart_loop.md")),
+    ("upgrade_unfinished", include_str!("../../runbooks/upgrade_unfinished.md")),
 ];
 
 /// The alert type of a service that recovery has given up on.

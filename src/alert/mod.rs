@@ -22,6 +22,7 @@ mod run;
 mod spare;
 mod store;
 mod throttle;
+mod unfinished;
 #[cfg(test)]
 mod year_tests;
 

@@ -2,7 +2,7 @@
 
 use super::channel::alertmanager::{self, Posting, Sender};
 use super::deliver::{Delivery, deliver};
-use super::known::know;
+use super::known::{Ours, know};
 use super::look::{Restart, looks};
 use super::outcome::Outcome;
 use super::past::{Past, Source};
@@ -14,7 +14,7 @@ use crate::base::durable::{Lock, PATIENCE};
 use crate::base::maintenance::Maintenance;
 use crate::base::step::step;
 use crate::base::units::local;
-use crate::base::{Fault, Journal, Run, State, events};
+use crate::base::{Fault, Journal, Run, State, events, upgrade};
 use crate::config::{ChannelName, Loaded};
 use crate::health;
 use crate::service::Services;
@@ -92,6 +92,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     let Source { journal, lasting } = source;
     // What begins or ends while we look is at it as well.
     let before = Maintenance::now(&loaded.home, run.now);
+    let held = upgrade::holds(&loaded.home);
     let report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
@@ -104,7 +105,8 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         spare.overlay(&mut past.incidents, &mut past.attempts);
     }
     let maintenance = before.or_else(|| Maintenance::now(&loaded.home, chrono::Utc::now().max(run.now)));
-    let known = know(services, &past, &report, &journal, maintenance.is_some(), dry, &mut notes);
+    let ours = Ours { maintenance: maintenance.is_some(), upgrade: held || upgrade::holds(&loaded.home) };
+    let known = know(services, &past, &report, &journal, ours, dry, &mut notes);
     let (looks, restarts) = looks(&report, &loaded.config, &known, &past.incidents, run.now);
 
     let alerts = &loaded.config.alerts;

@@ -272,7 +272,7 @@ impl World {
         let known = Known {
             status,
             attempts: self.attempts.clone(),
-            busy: false,
+            waits_for: None,
             supervised: false,
             proven: true,
             hung: None,

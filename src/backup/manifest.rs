@@ -1,8 +1,9 @@
 //! What an archive says of itself: `manifest.json`, and `checksums.sha256` for ordinary tools.
 
-use crate::base::text::hex;
+pub use crate::base::name::Name;
+
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -264,55 +265,6 @@ pub fn read_checksums(text: &[u8]) -> Vec<(String, PathBuf)> {
             Some((hash.to_ascii_lowercase(), PathBuf::from(OsString::from_vec(plain))))
         })
         .collect()
-}
-
-/// A path in a JSON document: text where it is UTF-8, else `{"hex": "…"}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(pub PathBuf);
-
-#[derive(Serialize, Deserialize)]
-struct Hex {
-    hex: String,
-}
-
-impl Serialize for Name {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0.to_str() {
-            Some(text) => serializer.serialize_str(text),
-            None => Hex { hex: hex(self.0.as_os_str().as_bytes()) }.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_any(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> de::Visitor<'de> for NameVisitor {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a path, or its bytes in hexadecimal")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Name, E> {
-        Ok(Name(PathBuf::from(text)))
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Name, A::Error> {
-        let Hex { hex } = Hex::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        let pairs = hex.as_bytes().chunks(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).ok()?;
-            (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok())?
-        });
-        let bytes: Option<Vec<u8>> = pairs.collect();
-        let bytes = bytes.ok_or_else(|| de::Error::custom("a name is not hexadecimal"))?;
-        Ok(Name(PathBuf::from(OsString::from_vec(bytes))))
-    }
 }
 
 mod octal {

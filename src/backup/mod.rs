@@ -52,7 +52,7 @@ use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use crate::base::units::Size;
-use crate::base::{Fault, Home, Journal, Run, State, durable};
+use crate::base::{Fault, Home, Journal, Run, State, durable, units, upgrade};
 use crate::config::{Config, Loaded};
 use anyhow::{Context, Result};
 use bench::Bench;
@@ -153,7 +153,7 @@ pub enum Reading {
 ///
 /// # Errors
 /// When there is no archive in the end. What was there before is there still, and nothing was
-/// pruned.
+/// pruned. A [`Fault`] of state Warning while an upgrade is under way.
 pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Made> {
     make_reading(loaded, run, journal, Reading::Changed)
 }
@@ -167,6 +167,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .hint("run `restore` or `backup` from the command line: it finishes or undoes that first")
             .into());
     }
+    not_half_new(&loaded.home)?;
     let plan = plan::plan(&loaded.config)?;
     if plan.count() == 0 {
         return Err(Fault::critical("there is nothing to back up: no file is included")
@@ -211,6 +212,18 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
     }
     made.seconds = begun.elapsed().as_secs_f64();
     Ok(made)
+}
+
+/// Refuses to save what an upgrade is at: `latest` would be of a state that never was. Its own backup is made
+/// before its note, and stays the newest. What one left that was cut short goes on changing, and is saved.
+fn not_half_new(home: &Home) -> Result<()> {
+    // A note that cannot be read is told by the checks; it is no reason to go without backups.
+    let Ok(Some(note)) = upgrade::under_way(home) else { return Ok(()) };
+    let (since, own) = (units::local(note.at), home.show(&note.archive.0));
+    let what = format!("no backup was made: the upgrade of {since} (pid {}) is at it", note.pid());
+    Err(Fault::warning(format!("{what}; that of just before is {own}"))
+        .hint("run this again when it is done; its own backup is pinned until then")
+        .into())
 }
 
 /// What follows a new archive: `latest`, the journal, and pruning.

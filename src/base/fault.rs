@@ -15,6 +15,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Nothing was done, and that is no failure: exit code 1.
+    pub fn warning(message: impl Into<String>) -> Fault {
+        Fault { state: State::Warning, message: message.into(), hint: None, damage: false }
+    }
+
     /// The work was tried and failed: exit code 2.
     pub fn critical(message: impl Into<String>) -> Fault {
         Fault { state: State::Critical, message: message.into(), hint: None, damage: false }

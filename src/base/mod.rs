@@ -13,6 +13,7 @@ pub mod lines;
 pub mod maintenance;
 pub mod manager;
 pub mod mark;
+pub mod name;
 pub mod process;
 pub mod progress;
 pub mod range;
@@ -26,6 +27,7 @@ pub mod systemd;
 pub mod text;
 pub mod tls;
 pub mod units;
+pub mod upgrade;
 
 pub use fault::Fault;
 pub use home::Home;

@@ -15,6 +15,8 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
 /// Make a verified archive, then prune by the rule.
+///
+/// While `ops upgrade` is at it none is made, which is no failure: exit code 1.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -146,15 +148,9 @@ fn log(context: &Context, loaded: &Loaded, made: Result<Made>) -> Result<Made> {
             events::append(&loaded.home, "backup", &context.run, made.state.word(), "Backup made", &line)
         }
         Err(error) => {
-            let level = Fault::of(error).0.word();
-            events::append(
-                &loaded.home,
-                "backup",
-                &context.run,
-                level,
-                "Backup failed",
-                &format!("{error:#}"),
-            )
+            let state = Fault::of(error).0;
+            let title = if state == State::Warning { "Backup skipped" } else { "Backup failed" };
+            events::append(&loaded.home, "backup", &context.run, state.word(), title, &format!("{error:#}"))
         }
     };
     if let Err(error) = logged {

@@ -6,7 +6,6 @@ use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
 use crate::dashboard::{self, Snapshot};
 use crate::schedule::Job;
-use crate::upgrade;
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
@@ -79,10 +78,6 @@ pub(super) fn status(context: &Context) -> Result<State> {
         context.print_json(&snapshot)?;
     } else {
         context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
-    }
-    if let Some(note) = upgrade::cut_short(&loaded.home)? {
-        context.note(&format!("{}: {}", note.describe(&loaded.home), upgrade::REMEDY));
-        return Ok(snapshot.state.worse(State::Warning));
     }
     Ok(snapshot.state)
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use super::restore::finish_earlier;
 use crate::base::units::Span;
+use crate::base::upgrade::{REMEDY, cut_short};
 use crate::base::{Fault, Journal, State, arguments, events, text};
 use crate::config::Loaded;
 use crate::upgrade::{self, Done, Found, Outcome, Wish};
@@ -10,9 +11,6 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use std::ffi::OsString;
-
-/// Beside the settling time no upgrade takes longer: then people hear again of what is wrong.
-const LONGEST: Span = Span::minutes(4 * 60);
 
 /// Back up, stop, run a command, start, and watch the agent; put everything back if it does not come up
 ///
@@ -22,7 +20,8 @@ const LONGEST: Span = Span::minutes(4 * 60);
 /// includes is in it. Code outside is the business of the `rollback` command of [upgrade]. What did not run
 /// before is not started.
 ///
-/// Meanwhile nobody is alerted and nothing is restarted. Exit codes: 0 upgraded, 2 not upgraded (put back or
+/// Meanwhile nobody is alerted, nothing is restarted and no backup is made. One that was cut short is told by
+/// `alert`, and what may be half new is not started by itself until --back or --keep. Exit codes: 0 upgraded, 2 not upgraded (put back or
 /// not, it says exactly), 3 bad usage.
 #[derive(ClapArgs, Clone, Debug)]
 pub(super) struct Args {
@@ -68,8 +67,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
             .hint(format!("ops upgrade -- CMD…, or command = [\"…\"] in [upgrade] of {file}"))
             .into());
     }
-    if let Some(note) = upgrade::cut_short(&loaded.home)? {
-        return Err(Fault::unknown(note.describe(&loaded.home)).hint(upgrade::REMEDY).into());
+    if let Some(note) = cut_short(&loaded.home)? {
+        return Err(Fault::unknown(note.describe(&loaded.home)).hint(REMEDY).into());
     }
     let found = upgrade::find(&loaded, &context.run)?;
     let journal = context.journal(&loaded);
@@ -82,8 +81,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         return Ok(State::Unknown);
     }
     finish_earlier(context, &loaded, journal.as_ref())?;
-    let limit = Span(LONGEST.0.saturating_add(wish.settle.0));
-    let _maintenance = context.maintenance(&loaded, limit);
+    let _maintenance = context.maintenance(&loaded, upgrade::longest(wish.settle));
     let back_up = || {
         let made = super::backup::make_and_log(context, &loaded, journal.as_ref())?;
         context.note(&format!("backup: {}", made.line(&loaded.home)));
@@ -106,7 +104,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
 /// `--back` and `--keep`.
 fn end_earlier(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     if args.dry_run {
-        let found = upgrade::cut_short(&loaded.home)?;
+        let found = cut_short(&loaded.home)?;
         let text = found.map_or("no upgrade was cut short".to_owned(), |note| note.describe(&loaded.home));
         context.print(&format!("{text}; nothing was done (dry run)"))?;
         return Ok(State::Ok);
@@ -129,7 +127,7 @@ fn end_earlier(context: &Context, loaded: &Loaded, args: &Args) -> Result<State>
         }
         return Ok(State::Ok);
     }
-    if let Some(note) = upgrade::cut_short(&loaded.home)?
+    if let Some(note) = cut_short(&loaded.home)?
         && !context.confirm(&format!("{}. Put everything back?", note.describe(&loaded.home)), args.yes)?
     {
         context.note("nothing was changed");
@@ -137,7 +135,7 @@ fn end_earlier(context: &Context, loaded: &Loaded, args: &Args) -> Result<State>
     }
     let journal = context.journal(loaded);
     finish_earlier(context, loaded, journal.as_ref())?;
-    let _maintenance = context.maintenance(loaded, LONGEST);
+    let _maintenance = context.maintenance(loaded, upgrade::longest(Span::default()));
     let say = |text: &str| context.note(text);
     let done = upgrade::go_back(loaded, &context.run, journal.as_ref(), context.common.json, &say)?;
     tell(context, loaded, journal.as_ref(), &done)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The alert types that have a runbook.
-pub const TYPES: [&str; 7] = [
+pub const TYPES: [&str; 8] = [
     "daemon_critical",
     "daemon_degraded",
     "disk_critical",
@@ -18,6 +18,7 @@ pub const TYPES: [&str; 7] = [
     "email_errors",
     "memory_corrupt",
     "restart_loop",
+    "upgrade_unfinished",
 ];
 
 /// `[alerts]`

@@ -38,12 +38,14 @@ mod streak;
 mod systemd_units;
 pub mod table;
 mod tcp;
+mod upgrade;
 mod value;
 mod velocity;
 
 pub use explain::{Earlier, earlier};
 pub use finding::{Finding, Metric, Report};
 pub use record::record;
+pub use upgrade::UPGRADE;
 
 use crate::base::{Journal, Run, database};
 use crate::config::{Check, Kind, Loaded};
@@ -79,7 +81,7 @@ pub enum Due {
     AtOnce,
 }
 
-/// [`check`], only the checks of these names; all, if there are none.
+/// [`check`], only the checks of these names; all, if there are none, and what there is to say of an upgrade.
 pub fn check_some(
     loaded: &Loaded,
     run: &Run,
@@ -105,7 +107,12 @@ pub fn check_some(
         });
         answer.into_finding(name, check, state)
     });
-    Report::new(&loaded.config.agent.name, run, findings.collect())
+    let mut findings: Vec<Finding> = findings.collect();
+    if let Some(upgrade) = upgrade::look(&loaded.home, run.now).filter(|_| only.is_empty()) {
+        let place = findings.partition_point(|finding| finding.check.as_str() < UPGRADE);
+        findings.insert(place, upgrade);
+    }
+    Report::new(&loaded.config.agent.name, run, findings)
 }
 
 /// Asks all of them that are due; those that are not keep their last answer.

@@ -1,20 +1,25 @@
 //! Putting everything back: the program by the rollback command, the state by the backup, and what ran
 //! runs again.
 
-use super::command::{self, Job};
-use super::note::Note;
+use super::command::{self, Interrupt, Job};
 use super::{Progress, Work, quoted, shown};
-use crate::base::State;
+use crate::backup::plan;
 use crate::base::durable::Lock;
 use crate::base::step::step;
+use crate::base::upgrade::Note;
+use crate::base::{Fault, Run, State, text};
 use crate::config::Loaded;
 use crate::restore;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// So long a backup that is being made is waited for.
 const BACKUP: Duration = Duration::from_secs(30 * 60);
+
+/// So many files are named that are not in the backup.
+const NAMED: usize = 5;
 
 /// What could not be put back: each part by itself, so that the rest comes back all the same.
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ pub(super) struct Left {
     pub(super) troubles: Vec<String>,
     /// What is to be done by hand, a command each.
     pub(super) remedies: Vec<String>,
+    /// What the backup does not have and is there now, as a clause: the command's, or the agent's own.
+    pub(super) added: Option<String>,
 }
 
 impl Left {
@@ -35,7 +42,11 @@ impl Left {
 }
 
 /// Puts back what an upgrade changed, as far as it got.
-pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>) -> Left {
+pub(super) fn put_back(work: Work<'_>, note: &mut Note, progress: &mut Progress<'_>) -> Left {
+    note.back = true;
+    // On a full disk it goes back all the same.
+    let _ = note.write(&work.loaded.home);
+    let note = &*note;
     let mut left = Left::default();
     let (services, loaded) = (work.services(), work.loaded);
     // What was removed from the config meanwhile is none of ours any more.
@@ -68,7 +79,9 @@ pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>)
                 format!("cd {} && {}", quoted(&[home.display().to_string()]), quoted(rollback))
             });
         }
-        let restored = progress.step("restore", || restore_state(work, note));
+        let mut added = None;
+        let restored = progress.step("restore", || restore_state(work, note, &mut added));
+        left.added = added;
         if !left.note(restored, || restore_command(note)) {
             left.remedies.extend(names.iter().map(|name| format!("ops start {name}")));
             return left;
@@ -89,13 +102,30 @@ pub(super) fn put_back(work: Work<'_>, note: &Note, progress: &mut Progress<'_>)
     left
 }
 
-fn restore_state(work: Work<'_>, note: &Note) -> Result<String> {
+/// Lets a backup finish that cron began meanwhile: nothing is stopped or changed under it, nor is the agent
+/// left half new for its sake. None begins while the note is there.
+pub(super) fn await_backup(loaded: &Loaded, run: &Run, interrupt: Option<&Interrupt>) -> Result<()> {
+    let deadline = Instant::now() + BACKUP;
+    loop {
+        match Lock::take(&loaded.home, "backup", run, Duration::from_millis(250)) {
+            Err(error) if Instant::now() >= deadline || error.downcast_ref::<Fault>().is_none() => {
+                return Err(error);
+            }
+            Err(_) => interrupt.map_or(Ok(()), Interrupt::check)?,
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+fn restore_state(work: Work<'_>, note: &Note, added: &mut Option<String>) -> Result<String> {
     let Work { loaded, run, journal, .. } = work;
-    // One that cron began meanwhile is let finish: for its sake the agent is not left half new.
-    drop(Lock::take(&loaded.home, "backup", run, BACKUP)?);
+    await_backup(loaded, run, None)?;
     restore::recover(loaded, run, journal)?;
     let archive = note.archive.0.to_string_lossy();
-    let restored = restore::prepare(loaded, run, journal, Some(&archive), &[])?.carry_out(true)?;
+    let prepared = restore::prepare(loaded, run, journal, Some(&archive), &[])?;
+    let (entries, damaged) = (&prepared.contents.entries, prepared.contents.damaged());
+    let known = entries.iter().map(|entry| entry.path.as_path()).chain(damaged).map(Path::to_owned).collect();
+    let restored = prepared.carry_out(true)?;
     let shown = loaded.home.show(&restored.archive);
     let mut text = format!("{} files of {shown} are back", restored.files);
     if let Some(aside) = restored.aside {
@@ -104,7 +134,32 @@ fn restore_state(work: Work<'_>, note: &Note) -> Result<String> {
     if restored.state != State::Ok {
         text.push_str(&format!("; note: {}", restored.notes.join("; ")));
     }
+    *added = since(loaded, &known);
+    if let Some(added) = added {
+        text.push_str(&format!("; {added}"));
+    }
     Ok(text)
+}
+
+/// Names what `[backup]` includes and the backup does not have. It stays: nobody can tell what of it is the
+/// command's, and what the agent wrote while it was watched.
+fn since(loaded: &Loaded, known: &HashSet<PathBuf>) -> Option<String> {
+    let plan = match plan::plan(&loaded.config) {
+        Ok(plan) => plan,
+        Err(error) => return Some(format!("it cannot be told what is not in the backup: {error:#}")),
+    };
+    let found = plan.databases.iter().chain(&plan.others).filter(|found| found.shape != plan::Shape::Folder);
+    let mut names: Vec<_> = found
+        .map(|found| &found.path.0)
+        .filter(|path| !known.contains(*path))
+        .map(|path| path.display())
+        .collect();
+    let count = text::count(names.len(), "file");
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!names.is_empty()).then(|| format!("not in the backup, and left as is: {count}: {names}{more}"))
 }
 
 fn restore_command(note: &Note) -> String {

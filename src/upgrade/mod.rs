@@ -9,12 +9,12 @@ mod command;
 mod note;
 mod watch;
 
-pub use note::{Note, REMEDY, cut_short};
-
-use crate::backup::{self, Made, manifest::Name};
+use crate::backup::{self, Made};
 use crate::base::durable::Lock;
+use crate::base::name::Name;
 use crate::base::step::step;
 use crate::base::units::{Size, Span};
+use crate::base::upgrade::{Note, REMEDY, cut_short};
 use crate::base::{Fault, Journal, Run, State, arguments, text};
 use crate::config::Loaded;
 use crate::health::Report;
@@ -25,6 +25,12 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// So long an upgrade should take at most, or putting one back: then people hear of it, and again of what is
+/// wrong.
+pub fn longest(settle: Span) -> Span {
+    Span(Span::minutes(4 * 60).0.saturating_add(settle.0))
+}
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -203,8 +209,14 @@ pub fn upgrade(
             .hint(format!("`ops logs {name}` shows its last words; --force goes on without it"))
             .into());
     }
-    let mut note = Note::begin(run, Name(made.archive.clone()), found.running)?;
-    note.save(&loaded.home).inspect_err(|_| drop(note.remove(&loaded.home)))?;
+    let archive = Name(made.archive.clone());
+    let mut note = Note::begin(run, archive, found.running, longest(wish.settle))?;
+    if let Some(who) = Lock::holder(&loaded.home, "backup") {
+        say(&format!("wait: {who}"));
+    }
+    let noted = note::save(&note, &loaded.home);
+    let noted = noted.and_then(|()| back::await_backup(loaded, run, Some(&interrupt)));
+    noted.inspect_err(|_| drop(note::remove(&note, &loaded.home))).context("nothing was changed")?;
     step("noted")?;
     let mut done = Done {
         run: run.id.clone(),
@@ -218,7 +230,7 @@ pub fn upgrade(
     let work = Work { loaded, run, journal, to_stderr: wish.to_stderr };
     match forward(work, wish, &before, &mut note, &interrupt, &mut progress) {
         Ok(()) => {
-            note.remove(&loaded.home)?;
+            note::remove(&note, &loaded.home)?;
             done.text = match note.services.is_empty() {
                 true => format!(
                     "upgraded by {}; nothing ran before, so nothing was started",
@@ -233,7 +245,7 @@ pub fn upgrade(
             };
         }
         Err(error) => {
-            let left = back::put_back(work, &note, &mut progress);
+            let left = back::put_back(work, &mut note, &mut progress);
             conclude(loaded, &note, &mut done, &format!("not upgraded: {error:#}"), left)?;
         }
     }
@@ -253,11 +265,12 @@ pub fn go_back(
     say: &dyn Fn(&str),
 ) -> Result<Done> {
     let _lock = lock(loaded, run)?;
-    let note = need_cut_short(loaded)?;
+    let mut note = need_cut_short(loaded)?;
+    note.take_over(run, longest(Span::default()))?;
     // Once begun it goes on to its end.
     Interrupt::listen()?;
     let mut progress = Progress { say, steps: Vec::new() };
-    let left = back::put_back(Work { loaded, run, journal, to_stderr }, &note, &mut progress);
+    let left = back::put_back(Work { loaded, run, journal, to_stderr }, &mut note, &mut progress);
     let mut done = Done {
         run: run.id.clone(),
         state: State::Ok,
@@ -282,7 +295,7 @@ pub fn go_back(
 pub fn keep(loaded: &Loaded, run: &Run) -> Result<String> {
     let _lock = lock(loaded, run)?;
     let note = need_cut_short(loaded)?;
-    note.remove(&loaded.home)?;
+    note::remove(&note, &loaded.home)?;
     Ok(note.describe(&loaded.home))
 }
 
@@ -317,7 +330,7 @@ fn forward(
         })?;
         interrupt.check()?;
     }
-    note.command_begins(&loaded.home)?;
+    note::command_begins(note, &loaded.home)?;
     (progress.say)(&format!("command: {}", shown(&wish.command)));
     let home = loaded.home.root();
     let job = Job { words: &wish.command, home, run: &work.run.id, to_stderr: work.to_stderr };
@@ -372,13 +385,16 @@ fn can_go_back(loaded: &Loaded, made: &Made, force: bool) -> Result<()> {
 fn conclude(loaded: &Loaded, note: &Note, done: &mut Done, what: &str, left: back::Left) -> Result<()> {
     done.state = State::Critical;
     if left.troubles.is_empty() {
-        note.remove(&loaded.home)?;
+        note::remove(note, &loaded.home)?;
         done.outcome = Outcome::PutBack;
         done.text = format!("{what}; everything was put back as it was");
     } else {
         done.outcome = Outcome::NotPutBack;
         done.text = format!("{what}; and it could not all be put back: {}", left.troubles.join("; "));
         done.remedies = left.remedies;
+    }
+    if let Some(added) = left.added {
+        done.text.push_str(&format!("; {added}"));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod checks;
 mod crash;
 mod cron;
 mod crypt;
+mod cut_short;
 mod dashboard;
 mod deadman;
 mod delivery;

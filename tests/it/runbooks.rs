@@ -137,10 +137,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
     // There is no manager in a container, and nothing runs before it.
     ("install", "ops run", "is with systemd"),
     ("restart_loop", "ops run", "runs already"),
+    ("upgrade-and-rollback", "ops run", "runs already"),
+    ("upgrade_unfinished", "ops run", "runs already"),
     ("troubleshooting", "ops run", "is with systemd"),
     // None was: tests/it/upgrade.rs has those.
     ("upgrade-and-rollback", "ops upgrade --back", "no upgrade of this home was cut short"),
     ("upgrade-and-rollback", "ops upgrade --keep", "no upgrade of this home was cut short"),
+    ("upgrade_unfinished", "ops upgrade --back", "no upgrade of this home was cut short"),
+    ("upgrade_unfinished", "ops upgrade --keep", "no upgrade of this home was cut short"),
 ];
 
 fn page(name: &str) {
@@ -199,4 +203,5 @@ pages! {
     restart_loop = "restart_loop",
     troubleshooting = "troubleshooting",
     upgrade_and_rollback = "upgrade-and-rollback",
+    upgrade_unfinished = "upgrade_unfinished",
 }

@@ -2,7 +2,7 @@
 
 use crate::base::durable::Lock;
 use crate::base::maintenance::Maintenance;
-use crate::base::{Fault, Home, Journal, events};
+use crate::base::{Fault, Home, Journal, events, upgrade};
 use crate::service::exec::{self, By};
 use crate::service::record::Record;
 use crate::service::{Liveness, Services, start, stop};
@@ -92,7 +92,8 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
     // Whoever asked holds the lock, and waits for us.
     let _lock = match how {
         How::Asked => None,
-        _ if is_under_way(services.home, name) => return Ok(Launched::Busy),
+        // Nor is code started by itself that may be half new.
+        _ if is_under_way(services.home, name) || upgrade::holds(services.home) => return Ok(Launched::Busy),
         _ => match Lock::take(services.home, &format!("service-{name}"), services.run, Duration::ZERO) {
             Ok(lock) => Some(lock),
             Err(error) if error.downcast_ref::<Fault>().is_some() => return Ok(Launched::Busy),
@@ -140,6 +141,7 @@ pub(super) fn is_under_way(home: &Home, name: &str) -> bool {
     Lock::holder(home, &format!("service-{name}")).is_some()
         || home.restore_journal().exists()
         || Maintenance::now(home, chrono::Utc::now()).is_some()
+        || upgrade::under_way(home).is_ok_and(|note| note.is_some())
 }
 
 /// Ends a service with all that belongs to it, killed if it must be: supervision ends.

@@ -213,7 +213,8 @@ impl Resident<'_> {
         let waited = std::mem::replace(&mut self.kept[index].waits, busy);
         if busy {
             if !waited {
-                let what = "until a start, a stop, a restore or an upgrade is done that is at it";
+                let what =
+                    "until a start, a stop, a restore or an upgrade is done that is at it, or was cut short";
                 self.say("INFO", "Waiting", &format!("{name}, {what}"));
             }
             return Phase::Waiting { until: now + BUSY, how };
