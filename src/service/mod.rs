@@ -23,7 +23,7 @@ pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
 use crate::base::process::{Identity, Process};
-use crate::base::{Fault, Home, Run, text};
+use crate::base::{Fault, Home, Run, text, units};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -56,9 +56,27 @@ pub struct Status {
     pub liveness: Liveness,
     /// The service runs, but its pid file names this other live process.
     pub pid_file_names: Option<(u32, String)>,
-    /// When its operator stopped it, if that was the last thing said: then it is not to be
-    /// restarted by us.
-    pub stopped_by_operator: Option<DateTime<Utc>>,
+    /// Its operator stopped it, and that was the last thing said: then it is not to be restarted
+    /// by us.
+    pub stopped_by_operator: Option<Stopped>,
+}
+
+/// An operator's stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// When, if that is known.
+    pub at: Option<DateTime<Utc>>,
+    /// The manager that was told; none: it was `ops stop`.
+    pub with: Option<Manager>,
+}
+
+impl Stopped {
+    /// "by its operator 5m ago", "by its operator with systemctl".
+    pub fn told(&self, now: DateTime<Utc>) -> String {
+        let with = self.with.map_or(String::new(), |manager| format!(" with {}", manager.program()));
+        let ago = self.at.map_or(String::new(), |at| format!(" {} ago", units::age(now, at)));
+        format!("by its operator{with}{ago}")
+    }
 }
 
 impl Status {
@@ -165,7 +183,12 @@ impl Services<'_> {
     ) -> Result<Installation> {
         let _lock = if dry { None } else { Some(self.lock(name)?) };
         let definition = Definition::of(self, name, manager, system, user)?;
-        let enabled = self.status(name)?.stopped_by_operator.is_none();
+        let enabled = match self.status(name)?.stopped_by_operator {
+            None => Some(true),
+            Some(Stopped { with: None, .. }) => Some(false),
+            // As its operator left it.
+            Some(Stopped { with: Some(_), .. }) => None,
+        };
         manager::install(self, name, definition, enabled, dry)
     }
 

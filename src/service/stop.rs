@@ -25,9 +25,15 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     let service = services.service(name)?;
     let mut record = Record::read(services.home, name);
     let status = services.status(name)?;
+    let before = record.clone();
+    // What its manager does now is by our word, not by its operator's.
+    record.managed = false;
     if remember && record.stopped_by_operator.is_none() {
-        // Before the first signal: a recovery that looks in between must not undo it.
         record.stopped_by_operator = Some(services.run.now);
+        record.disabled = true;
+    }
+    if record != before {
+        // Before the first signal: a recovery that looks in between must not undo it.
         record.write(services.home, name)?;
     }
     let (ended, untold) = match stop_by_manager(services, service, &status, remember) {

@@ -49,13 +49,13 @@ pub struct Removal {
     pub kept: Option<PathBuf>,
 }
 
-/// Writes the definition of one service, and has it started from the next boot on unless `enabled` is
-/// false. A dry run only tells what it would do.
+/// Writes the definition of one service, and has it started from the next boot on, or not, or (where
+/// `enabled` is none) as it was. A dry run only tells what it would do.
 pub(in crate::service) fn install(
     services: &Services<'_>,
     name: &str,
     definition: Definition,
-    enabled: bool,
+    enabled: Option<bool>,
     dry: bool,
 ) -> Result<Installation> {
     let path = &definition.path;
@@ -100,12 +100,17 @@ pub(in crate::service) fn install(
     definition.note(services.home, name)?;
     // The manager opens them before the service is there.
     durable::make_folder(&services.home.logs(), 0o755)?;
-    match definition.manager {
-        Manager::Systemd => {
-            base::systemd::reload(definition.system)?;
+    if definition.manager == Manager::Systemd {
+        base::systemd::reload(definition.system)?;
+    }
+    match (definition.manager, enabled) {
+        (_, None) => {}
+        (Manager::Systemd, Some(enabled)) => {
             base::systemd::enable(definition.system, &definition.unit, enabled)?;
         }
-        Manager::Launchd => base::launchd::enable(definition.system, &definition.unit, enabled)?,
+        (Manager::Launchd, Some(enabled)) => {
+            base::launchd::enable(definition.system, &definition.unit, enabled)?;
+        }
     }
     Ok(installation)
 }

@@ -1,7 +1,8 @@
 //! launchd: what it is asked about a service.
 
-use super::Definition;
+use super::{Definition, Record};
 use crate::base::launchd::{ANSWER, domain, enable, launchctl, target, told};
+use crate::base::process::Identity;
 use crate::base::text;
 use crate::base::units::Span;
 use anyhow::{Result, bail};
@@ -53,6 +54,30 @@ pub(super) fn failure(job: &Definition) -> Result<Option<String>> {
         None => Some("it is not loaded".to_owned()),
         Some(shown) => failed(&shown),
     })
+}
+
+/// Whether its operator unloaded a job, or keeps it from being loaded.
+pub(super) fn stopped(job: &Definition, record: &Record) -> Result<bool> {
+    // Where there is no such domain, nobody is logged in.
+    if shown(job)?.is_some() || !launchctl(&["print", &domain(job.system)])?.status.success() {
+        return Ok(false);
+    }
+    let in_this_boot = record.identity.as_ref().is_some_and(Identity::is_of_this_boot);
+    let disabled = || -> Result<bool> {
+        let listed = launchctl(&["print-disabled", &domain(job.system)])?;
+        Ok(is_disabled(&String::from_utf8_lossy(&listed.stdout), &job.unit))
+    };
+    // What it loaded, it unloads only when told.
+    Ok((record.managed && in_this_boot) || (!record.disabled && disabled()?))
+}
+
+/// `"label" => disabled`, which was `=> true` before macOS 13.
+fn is_disabled(listed: &str, label: &str) -> bool {
+    let of = |line: &str| -> Option<bool> {
+        let (name, how) = line.trim().split_once(" => ")?;
+        (name.trim_matches('"') == label).then_some(["disabled", "true"].contains(&how))
+    };
+    listed.lines().find_map(of).unwrap_or(false)
 }
 
 /// The value of a key in the first level of what `launchctl print` printed: `\tkey = value`.

@@ -4,6 +4,7 @@
 //! it never works against us. Its [`Definition`] runs `ops run --exec`, which becomes the service: who
 //! that is stands in the same record, whoever started it.
 
+pub(super) mod asked;
 mod edits;
 mod install;
 mod launchd;
@@ -13,6 +14,8 @@ mod unit;
 pub use install::{Change, Installation, Removal};
 pub(super) use install::{install, installed_services, uninstall};
 
+use super::Stopped;
+use super::record::Record;
 use crate::base::manager::Manager;
 use crate::base::units::Span;
 use crate::base::{Fault, Home, durable};
@@ -113,6 +116,19 @@ impl Definition {
             Manager::Systemd => systemd::failure(self),
             Manager::Launchd => launchd::failure(self),
         }
+    }
+
+    /// Whether its operator had the manager stop it, or not start it any more, past us. None: it is down by
+    /// itself, or our own doing.
+    pub(super) fn stopped(&self, home: &Home, service: &str, record: &Record) -> Result<Option<Stopped>> {
+        let word = asked::read(home, service);
+        let asked = word.as_ref().map(|word| word.invocation.as_str());
+        let stopped = match self.manager {
+            Manager::Systemd => systemd::stopped(self, asked, record),
+            Manager::Launchd => launchd::stopped(self, record),
+        }?;
+        let at = word.and_then(|word| word.at);
+        Ok(stopped.then_some(Stopped { at, with: Some(self.manager) }))
     }
 
     fn note(&self, home: &Home, service: &str) -> Result<()> {

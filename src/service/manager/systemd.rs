@@ -1,6 +1,7 @@
 //! systemd: what it is asked about a service.
 
-use super::Definition;
+use super::{Definition, Record};
+use crate::base::process::Identity;
 use crate::base::systemd::{ANSWER, enable, systemctl};
 use crate::base::units::Span;
 use anyhow::Result;
@@ -32,16 +33,42 @@ pub(super) fn failure(unit: &Definition) -> Result<Option<String>> {
     Ok(failed(&systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?))
 }
 
+/// Whether its operator stopped a unit that does not run. `asked`: the run that was asked to stop.
+pub(super) fn stopped(unit: &Definition, asked: Option<&str>, record: &Record) -> Result<bool> {
+    let properties = "--property=ActiveState,Result,InvocationID,UnitFileState";
+    let shown = systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?;
+    Ok(was_stopped(&shown, asked, record))
+}
+
+fn was_stopped(shown: &str, asked: Option<&str>, record: &Record) -> bool {
+    let (result, run, state) = (of(shown, "Result"), of(shown, "InvocationID"), of(shown, "UnitFileState"));
+    let disabled = state == "disabled" || state.starts_with("masked");
+    let in_this_boot = || record.identity.as_ref().is_some_and(Identity::is_of_this_boot);
+    // Its last run, or the last that can have been: systemd forgets what is down and disabled.
+    let asked = asked.is_some_and(|asked| asked == run || (run.is_empty() && disabled && in_this_boot()));
+    match of(shown, "ActiveState") {
+        // The second half of a restart.
+        "failed" | "inactive" if result == "start-limit-hit" => false,
+        "failed" | "inactive" if record.managed && asked => true,
+        // By itself it would be started again, or have failed: somebody stopped it between two starts.
+        "inactive" if record.managed && !["", "success"].contains(&result) => true,
+        "inactive" => disabled && !record.disabled,
+        _ => false,
+    }
+}
+
+/// The value of a property in what `systemctl show` printed.
+fn of<'a>(shown: &'a str, key: &str) -> &'a str {
+    shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+}
+
 /// Why a unit does not run, from what `systemctl show` printed.
 fn failed(shown: &str) -> Option<String> {
-    let of = |key: &str| {
-        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
-    };
-    let ended = || match (of("Result"), of("ExecMainStatus")) {
+    let ended = || match (of(shown, "Result"), of(shown, "ExecMainStatus")) {
         ("exit-code", code) => format!("exit code {code}"),
         (result, _) => result.to_owned(),
     };
-    match (of("ActiveState"), of("SubState")) {
+    match (of(shown, "ActiveState"), of(shown, "SubState")) {
         ("failed", _) => Some(format!("it failed: {}", ended())),
         ("activating", "auto-restart") => Some(format!("it ended ({}) and will be started again", ended())),
         ("inactive", _) => Some(format!("it ended ({})", ended())),
