@@ -120,4 +120,14 @@ mod tests {
         let ended = waiting.replace("(never exited)", "78: EX_CONFIG");
         assert_eq!(failed(&ended).as_deref(), Some("it ended (exit code 78: EX_CONFIG)"));
     }
+
+    #[test]
+    fn what_is_disabled() {
+        let listed = "\n\tdisabled services = {\n\t\t\"org.agent-ops.bot.a\" => disabled\n\
+            \t\t\"org.agent-ops.bot.b\" => enabled\n\t\t\"org.agent-ops.bot.c\" => true\n\
+            \t\t\"org.agent-ops.bot.d\" => false\n\t}\n";
+        for (name, expected) in [("a", true), ("b", false), ("c", true), ("d", false), ("e", false)] {
+            assert_eq!(is_disabled(listed, &format!("org.agent-ops.bot.{name}")), expected, "{name}");
+        }
+    }
 }

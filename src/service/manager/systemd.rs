@@ -35,7 +35,8 @@ pub(super) fn failure(unit: &Definition) -> Result<Option<String>> {
 
 /// Whether its operator stopped a unit that does not run. `asked`: the run that was asked to stop.
 pub(super) fn stopped(unit: &Definition, asked: Option<&str>, record: &Record) -> Result<bool> {
-    let properties = "--property=ActiveState,Result,InvocationID,UnitFileState";
+    let properties = "--property=ActiveState,Result,InvocationID,UnitFileState,\
+                      StateChangeTimestampMonotonic,InactiveEnterTimestampMonotonic";
     let shown = systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?;
     Ok(was_stopped(&shown, asked, record))
 }
@@ -46,10 +47,12 @@ fn was_stopped(shown: &str, asked: Option<&str>, record: &Record) -> bool {
     let in_this_boot = || record.identity.as_ref().is_some_and(Identity::is_of_this_boot);
     // Its last run, or the last that can have been: systemd forgets what is down and disabled.
     let asked = asked.is_some_and(|asked| asked == run || (run.is_empty() && disabled && in_this_boot()));
+    // Not where that was the first half of a restart, and the second was refused.
+    let failed_then =
+        || of(shown, "StateChangeTimestampMonotonic") == of(shown, "InactiveEnterTimestampMonotonic");
     match of(shown, "ActiveState") {
-        // The second half of a restart.
-        "failed" | "inactive" if result == "start-limit-hit" => false,
-        "failed" | "inactive" if record.managed && asked => true,
+        "inactive" if record.managed && asked => true,
+        "failed" => record.managed && asked && failed_then(),
         // By itself it would be started again, or have failed: somebody stopped it between two starts.
         "inactive" if record.managed && !["", "success"].contains(&result) => true,
         "inactive" => disabled && !record.disabled,
@@ -97,5 +100,39 @@ mod tests {
         );
         assert_eq!(shown("inactive", "dead", "success").as_deref(), Some("it ended (success)"));
         assert_eq!(failed(""), None);
+    }
+
+    #[test]
+    fn what_is_an_operator_s_stop() {
+        let ours = Record { managed: true, ..Record::default() };
+        let stopped = |active: &str, result: &str, file: &str, asked: Option<&str>, record: &Record| {
+            let shown = format!(
+                "Result={result}\nActiveState={active}\nUnitFileState={file}\nInvocationID=run7\n\
+                 StateChangeTimestampMonotonic=5\nInactiveEnterTimestampMonotonic=5\n"
+            );
+            was_stopped(&shown, asked, record)
+        };
+        for (active, result, file, asked, expected) in [
+            ("inactive", "success", "enabled", Some("run7"), true),
+            ("inactive", "success", "enabled", Some("run6"), false),
+            ("inactive", "success", "enabled", None, false),
+            ("failed", "exit-code", "enabled", Some("run7"), true),
+            ("failed", "exit-code", "enabled", None, false),
+            ("failed", "exit-code", "disabled", None, false),
+            ("inactive", "signal", "enabled", None, true),
+            ("inactive", "success", "disabled", None, true),
+            ("inactive", "success", "masked-runtime", None, true),
+            ("inactive", "", "", None, false),
+            ("activating", "exit-code", "disabled", Some("run7"), false),
+        ] {
+            assert_eq!(stopped(active, result, file, asked, &ours), expected, "{active} {result} {file}");
+        }
+        // What we told it, or what it has not run yet, is nobody's word.
+        for (active, result) in [("inactive", "success"), ("inactive", "signal"), ("failed", "exit-code")] {
+            assert!(!stopped(active, result, "enabled", Some("run7"), &Record::default()));
+        }
+        let disabled = Record { disabled: true, ..Record::default() };
+        assert!(!stopped("inactive", "success", "disabled", None, &disabled), "by us, and started since");
+        assert!(!was_stopped("", None, &ours));
     }
 }
