@@ -53,6 +53,8 @@ kickstart) launch ;;
 bootout) grace=$(sed -n '/ExitTimeOut/{n;s/[^0-9]//g;p}' "$plist"); end "$state/$name.pid" "${grace:-1}"; rm "$state/$name.loaded" ;;
 enable) rm -f "$state/$name.disabled" ;;
 disable) touch "$state/$name.disabled" ;;
+print-disabled)
+    cd "$state" && for one in *.disabled; do printf '\t"%s" => disabled\n' "${one%.disabled}"; done ;;
 *) echo "launchctl $*?" >&2; exit 64 ;;
 esac
 "#;
@@ -243,6 +245,54 @@ fn a_dead_one_is_restarted_by_its_manager_when_we_say_so() {
         assert!(log.contains("by its manager"), "{log}");
         sandbox.expect(0, "ops", &["stop"]);
     }
+}
+
+/// systemd's stand-in knows too little for that: it is in `tests/real/managers.rs`.
+#[test]
+fn what_its_operator_stops_with_launchctl_stays_stopped() {
+    let [_, stand] = Stand::each();
+    let sandbox = &stand.sandbox;
+    let target = format!("gui/{}/org.agent-ops.agent.daemon", rustix::process::getuid().as_raw());
+    let launchctl = |word: &str| {
+        let program = stand.outside("bin/launchctl");
+        let mut command = std::process::Command::new(program);
+        command.args([word, &target]).env("HOME", sandbox.home.parent().unwrap());
+        assert!(command.status().unwrap().success());
+    };
+    let summary = || {
+        let report = sandbox.run("health-check", &["--json", "--only", "process"]);
+        assert_eq!(report.code, 2, "{}", report.stdout);
+        report.stdout
+    };
+    stand.install(0, &[]);
+    launchctl("bootout");
+    for _ in 0..2 {
+        let summary = summary();
+        assert!(summary.contains("stopped by its operator with launchctl"), "{summary}");
+        sandbox.run("alert", &[]);
+        assert!(stand.runs().is_none());
+        assert!(stand.install(0, &[]).stdout.contains("stays stopped"));
+        // Now not from the next boot on, either.
+        launchctl("disable");
+    }
+    assert!(!stand.enabled(), "left as it was");
+    sandbox.expect(0, "ops", &["start"]);
+    assert!(stand.enabled() && stand.runs() == Some(agent_pid(sandbox)));
+
+    // A crash, of one that is not to be loaded again: it is loaded now.
+    launchctl("disable");
+    kill(agent_pid(sandbox));
+    assert!(summary().contains("is not running"), "{}", summary());
+    sandbox.expect(0, "ops", &["start"]);
+
+    // Half a restart of ours is no stop of an operator.
+    sandbox.fake("launchctl", &format!("[ $1 != bootstrap ] || exit 5\n{COMMON}{LAUNCHCTL}"));
+    sandbox.expect(2, "ops", &["restart"]);
+    assert!(stand.runs().is_none() && summary().contains("is not running"), "{}", summary());
+    stand_in(sandbox);
+    sandbox.run("alert", &[]);
+    assert_eq!(stand.runs(), Some(agent_pid(sandbox)));
+    sandbox.expect(0, "ops", &["stop"]);
 }
 
 #[test]
