@@ -6,6 +6,7 @@ use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
 use crate::dashboard::{self, Snapshot};
 use crate::schedule::Job;
+use crate::service::Services;
 use crate::upgrade;
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
@@ -79,6 +80,11 @@ pub(super) fn status(context: &Context) -> Result<State> {
         context.print_json(&snapshot)?;
     } else {
         context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+    }
+    let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
+    for one in services.unconfigured()? {
+        let (name, manager) = (&one.service, one.definition.manager());
+        context.note(&format!("{name} is with {manager} still, but {}: `ops install` mends that", one.why()));
     }
     if let Some(note) = upgrade::cut_short(&loaded.home)? {
         context.note(&format!("{}: {}", note.describe(&loaded.home), upgrade::REMEDY));

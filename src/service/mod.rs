@@ -18,7 +18,7 @@ pub mod supervise;
 mod tree;
 
 pub use detect::{Detected, Detection, Kind};
-pub use manager::{Change, Definition, Installation, Removal};
+pub use manager::{Change, Definition, Installation, Removal, Unconfigured};
 pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
@@ -165,6 +165,14 @@ impl Services<'_> {
     /// The names of services that have a manager, or had one, whether the config still has them or not.
     pub fn installed_names(&self) -> Result<Vec<String>> {
         manager::installed_services(self.home)
+    }
+
+    /// The services that a manager has, and the config has not: it runs them until they are uninstalled.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn unconfigured(&self) -> Result<Vec<Unconfigured>> {
+        manager::unconfigured(self)
     }
 
     /// Gives a service to a manager of the user's, or of the `system`, there to run as `user`. From

@@ -7,7 +7,7 @@ use crate::base::process::Process;
 use crate::base::status_file::{StatusFile, Unreadable};
 use crate::base::{Home, Journal, State, text, units};
 use crate::config::{Kind, Loaded, Service};
-use crate::service::{self, Detected, Liveness, Status};
+use crate::service::{self, Detected, Liveness, Status, Unconfigured};
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
@@ -47,6 +47,8 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     for note in detected.notes {
         found.notes.push(text::sanitize(&note));
     }
+    let unconfigured = view.services(loaded).unconfigured()?;
+    found.causes.extend(unconfigured.iter().map(not_configured));
     let journal = view.journal();
     for (loaded, name, service, status) in view.each() {
         let status = match status {
@@ -91,6 +93,16 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         found.notes.extend(judged.notes);
     }
     Ok(found)
+}
+
+fn not_configured(one: &Unconfigured) -> Cause {
+    let (name, manager) = (&one.service, one.definition.manager());
+    let text = format!("{name} is with {manager} still, which starts it at every boot, but {}", one.why());
+    Cause::new("not_configured", State::Warning, 58, text)
+        .of(name)
+        .seen(one.definition.path.display().to_string())
+        .run("ops install")
+        .advise("that takes it away, and ends it; write it into ops.toml again if it is to run")
 }
 
 fn last_words(home: &Home, name: &str, service: &Service) -> Vec<String> {

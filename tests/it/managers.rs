@@ -296,6 +296,72 @@ fn what_its_operator_stops_with_launchctl_stays_stopped() {
 }
 
 #[test]
+fn what_the_config_has_no_more_is_taken_away() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        let with = sandbox.read("ops.toml");
+        let more = "[service.second]\ncommand = [\"sleep\", \"600\"]\nready = \"alive\"\n";
+        sandbox.write("ops.toml", format!("{with}{more}"));
+        stand.install(0, &[]);
+        let unit = match stand.manager {
+            "systemd" => "agent-ops-agent-second.service",
+            _ => "org.agent-ops.agent.second",
+        };
+        let runs = || -> Option<u32> {
+            let text = fs::read_to_string(stand.outside("manager").join(format!("{unit}.pid"))).ok()?;
+            Some(text.trim().parse().unwrap()).filter(|&pid| alive(pid))
+        };
+        let file = fs::read_dir(stand.file().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.to_string_lossy().contains("second"))
+            .unwrap();
+        let (first, second) = (stand.runs(), runs());
+        assert!(first.is_some() && second.is_some());
+
+        for (config, why) in [
+            (format!("{with}{more}enabled = false\n"), "it is not enabled in ops.toml"),
+            (with.clone(), "it is not in ops.toml any more"),
+        ] {
+            sandbox.write("ops.toml", config);
+            let status = sandbox.run("ops", &["status"]);
+            assert!(
+                status.stderr.contains(why) && status.stderr.contains("ops install"),
+                "{}",
+                status.stderr
+            );
+            let causes = sandbox.run("ops", &["troubleshoot"]).stdout;
+            assert!(causes.contains("second is with") && causes.contains(why), "{causes}");
+            let said = stand.install(0, &["-n"]);
+            assert!(
+                said.stdout.contains("second: would remove") && said.stdout.contains(why),
+                "{}",
+                said.stdout
+            );
+            assert!(file.exists() && runs() == second, "a dry run");
+        }
+        stand.install(0, &["daemon"]);
+        assert!(file.exists() && runs() == second, "only the one that is named");
+        // Nothing is taken away where not all can be installed.
+        sandbox.write("ops.toml", with.replace("[service.daemon]", "[service.other]"));
+        let in_the_way = stand.file().to_string_lossy().replace("daemon", "other");
+        fs::write(&in_the_way, "theirs").unwrap();
+        stand.install(3, &[]);
+        assert!(file.exists() && runs() == second && stand.runs() == first);
+        fs::remove_file(in_the_way).unwrap();
+
+        sandbox.write("ops.toml", with);
+        let said = stand.install(0, &[]);
+        assert!(said.stdout.contains("second: removed"), "{}", said.stdout);
+        assert!(!file.exists() && runs().is_none() && stand.runs() == first);
+        let status = sandbox.run("ops", &["status"]);
+        assert!(!status.stderr.contains("second"), "{}", status.stderr);
+        assert!(!stand.install(0, &[]).stdout.contains("second"));
+        sandbox.expect(0, "ops", &["stop"]);
+    }
+}
+
+#[test]
 fn a_service_that_does_not_start_says_why() {
     for stand in Stand::each() {
         stand.sandbox.write(

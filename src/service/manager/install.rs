@@ -2,7 +2,7 @@
 //! written, and nothing that somebody else wrote.
 
 use super::edits::edits;
-use super::{Definition, record};
+use super::{Definition, asked, record};
 use crate::base::manager::Manager;
 use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
@@ -171,6 +171,38 @@ pub(in crate::service) fn installed_services(home: &Home) -> Result<Vec<String>>
     Ok(names)
 }
 
+/// A service that a manager has, and the config has not.
+#[derive(Clone, Debug)]
+pub struct Unconfigured {
+    /// Its name.
+    pub service: String,
+    /// What its manager has of it.
+    pub definition: Definition,
+    /// The config has it still, with `enabled = false`.
+    pub disabled: bool,
+}
+
+impl Unconfigured {
+    /// Why it is one, as a clause.
+    pub fn why(&self) -> &'static str {
+        if self.disabled { "it is not enabled in ops.toml" } else { "it is not in ops.toml any more" }
+    }
+}
+
+/// The services that a manager has, and the config has not.
+pub(in crate::service) fn unconfigured(services: &Services<'_>) -> Result<Vec<Unconfigured>> {
+    let mut found = Vec::new();
+    for service in installed_services(services.home)? {
+        if services.config.service.contains_key(&service) {
+            continue;
+        }
+        let disabled = services.config.disabled.contains(&service);
+        let definition = Definition::noted(services.home, &service)?;
+        found.extend(definition.map(|definition| Unconfigured { service, definition, disabled }));
+    }
+    Ok(found)
+}
+
 /// Takes the definition of one service away, and ends what the manager runs by it.
 pub(in crate::service) fn uninstall(
     services: &Services<'_>,
@@ -195,9 +227,8 @@ pub(in crate::service) fn uninstall(
         return Ok(Some(removal));
     }
     if there {
-        let grace = services.config.service.get(name).map(|service| service.stop_grace).unwrap_or_default();
         // launchd remembers what is disabled by name, long after the file is gone.
-        definition.stop(grace, definition.manager == Manager::Systemd)?;
+        definition.stop(definition.manager == Manager::Systemd)?;
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {
             durable::replace(kept, found, 0o600)?;
         }
@@ -207,6 +238,7 @@ pub(in crate::service) fn uninstall(
             base::systemd::reload(definition.system)?;
         }
     }
+    asked::forget(services.home, name);
     let record = record(services.home, name);
     std::fs::remove_file(&record).with_context(|| format!("cannot remove {}", record.display()))?;
     Ok(Some(removal))

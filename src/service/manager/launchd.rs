@@ -4,7 +4,6 @@ use super::{Definition, Record};
 use crate::base::launchd::{ANSWER, domain, enable, launchctl, target, told};
 use crate::base::process::Identity;
 use crate::base::text;
-use crate::base::units::Span;
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ pub(super) fn start(job: &Definition) -> Result<()> {
 }
 
 /// Unloads it: launchd starts again what merely ended.
-pub(super) fn stop(job: &Definition, grace: Span, for_good: bool) -> Result<()> {
+pub(super) fn stop(job: &Definition, for_good: bool) -> Result<()> {
     if for_good {
         enable(job.system, &job.unit, false)?;
     }
@@ -34,7 +33,7 @@ pub(super) fn stop(job: &Definition, grace: Span, for_good: bool) -> Result<()> 
     }
     // It may say that this is under way, and come back before it is done.
     let told = told(&["bootout", &target(job.system, &job.unit)]);
-    let deadline = Instant::now() + grace.0.saturating_add(ANSWER);
+    let deadline = Instant::now() + job.grace().saturating_add(ANSWER);
     while shown(job)?.is_some() {
         if Instant::now() >= deadline {
             told?;

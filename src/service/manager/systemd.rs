@@ -3,7 +3,6 @@
 use super::{Definition, Record};
 use crate::base::process::Identity;
 use crate::base::systemd::{ANSWER, enable, systemctl};
-use crate::base::units::Span;
 use anyhow::Result;
 
 pub(super) fn start(unit: &Definition) -> Result<()> {
@@ -13,12 +12,12 @@ pub(super) fn start(unit: &Definition) -> Result<()> {
     systemctl(!unit.system, ["start", &unit.unit], ANSWER).map(drop)
 }
 
-pub(super) fn stop(unit: &Definition, grace: Span, for_good: bool) -> Result<()> {
+pub(super) fn stop(unit: &Definition, for_good: bool) -> Result<()> {
     if for_good {
         enable(unit.system, &unit.unit, false)?;
     }
     // It is done only when all of it is gone: TERM, the grace, KILL, and a moment for the kernel.
-    systemctl(!unit.system, ["stop", &unit.unit], grace.0.saturating_add(ANSWER))?;
+    systemctl(!unit.system, ["stop", &unit.unit], unit.grace().saturating_add(ANSWER))?;
     let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
     Ok(())
 }
