@@ -92,8 +92,15 @@ pub fn command_line(words: &[&str]) -> String {
 }
 
 /// A path that is all of a setting.
-pub fn path(path: &str) -> String {
+fn path(path: &str) -> String {
     path.replace('%', "%%")
+}
+
+/// A folder that is all of a setting. Its end would not be what it is: a backslash goes on with the next
+/// line, and a blank is left out.
+pub fn folder_path(folder: &str) -> String {
+    let end = if folder.ends_with(|c: char| c == '\\' || c.is_whitespace()) { "/" } else { "" };
+    format!("{}{end}", path(folder))
 }
 
 /// The command of a unit, and the settings (if any) by which its output goes to the ends of two files. For the
@@ -133,5 +140,8 @@ mod tests {
         assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
         assert_eq!(quoted(""), "\"\"");
         assert_eq!(path("/my agents/100%"), "/my agents/100%%");
+        assert_eq!(folder_path("/my agents/100%"), "/my agents/100%%");
+        assert_eq!(folder_path("/back\\"), "/back\\/");
+        assert_eq!(folder_path("/blank "), "/blank /");
     }
 }

@@ -81,16 +81,18 @@ pub(super) fn status(context: &Context) -> Result<State> {
     } else {
         context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
     }
+    let mut state = snapshot.state;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     for one in services.unconfigured()? {
         let (name, manager) = (&one.service, one.definition.manager());
         context.note(&format!("{name} is with {manager} still, but {}: `ops install` mends that", one.why()));
+        state = state.worse(State::Warning);
     }
     if let Some(note) = upgrade::cut_short(&loaded.home)? {
         context.note(&format!("{}: {}", note.describe(&loaded.home), upgrade::REMEDY));
-        return Ok(snapshot.state.worse(State::Warning));
+        state = state.worse(State::Warning);
     }
-    Ok(snapshot.state)
+    Ok(state)
 }
 
 fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {

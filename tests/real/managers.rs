@@ -260,6 +260,73 @@ fn a_stop_that_its_service_calls_a_failure_is_a_stop_and_a_restart_is_none() {
     }
 }
 
+/// Whatever a home is called, systemd reads what was meant.
+#[test]
+fn a_home_with_an_awkward_name_is_run_by_systemd() {
+    let managed = Managed::new();
+    let beside = |path: &Path| path.parent().unwrap().to_owned();
+    let names = ["back\\", "blank ", "it's \"so\" 100%h $HOME ${X} \\x41;#", "a  b\\ c", "tilde~{home}"];
+    for (number, name) in names.iter().enumerate() {
+        let (inside, outside) =
+            (beside(&managed.room.home).join(name), beside(&managed.room.sandbox.home).join(name));
+        fs::create_dir(&outside).unwrap();
+        let config = format!(
+            "[agent]\nname = \"a{number}\"\n[service.daemon]\nready = \"alive\"\n\
+             command = [\"sh\", \"-c\", \"pwd; exec sleep 600\"]\n"
+        );
+        fs::write(outside.join("ops.toml"), config).unwrap();
+        let ops = |words: &[&str]| {
+            let mut command = managed.room.program("ops");
+            let said = said(command.args(words).env("OPS_HOME", &inside).output().unwrap());
+            assert_eq!(said.code, 0, "{name:?} {words:?}: {}", said.stderr);
+        };
+        ops(&["install", "--user"]);
+        let unit = format!("agent-ops-a{number}-daemon.service");
+        let verify = format!(
+            "cd \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user\"; XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --recursive-errors=yes ./{unit} 2>&1"
+        );
+        assert_eq!(managed.room.shell(&verify), "", "{name:?}");
+        let log = fs::read_to_string(outside.join("logs/daemon_stdout.log")).unwrap();
+        assert_eq!(log, format!("{}\n", inside.display()));
+        managed.systemctl(&format!("stop {unit}"));
+        assert!(outside.join(".ops/service/daemon.asked").exists(), "{name:?}");
+        ops(&["install", "--user"]);
+        ops(&["uninstall"]);
+
+        ops(&["cron-install", "--manager", "systemd", "--user"]);
+        managed.systemctl(&format!("start agent-ops-a{number}--dashboard.service"));
+        assert!(outside.join("logs/dashboard.html").exists(), "{name:?}");
+        ops(&["cron-uninstall"]);
+    }
+}
+
+/// The law of `runbooks/restart_loop.md`: what systemd gave up, `alert` has it try again, and then all of it
+/// is over.
+#[test]
+fn a_crash_loop_ends() {
+    let managed = Managed::new();
+    managed.room.sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[service.daemon]\nready = \"alive\"\n\
+         command = [\"sh\", \"-c\", \"echo again; exit 1\"]\n[alerts.desktop]\nenabled = false\n",
+    );
+    managed.dropin("[Service]\\nRestartSec=100ms\\n");
+    let starts = |expected: usize| {
+        wait_long(20, "systemd gives up", || managed.active() == "failed");
+        assert_eq!(managed.room.sandbox.read("logs/daemon_stdout.log").matches("again").count(), expected);
+    };
+    managed.ops(2, &["install", "--user"]);
+    starts(4);
+    for recovery in 1..=4 {
+        managed.room.run("alert", &[]);
+        starts(4 + 4 * recovery.min(3));
+        // At the same moment: a pause that is not over.
+        managed.room.run("alert", &[]);
+        starts(4 + 4 * recovery.min(3));
+        managed.room.sqlite(".ops/ops.db", "UPDATE restarts SET at = at - 960000");
+    }
+}
+
 #[test]
 fn one_that_crashes_too_often_stays_down_until_it_is_started() {
     let managed = Managed::new();

@@ -133,7 +133,9 @@ fn edited(
     let file = definition.path.display();
     // A whole line: the name of another home may begin alike.
     let line = match definition.manager {
-        Manager::Systemd => format!("WorkingDirectory={}", systemd::path(&home.root().to_string_lossy())),
+        Manager::Systemd => {
+            format!("WorkingDirectory={}", systemd::folder_path(&home.root().to_string_lossy()))
+        }
         Manager::Launchd => format!("<string>{}</string>", launchd::escaped(&home.root().to_string_lossy())),
     };
     let of_this_home = found.contains("`ops install`") && found.lines().any(|other| other.trim() == line);

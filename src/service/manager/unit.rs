@@ -3,7 +3,7 @@
 use super::{Definition, asked};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
-use crate::base::systemd::{appending, command_line, path, quoted};
+use crate::base::systemd::{appending, command_line, folder_path, quoted};
 use crate::base::{self, Fault, text};
 use crate::config::{self, Restart, Service};
 use crate::service::Services;
@@ -105,7 +105,7 @@ impl Parts<'_> {
             ("{systemctl}", if system { "systemctl" } else { "systemctl --user" }),
             ("{after}", if system { "After=network-online.target\nWants=network-online.target" } else { "" }),
             ("{command}", &command),
-            ("{home}", &path(text::line_path(self.home)?)),
+            ("{home}", &folder_path(text::line_path(self.home)?)),
             ("{path}", &quoted(&format!("PATH={}", self.path))),
             ("{output}", &output),
             ("{user}", &self.user.as_ref().map(|user| format!("User={user}")).unwrap_or_default()),
