@@ -255,6 +255,7 @@ mod tests {
     use super::*;
     use crate::base::Run;
     use crate::base::process::{Identity, Process};
+    use crate::service::Stopped;
 
     fn finding(check: &str, kind: &str, state: State) -> Finding {
         Finding {
@@ -284,7 +285,7 @@ mod tests {
             service: "daemon".to_owned(),
             liveness: Liveness::Dead("process 12 is gone".to_owned()),
             pid_file_names: None,
-            stopped_by_operator: stopped.then(Utc::now),
+            stopped_by_operator: stopped.then(Stopped::default),
         };
         let attempts = vec![Utc::now() - chrono::TimeDelta::minutes(50); attempts];
         [(

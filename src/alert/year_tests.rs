@@ -13,7 +13,7 @@ use crate::base::{Journal, Run, State};
 use crate::config::alerts::{Alerts, Hours};
 use crate::config::{ChannelName, Config};
 use crate::health::{Finding, Report};
-use crate::service::{Liveness, Status};
+use crate::service::{Liveness, Status, Stopped};
 use State::{Critical, Ok as Good, Warning};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
@@ -267,7 +267,7 @@ impl World {
             service: "daemon".to_owned(),
             liveness: if self.alive { Liveness::Running(process) } else { Liveness::Dead("gone".to_owned()) },
             pid_file_names: None,
-            stopped_by_operator: (self.stopped > 0).then_some(self.run.now),
+            stopped_by_operator: (self.stopped > 0).then(Stopped::default),
         };
         let known = Known {
             status,

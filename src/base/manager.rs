@@ -25,6 +25,14 @@ impl Manager {
         }
     }
 
+    /// The program by which it is told what to do.
+    pub fn program(self) -> &'static str {
+        match self {
+            Manager::Systemd => "systemctl",
+            Manager::Launchd => "launchctl",
+        }
+    }
+
     /// The one that systems of this kind have.
     pub fn usual() -> Manager {
         if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }

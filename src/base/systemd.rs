@@ -86,22 +86,34 @@ pub fn quoted(word: &str) -> String {
     format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
 }
 
+/// A command, as units write it.
+pub fn command_line(words: &[&str]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// A path that is all of a setting.
-pub fn path(path: &str) -> String {
+fn path(path: &str) -> String {
     path.replace('%', "%%")
+}
+
+/// A folder that is all of a setting. Its end would not be what it is: a backslash goes on with the next
+/// line, and a blank is left out.
+pub fn folder_path(folder: &str) -> String {
+    let end = if folder.ends_with(|c: char| c == '\\' || c.is_whitespace()) { "/" } else { "" };
+    format!("{}{end}", path(folder))
 }
 
 /// The command of a unit, and the settings (if any) by which its output goes to the ends of two files. For the
 /// system's manager they are opened by the command, as whom it runs: systemd itself would open them as root,
 /// wherever a link leads to that the owner of their folder laid.
 pub fn appending(system: bool, words: &[&str], [stdout, stderr]: [&str; 2]) -> (String, String) {
-    let line = |words: &[&str]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     if system {
         let script = "out=$1 err=$2; shift 2; exec \"$@\" >>\"$out\" 2>>\"$err\"";
-        return (line(&[&["/bin/sh", "-c", script, "sh", stdout, stderr], words].concat()), String::new());
+        let words = [&["/bin/sh", "-c", script, "sh", stdout, stderr], words].concat();
+        return (command_line(&words), String::new());
     }
     let output = format!("StandardOutput=append:{}\nStandardError=append:{}", path(stdout), path(stderr));
-    (line(words), output)
+    (command_line(words), output)
 }
 
 /// Whether the user's manager runs only while the user is logged in. None: it cannot be told.
@@ -128,5 +140,8 @@ mod tests {
         assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
         assert_eq!(quoted(""), "\"\"");
         assert_eq!(path("/my agents/100%"), "/my agents/100%%");
+        assert_eq!(folder_path("/my agents/100%"), "/my agents/100%%");
+        assert_eq!(folder_path("/back\\"), "/back\\/");
+        assert_eq!(folder_path("/blank "), "/blank /");
     }
 }

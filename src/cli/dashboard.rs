@@ -6,6 +6,7 @@ use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
 use crate::dashboard::{self, Snapshot};
 use crate::schedule::Job;
+use crate::service::Services;
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
@@ -79,7 +80,14 @@ pub(super) fn status(context: &Context) -> Result<State> {
     } else {
         context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
     }
-    Ok(snapshot.state)
+    let mut state = snapshot.state;
+    let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
+    for one in services.unconfigured()? {
+        let (name, manager) = (&one.service, one.definition.manager());
+        context.note(&format!("{name} is with {manager} still, but {}: `ops install` mends that", one.why()));
+        state = state.worse(State::Warning);
+    }
+    Ok(state)
 }
 
 fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {

@@ -57,6 +57,8 @@ struct Body {
     run: String,
     dry_run: bool,
     services: Vec<Installed>,
+    /// What the config has no more.
+    removed: Vec<Removal>,
 }
 
 /// How a service is after that.
@@ -97,18 +99,34 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let user = if system { Some(owner(loaded.home.root())?) } else { None };
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let _maintenance = (!args.dry_run).then(|| context.maintenance(&loaded, Span::minutes(15)));
+    let names = services.names(args.service.as_deref())?;
+    // All can be, or nothing is changed.
+    for name in &names {
+        services.install(name, manager, system, user.as_deref(), true)?;
+    }
+    let (mut lines, mut removed) = (Vec::new(), Vec::new());
+    // Before the others: one of them may be it, under another name.
+    let unconfigured = if args.service.is_none() { services.unconfigured()? } else { Vec::new() };
+    for one in unconfigured {
+        let Some(removal) = services.uninstall(&one.service, args.dry_run)? else { continue };
+        lines.push(format!("{}; {}", told(&removal, args.dry_run), one.why()));
+        removed.push(removal);
+    }
     let mut done = Vec::new();
-    for name in services.names(args.service.as_deref())? {
+    for name in names {
         let installation = services.install(&name, manager, system, user.as_deref(), args.dry_run)?;
-        done.push(bring_up(context, &services, &name, installation, args.dry_run)?);
+        let installed = bring_up(context, &services, &name, installation, args.dry_run)?;
+        lines.push(installed.told(args.dry_run));
+        done.push(installed);
     }
     if done.is_empty() {
         context.note("this agent has no services");
     }
     if context.common.json {
-        context.print_json(&Body { run: context.run.id.clone(), dry_run: args.dry_run, services: done })?;
+        let run = context.run.id.clone();
+        context.print_json(&Body { run, dry_run: args.dry_run, services: done, removed })?;
     } else {
-        context.print(&done.iter().map(|one| one.told(args.dry_run)).collect::<Vec<_>>().join("\n"))?;
+        context.print(&lines.join("\n"))?;
     }
     context.note_environment(&loaded, manager.name());
     if let (false, Some(how)) = (system, manager.beyond_logout()) {
@@ -232,6 +250,16 @@ struct Removals {
     removed: Vec<Removal>,
 }
 
+/// A line for people.
+fn told(removal: &Removal, dry: bool) -> String {
+    let would = if dry { "would remove" } else { "removed" };
+    let mut line = format!("{}: {would} {}", removal.service, removal.path.display());
+    if let Some(kept) = &removal.kept {
+        line.push_str(&format!(", which was changed since: kept as {}", kept.display()));
+    }
+    line
+}
+
 /// Takes away what was installed. A service that ran goes on without a manager.
 pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let loaded = context.load()?;
@@ -242,11 +270,7 @@ pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
         let known = loaded.config.service.contains_key(&name);
         let ran = known && services.status(&name)?.process().is_some();
         let Some(removal) = services.uninstall(&name, args.dry_run)? else { continue };
-        let would = if args.dry_run { "would remove" } else { "removed" };
-        let mut line = format!("{name}: {would} {}", removal.path.display());
-        if let Some(kept) = &removal.kept {
-            line.push_str(&format!(", which was changed since: kept as {}", kept.display()));
-        }
+        let mut line = told(&removal, args.dry_run);
         if ran && !args.dry_run {
             let pid = services.start(&name)?.process().identity.pid;
             line.push_str(&format!("; it runs on without a manager (pid {pid})"));

@@ -35,7 +35,7 @@ enum Verb {
     Stop(service::StopArgs),
     /// Stop and start the agent, and wait for a new sign of life
     Restart(service::RestartArgs),
-    /// Have systemd or launchd start the services, at every boot or login too
+    /// Have systemd or launchd start the services, at every boot or login too; what ops.toml has no more ends
     Install(install::Args),
     /// Take the services away from systemd or launchd
     Uninstall(install::RemoveArgs),

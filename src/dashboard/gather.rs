@@ -90,11 +90,10 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                     ),
                     None => (State::Ok, "running", String::new()),
                 },
-                Liveness::Dead(_) if status.stopped_by_operator.is_some() => {
-                    let since = status.stopped_by_operator.map(|at| age(run.now, at)).unwrap_or_default();
-                    (State::Critical, "stopped", format!("by its operator, {since} ago"))
-                }
-                Liveness::Dead(why) => (State::Critical, "dead", why.clone()),
+                Liveness::Dead(why) => match status.stopped_by_operator {
+                    Some(stopped) => (State::Critical, "stopped", stopped.told(run.now)),
+                    None => (State::Critical, "dead", why.clone()),
+                },
                 Liveness::Stranger { pid, command, .. } => {
                     (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
                 }

@@ -19,11 +19,13 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
     let critical = |summary: String, remedy: &str| Ok(Answer::new(State::Critical, summary).remedy(remedy));
     let process = match status.liveness {
         Liveness::Running(process) => process,
-        Liveness::Dead(_) if status.stopped_by_operator.is_some() => {
-            let since = status.stopped_by_operator.map(|at| age(view.run.now, at)).unwrap_or_default();
-            return critical(format!("{name} was stopped by its operator {since} ago"), &restart);
+        Liveness::Dead(why) => {
+            let summary = match status.stopped_by_operator {
+                Some(stopped) => format!("{name} was stopped {}", stopped.told(view.run.now)),
+                None => format!("{name} is not running: {why}"),
+            };
+            return critical(summary, &restart);
         }
-        Liveness::Dead(why) => return critical(format!("{name} is not running: {why}"), &restart),
         Liveness::Stranger { pid, command, .. } => {
             let summary = format!("{name} is not running: its pid file names {pid}, which is '{command}'");
             return critical(summary, &restart);

@@ -1,5 +1,6 @@
 //! Becoming a service: what a manager runs as its child.
 
+use super::manager::asked;
 use super::record::Record;
 use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
@@ -44,7 +45,15 @@ pub(super) fn become_it(
     let _ = rustix::process::setsid();
     let me = Process::find(std::process::id())?.context("this very process cannot be found")?;
     let pid = me.identity.pid;
-    let record = Record { supervised: by == By::Supervisor, ..Record::of(services, me.identity) };
+    if by == By::Manager {
+        asked::forget(services.home, name);
+    }
+    let record = Record {
+        supervised: by == By::Supervisor,
+        managed: by == By::Manager,
+        disabled: by == By::Manager && Record::read(services.home, name).disabled,
+        ..Record::of(services, me.identity)
+    };
     start::note(services, service, name, record)?;
     let by = if by == By::Supervisor { "supervised" } else { "by its manager" };
     // The service is what matters: a log that cannot be written does not keep it from starting.

@@ -1,8 +1,9 @@
 //! Whether a service runs, and as which process.
 
+use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, MARKER, Mark};
-use super::{Liveness, Services, Status};
+use super::{Liveness, Services, Status, Stopped};
 use crate::base::process::Process;
 use crate::base::{arguments, text};
 use anyhow::Result;
@@ -54,12 +55,19 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
         }
         (None, None) => Liveness::Dead(why_dead(services, claim.as_ref(), &record)),
     };
-    Ok(Status {
-        service: name.to_owned(),
-        liveness,
-        pid_file_names,
-        stopped_by_operator: record.stopped_by_operator,
-    })
+    let stopped_by_operator = match (record.stopped_by_operator, &liveness) {
+        (Some(at), _) => Some(Stopped { at: Some(at), with: None }),
+        (None, Liveness::Running(_)) => None,
+        (None, _) => stopped_by_manager(services, name, &record),
+    };
+    Ok(Status { service: name.to_owned(), liveness, pid_file_names, stopped_by_operator })
+}
+
+/// What its manager knows of a stop that went past us. One that does not answer tells nothing: then the
+/// service is taken to be down by itself, and people hear of it.
+fn stopped_by_manager(services: &Services<'_>, name: &str, record: &Record) -> Option<Stopped> {
+    let definition = Definition::installed(services.home, name).ok().flatten()?;
+    definition.stopped(services.home, name, record).ok().flatten()
 }
 
 /// What a pid file says.

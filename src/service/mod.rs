@@ -18,12 +18,12 @@ pub mod supervise;
 mod tree;
 
 pub use detect::{Detected, Detection, Kind};
-pub use manager::{Change, Definition, Installation, Removal};
+pub use manager::{Change, Definition, Installation, Removal, Unconfigured};
 pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
 use crate::base::process::{Identity, Process};
-use crate::base::{Fault, Home, Run, text};
+use crate::base::{Fault, Home, Run, text, units};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -56,9 +56,27 @@ pub struct Status {
     pub liveness: Liveness,
     /// The service runs, but its pid file names this other live process.
     pub pid_file_names: Option<(u32, String)>,
-    /// When its operator stopped it, if that was the last thing said: then it is not to be
-    /// restarted by us.
-    pub stopped_by_operator: Option<DateTime<Utc>>,
+    /// Its operator stopped it, and that was the last thing said: then it is not to be restarted
+    /// by us.
+    pub stopped_by_operator: Option<Stopped>,
+}
+
+/// An operator's stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// When, if that is known.
+    pub at: Option<DateTime<Utc>>,
+    /// The manager that was told; none: it was `ops stop`.
+    pub with: Option<Manager>,
+}
+
+impl Stopped {
+    /// "by its operator 5m ago", "by its operator with systemctl".
+    pub fn told(&self, now: DateTime<Utc>) -> String {
+        let with = self.with.map_or(String::new(), |manager| format!(" with {}", manager.program()));
+        let ago = self.at.map_or(String::new(), |at| format!(" {} ago", units::age(now, at)));
+        format!("by its operator{with}{ago}")
+    }
 }
 
 impl Status {
@@ -149,6 +167,14 @@ impl Services<'_> {
         manager::installed_services(self.home)
     }
 
+    /// The services that a manager has, and the config has not: it runs them until they are uninstalled.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn unconfigured(&self) -> Result<Vec<Unconfigured>> {
+        manager::unconfigured(self)
+    }
+
     /// Gives a service to a manager of the user's, or of the `system`, there to run as `user`. From
     /// then on it is started and stopped through it, and at every boot or login, unless its operator
     /// stopped it. One that runs goes on as it is until it is restarted. A dry run changes nothing.
@@ -165,7 +191,12 @@ impl Services<'_> {
     ) -> Result<Installation> {
         let _lock = if dry { None } else { Some(self.lock(name)?) };
         let definition = Definition::of(self, name, manager, system, user)?;
-        let enabled = self.status(name)?.stopped_by_operator.is_none();
+        let enabled = match self.status(name)?.stopped_by_operator {
+            None => Some(true),
+            Some(Stopped { with: None, .. }) => Some(false),
+            // As its operator left it.
+            Some(Stopped { with: Some(_), .. }) => None,
+        };
         manager::install(self, name, definition, enabled, dry)
     }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// The record of one service.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
     /// The process we started last.
@@ -24,6 +24,10 @@ pub(super) struct Record {
     pub stopped_by_operator: Option<DateTime<Utc>>,
     /// A supervisor started it.
     pub supervised: bool,
+    /// Its manager started it, and we told that nothing of it since.
+    pub managed: bool,
+    /// Its operator's last stop by us had its manager start it no more at the next boot.
+    pub disabled: bool,
     /// The run that asks its supervisor to start it, until that is done.
     pub asked: Option<String>,
     /// Why the supervisor could not, when it was asked last.

@@ -135,10 +135,11 @@ fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -
             let message = format!("{name} is with {manager} as it was at {home}; its home was moved since");
             return Err(Fault::unknown(message).hint("`ops install` brings that up to date").into());
         }
-        let mut record = Record::read(services.home, name);
+        let record = Record::read(services.home, name);
         let before = record.run.clone();
-        if record.stopped_by_operator.take().is_some() {
-            record.write(services.home, name)?;
+        let asked = Record { stopped_by_operator: None, managed: false, disabled: false, ..record.clone() };
+        if asked != record {
+            asked.write(services.home, name)?;
         }
         definition.start()?;
         return Ok(Launched::Managed { definition, before, asked: Instant::now() });

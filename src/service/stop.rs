@@ -25,12 +25,18 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     let service = services.service(name)?;
     let mut record = Record::read(services.home, name);
     let status = services.status(name)?;
+    let before = record.clone();
+    // What its manager does now is by our word, not by its operator's.
+    record.managed = false;
     if remember && record.stopped_by_operator.is_none() {
-        // Before the first signal: a recovery that looks in between must not undo it.
         record.stopped_by_operator = Some(services.run.now);
+        record.disabled = true;
+    }
+    if record != before {
+        // Before the first signal: a recovery that looks in between must not undo it.
         record.write(services.home, name)?;
     }
-    let (ended, untold) = match stop_by_manager(services, service, &status, remember) {
+    let (ended, untold) = match stop_by_manager(services, &status, remember) {
         Ok(ended) => (ended, None),
         Err(error) if force => (false, Some(error)),
         Err(error) if Fault::of(&error).1.is_some() => return Err(error),
@@ -102,18 +108,13 @@ fn end_service(
 }
 
 /// Has its manager stop it, if it has one: else that would start it again. Whether this ended it.
-fn stop_by_manager(
-    services: &Services<'_>,
-    service: &Service,
-    status: &Status,
-    remember: bool,
-) -> Result<bool> {
+fn stop_by_manager(services: &Services<'_>, status: &Status, remember: bool) -> Result<bool> {
     let Some(definition) = Definition::noted(services.home, &status.service)? else { return Ok(false) };
     if definition.path.exists() {
-        definition.stop(service.stop_grace, remember)?;
+        definition.stop(remember)?;
     } else if let Ok(Some(_)) = definition.pid() {
         // Its file is gone, but the manager still has it in mind.
-        definition.stop(service.stop_grace, false)?;
+        definition.stop(false)?;
     }
     Ok(status.process().is_some_and(|process| matches!(process.identity.find(), Ok(None))))
 }

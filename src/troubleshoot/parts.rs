@@ -150,7 +150,7 @@ pub(super) fn status(view: &View) -> Value {
         json!({
             "service": name,
             "how": how,
-            "stopped_by_operator": stopped.map(units::rfc3339),
+            "stopped_by_operator": stopped.map(|stopped| stopped.told(view.run.now)),
             "last_start": last.map(units::rfc3339),
             "status_file": file,
         })

@@ -7,7 +7,7 @@ use crate::base::process::Process;
 use crate::base::status_file::{StatusFile, Unreadable};
 use crate::base::{Home, Journal, State, text, units};
 use crate::config::{Kind, Loaded, Service};
-use crate::service::{self, Detected, Liveness, Status};
+use crate::service::{self, Detected, Liveness, Status, Unconfigured};
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
@@ -47,6 +47,8 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     for note in detected.notes {
         found.notes.push(text::sanitize(&note));
     }
+    let unconfigured = view.services(loaded).unconfigured()?;
+    found.causes.extend(unconfigured.iter().map(not_configured));
     let journal = view.journal();
     for (loaded, name, service, status) in view.each() {
         let status = match status {
@@ -63,7 +65,6 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let resembles =
             |process: &Detected| process.why.iter().any(|why| why.contains("command line is that of"));
         let me = Process::find(std::process::id()).ok().flatten();
-        let boot = me.as_ref().map(|me| me.identity.boot.clone());
         let last = view.services(loaded).last_start(name);
         let facts = Facts {
             service: name.to_owned(),
@@ -73,7 +74,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
                 .as_deref()
                 .filter(|path| path.exists())
                 .map(|path| loaded.home.show(path)),
-            last: last.map(|(identity, at)| (at, boot.is_none_or(|boot| boot == identity.boot))),
+            last: last.map(|(identity, at)| (at, identity.is_of_this_boot())),
             status_file: service.status_file.as_deref().map(StatusFile::read),
             leftovers: of(service::Kind::Leftover),
             look_alikes: of(service::Kind::Stranger).into_iter().filter(resembles).collect(),
@@ -92,6 +93,16 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         found.notes.extend(judged.notes);
     }
     Ok(found)
+}
+
+fn not_configured(one: &Unconfigured) -> Cause {
+    let (name, manager) = (&one.service, one.definition.manager());
+    let text = format!("{name} is with {manager} still, which starts it at every boot, but {}", one.why());
+    Cause::new("not_configured", State::Warning, 58, text)
+        .of(name)
+        .seen(one.definition.path.display().to_string())
+        .run("ops install")
+        .advise("that takes it away, and ends it; write it into ops.toml again if it is to run")
 }
 
 fn last_words(home: &Home, name: &str, service: &Service) -> Vec<String> {
@@ -127,11 +138,9 @@ fn judge(facts: &Facts) -> Found {
     let mut found = Found::default();
     match (&facts.status.liveness, facts.status.stopped_by_operator) {
         (Liveness::Running(process), _) => running(facts, process, &mut found),
-        (_, Some(at)) => {
-            let (name, ago) = (&facts.service, units::age(facts.now, at));
-            found
-                .notes
-                .push(format!("{name} was stopped by its operator {ago} ago: `ops start {name}` starts it"));
+        (_, Some(stopped)) => {
+            let (name, told) = (&facts.service, stopped.told(facts.now));
+            found.notes.push(format!("{name} was stopped {told}: `ops start {name}` starts it"));
         }
         (Liveness::Stranger { pid, command, resembles }, None) => {
             found.causes.push(told(facts, stranger(facts, *pid, command, *resembles)));
@@ -434,7 +443,8 @@ mod tests {
     #[test]
     fn a_stop_by_its_operator_is_no_fault() {
         let mut stopped = facts(Liveness::Dead("process 7 is gone".to_owned()));
-        stopped.status.stopped_by_operator = Some(now() - TimeDelta::hours(2));
+        let at = Some(now() - TimeDelta::hours(2));
+        stopped.status.stopped_by_operator = Some(service::Stopped { at, with: None });
         let found = judge(&stopped);
         assert!(
             found.causes.is_empty() && found.notes[0].contains("stopped by its operator 2h ago"),

@@ -53,6 +53,8 @@ kickstart) launch ;;
 bootout) grace=$(sed -n '/ExitTimeOut/{n;s/[^0-9]//g;p}' "$plist"); end "$state/$name.pid" "${grace:-1}"; rm "$state/$name.loaded" ;;
 enable) rm -f "$state/$name.disabled" ;;
 disable) touch "$state/$name.disabled" ;;
+print-disabled)
+    cd "$state" && for one in *.disabled; do printf '\t"%s" => disabled\n' "${one%.disabled}"; done ;;
 *) echo "launchctl $*?" >&2; exit 64 ;;
 esac
 "#;
@@ -241,6 +243,120 @@ fn a_dead_one_is_restarted_by_its_manager_when_we_say_so() {
         assert_eq!(stand.runs(), Some(agent_pid(sandbox)));
         let log = sandbox.read("logs/restart.log");
         assert!(log.contains("by its manager"), "{log}");
+        sandbox.expect(0, "ops", &["stop"]);
+    }
+}
+
+/// systemd's stand-in knows too little for that: it is in `tests/real/managers.rs`.
+#[test]
+fn what_its_operator_stops_with_launchctl_stays_stopped() {
+    let [_, stand] = Stand::each();
+    let sandbox = &stand.sandbox;
+    let target = format!("gui/{}/org.agent-ops.agent.daemon", rustix::process::getuid().as_raw());
+    let launchctl = |word: &str| {
+        let program = stand.outside("bin/launchctl");
+        let mut command = std::process::Command::new(program);
+        command.args([word, &target]).env("HOME", sandbox.home.parent().unwrap());
+        assert!(command.status().unwrap().success());
+    };
+    let summary = || {
+        let report = sandbox.run("health-check", &["--json", "--only", "process"]);
+        assert_eq!(report.code, 2, "{}", report.stdout);
+        report.stdout
+    };
+    stand.install(0, &[]);
+    launchctl("bootout");
+    for _ in 0..2 {
+        let summary = summary();
+        assert!(summary.contains("stopped by its operator with launchctl"), "{summary}");
+        sandbox.run("alert", &[]);
+        assert!(stand.runs().is_none());
+        assert!(stand.install(0, &[]).stdout.contains("stays stopped"));
+        // Now not from the next boot on, either.
+        launchctl("disable");
+    }
+    assert!(!stand.enabled(), "left as it was");
+    sandbox.expect(0, "ops", &["start"]);
+    assert!(stand.enabled() && stand.runs() == Some(agent_pid(sandbox)));
+
+    // A crash, of one that is not to be loaded again: it is loaded now.
+    launchctl("disable");
+    kill(agent_pid(sandbox));
+    assert!(summary().contains("is not running"), "{}", summary());
+    sandbox.expect(0, "ops", &["start"]);
+
+    // Half a restart of ours is no stop of an operator.
+    sandbox.fake("launchctl", &format!("[ $1 != bootstrap ] || exit 5\n{COMMON}{LAUNCHCTL}"));
+    sandbox.expect(2, "ops", &["restart"]);
+    assert!(stand.runs().is_none() && summary().contains("is not running"), "{}", summary());
+    stand_in(sandbox);
+    sandbox.run("alert", &[]);
+    assert_eq!(stand.runs(), Some(agent_pid(sandbox)));
+    sandbox.expect(0, "ops", &["stop"]);
+}
+
+#[test]
+fn what_the_config_has_no_more_is_taken_away() {
+    for stand in Stand::each() {
+        let sandbox = &stand.sandbox;
+        let with = sandbox.read("ops.toml");
+        let more = "[service.second]\ncommand = [\"sleep\", \"600\"]\nready = \"alive\"\n";
+        sandbox.write("ops.toml", format!("{with}{more}"));
+        stand.install(0, &[]);
+        let unit = match stand.manager {
+            "systemd" => "agent-ops-agent-second.service",
+            _ => "org.agent-ops.agent.second",
+        };
+        let runs = || -> Option<u32> {
+            let text = fs::read_to_string(stand.outside("manager").join(format!("{unit}.pid"))).ok()?;
+            Some(text.trim().parse().unwrap()).filter(|&pid| alive(pid))
+        };
+        let file = fs::read_dir(stand.file().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.to_string_lossy().contains("second"))
+            .unwrap();
+        let (first, second) = (stand.runs(), runs());
+        assert!(first.is_some() && second.is_some());
+
+        for (config, why) in [
+            (format!("{with}{more}enabled = false\n"), "it is not enabled in ops.toml"),
+            (with.clone(), "it is not in ops.toml any more"),
+        ] {
+            sandbox.write("ops.toml", config);
+            let status = sandbox.run("ops", &["status"]);
+            assert!(
+                status.stderr.contains(why) && status.stderr.contains("ops install"),
+                "{}",
+                status.stderr
+            );
+            let causes = sandbox.run("ops", &["troubleshoot"]).stdout;
+            assert!(causes.contains("second is with") && causes.contains(why), "{causes}");
+            let said = stand.install(0, &["-n"]);
+            assert!(
+                said.stdout.contains("second: would remove") && said.stdout.contains(why),
+                "{}",
+                said.stdout
+            );
+            assert!(file.exists() && runs() == second, "a dry run");
+        }
+        stand.install(0, &["daemon"]);
+        assert!(file.exists() && runs() == second, "only the one that is named");
+        // Nothing is taken away where not all can be installed.
+        sandbox.write("ops.toml", with.replace("[service.daemon]", "[service.other]"));
+        let in_the_way = stand.file().to_string_lossy().replace("daemon", "other");
+        fs::write(&in_the_way, "theirs").unwrap();
+        stand.install(3, &[]);
+        assert!(file.exists() && runs() == second && stand.runs() == first);
+        fs::remove_file(in_the_way).unwrap();
+
+        sandbox.write("ops.toml", with);
+        let said = stand.install(0, &[]);
+        assert!(said.stdout.contains("second: removed"), "{}", said.stdout);
+        assert!(!file.exists() && runs().is_none() && stand.runs() == first);
+        let status = sandbox.run("ops", &["status"]);
+        assert!(!status.stderr.contains("second"), "{}", status.stderr);
+        assert!(!stand.install(0, &[]).stdout.contains("second"));
         sandbox.expect(0, "ops", &["stop"]);
     }
 }

@@ -102,6 +102,231 @@ fn systemd_runs_a_service_and_an_operator_s_stop_stays() {
     managed.ops(0, &["stop"]);
 }
 
+impl Managed {
+    fn active(&self) -> String {
+        self.systemctl(&format!("show -P ActiveState {UNIT}")).trim().to_owned()
+    }
+
+    /// Waits until what systemd runs gave a sign of life.
+    #[track_caller]
+    fn beats(&self) {
+        wait_long(20, "its heart beats", || {
+            let status: Value =
+                serde_json::from_str(&self.room.sandbox.read("logs/daemon_status.json")).unwrap_or_default();
+            status["pid"].as_u64().is_some_and(|pid| pid.to_string() == self.main_pid())
+        });
+    }
+
+    /// What `alert` does with it now, and what everybody says.
+    #[track_caller]
+    fn stays_stopped(&self) {
+        self.room.run("alert", &[]);
+        assert_eq!(self.main_pid(), "0", "our own recovery leaves it alone");
+        let health = self.room.run("health-check", &["--only", "process"]);
+        let words = "stopped by its operator with systemctl";
+        assert!(health.code == 2 && health.stdout.contains(words), "{}", health.stdout);
+    }
+
+    /// It is down, by nobody's word: `alert` starts it.
+    #[track_caller]
+    fn is_recovered(&self) {
+        assert_eq!(self.main_pid(), "0");
+        let health = self.room.run("health-check", &["--only", "process"]);
+        assert!(health.code == 2 && !health.stdout.contains("operator"), "{}", health.stdout);
+        self.room.run("alert", &[]);
+        assert_eq!(self.main_pid(), self.agent());
+        // The next one is the first again.
+        self.room.sqlite(".ops/ops.db", "DELETE FROM restarts");
+    }
+}
+
+#[test]
+fn what_its_operator_stops_with_systemctl_stays_stopped() {
+    let managed = Managed::new();
+    managed.ops(0, &["install", "--user"]);
+    let first = managed.main_pid();
+    managed.systemctl(&format!("restart {UNIT}"));
+    managed.beats();
+    assert!(!["0", &*first].contains(&&*managed.main_pid()));
+    assert_eq!(managed.room.run("health-check", &["--only", "process"]).code, 0);
+
+    managed.systemctl(&format!("stop {UNIT}"));
+    managed.stays_stopped();
+    // What systemd forgets when it reads its units again.
+    managed.systemctl("daemon-reload");
+    managed.stays_stopped();
+    assert!(managed.ops(0, &["install", "--user"]).stdout.contains("stays stopped"));
+    managed.stays_stopped();
+    assert_eq!(managed.systemctl(&format!("is-enabled {UNIT}")).trim(), "enabled", "as it was left");
+    managed.systemctl(&format!("start {UNIT}"));
+    managed.beats();
+
+    managed.systemctl(&format!("disable --now {UNIT}"));
+    managed.stays_stopped();
+    managed.ops(0, &["start"]);
+    assert_eq!(managed.systemctl(&format!("is-enabled {UNIT}")).trim(), "enabled");
+    managed.systemctl(&format!("mask --runtime --now {UNIT}"));
+    managed.stays_stopped();
+    managed.systemctl(&format!("unmask --runtime {UNIT}"));
+
+    // One stopped by us, started by systemctl (which leaves it disabled), and stopped by that.
+    managed.ops(0, &["start"]);
+    managed.ops(0, &["stop"]);
+    managed.systemctl(&format!("start {UNIT}"));
+    managed.beats();
+    managed.systemctl(&format!("stop {UNIT}"));
+    managed.stays_stopped();
+    managed.ops(0, &["start"]);
+
+    // In the pause between a crash and the next start.
+    managed.room.shell(&format!("kill -9 {}", managed.main_pid()));
+    wait_long(20, "it waits", || managed.active() == "activating");
+    managed.systemctl(&format!("stop {UNIT}"));
+    managed.stays_stopped();
+    managed.ops(0, &["start"]);
+    managed.ops(0, &["stop"]);
+}
+
+#[test]
+fn what_ends_by_itself_is_no_stop_of_an_operator() {
+    let managed = Managed::new();
+    managed.ops(0, &["install", "--user"]);
+    // It ends well, and systemd leaves it at that.
+    let end = |managed: &Managed| {
+        managed.room.shell(&format!("kill {}", managed.main_pid()));
+        wait_long(20, "it ended", || managed.active() == "inactive");
+    };
+    end(&managed);
+    managed.is_recovered();
+
+    // After a stop that was one.
+    managed.systemctl(&format!("stop {UNIT}"));
+    managed.systemctl(&format!("start {UNIT}"));
+    managed.beats();
+    end(&managed);
+    managed.is_recovered();
+
+    // Disabled by `ops stop`, not by hand.
+    managed.ops(0, &["stop"]);
+    managed.systemctl(&format!("start {UNIT}"));
+    managed.beats();
+    end(&managed);
+    managed.is_recovered();
+
+    // A restart of which systemd refuses the second half.
+    managed.dropin("[Unit]\\nStartLimitBurst=1\\n");
+    managed.ops(0, &["restart"]);
+    managed.systemctl(&format!("restart {UNIT}"));
+    assert_eq!(managed.active(), "failed");
+    managed.is_recovered();
+
+    // A manager that ends with its machine, or the session of its user, and one that starts what is enabled.
+    managed.systemctl("exit");
+    wait_long(30, "systemd ended", || managed.systemctl("is-system-running").contains("onnect"));
+    let health = managed.room.run("health-check", &["--only", "process"]);
+    assert!(health.code == 2 && !health.stdout.contains("operator"), "{}", health.stdout);
+    let again = "export XDG_RUNTIME_DIR=/run/user/0 HOME=$(dirname \"$HOME_FOLDER\")\n\
+                 setsid /lib/systemd/systemd --user </dev/null >/run/log 2>&1 &";
+    managed.room.shell(again);
+    managed.beats();
+    managed.ops(0, &["stop"]);
+}
+
+/// An agent that takes a TERM for an error.
+#[test]
+fn a_stop_that_its_service_calls_a_failure_is_a_stop_and_a_restart_is_none() {
+    let managed = Managed::new();
+    managed.room.sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[service.daemon]\nready = \"alive\"\n\
+         command = [\"sh\", \"-c\", \"trap 'exit 1' TERM; while :; do sleep 0.1; done\"]\n\
+         [check.process]\nkind = \"process\"\nservice = \"daemon\"\n[alerts.desktop]\nenabled = false\n",
+    );
+    managed.ops(0, &["install", "--user"]);
+    managed.systemctl(&format!("stop {UNIT}"));
+    assert_eq!(managed.active(), "failed");
+    managed.stays_stopped();
+    managed.systemctl("daemon-reload");
+    managed.stays_stopped();
+
+    managed.dropin("[Unit]\\nStartLimitBurst=1\\n");
+    managed.ops(0, &["start"]);
+    managed.systemctl(&format!("restart {UNIT}"));
+    assert_eq!(managed.active(), "failed");
+    for _ in 0..2 {
+        let health = managed.room.run("health-check", &["--only", "process"]);
+        assert!(health.code == 2 && !health.stdout.contains("operator"), "{}", health.stdout);
+        managed.systemctl("daemon-reload");
+    }
+}
+
+/// Whatever a home is called, systemd reads what was meant.
+#[test]
+fn a_home_with_an_awkward_name_is_run_by_systemd() {
+    let managed = Managed::new();
+    let beside = |path: &Path| path.parent().unwrap().to_owned();
+    let names = ["back\\", "blank ", "it's \"so\" 100%h $HOME ${X} \\x41;#", "a  b\\ c", "tilde~{home}"];
+    for (number, name) in names.iter().enumerate() {
+        let (inside, outside) =
+            (beside(&managed.room.home).join(name), beside(&managed.room.sandbox.home).join(name));
+        fs::create_dir(&outside).unwrap();
+        let config = format!(
+            "[agent]\nname = \"a{number}\"\n[service.daemon]\nready = \"alive\"\n\
+             command = [\"sh\", \"-c\", \"pwd; exec sleep 600\"]\n"
+        );
+        fs::write(outside.join("ops.toml"), config).unwrap();
+        let ops = |words: &[&str]| {
+            let mut command = managed.room.program("ops");
+            let said = said(command.args(words).env("OPS_HOME", &inside).output().unwrap());
+            assert_eq!(said.code, 0, "{name:?} {words:?}: {}", said.stderr);
+        };
+        ops(&["install", "--user"]);
+        let unit = format!("agent-ops-a{number}-daemon.service");
+        let verify = format!(
+            "cd \"$(dirname \"$HOME_FOLDER\")/.config/systemd/user\"; XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --recursive-errors=yes ./{unit} 2>&1"
+        );
+        assert_eq!(managed.room.shell(&verify), "", "{name:?}");
+        let log = fs::read_to_string(outside.join("logs/daemon_stdout.log")).unwrap();
+        assert_eq!(log, format!("{}\n", inside.display()));
+        managed.systemctl(&format!("stop {unit}"));
+        assert!(outside.join(".ops/service/daemon.asked").exists(), "{name:?}");
+        ops(&["install", "--user"]);
+        ops(&["uninstall"]);
+
+        ops(&["cron-install", "--manager", "systemd", "--user"]);
+        managed.systemctl(&format!("start agent-ops-a{number}--dashboard.service"));
+        assert!(outside.join("logs/dashboard.html").exists(), "{name:?}");
+        ops(&["cron-uninstall"]);
+    }
+}
+
+/// The law of `runbooks/restart_loop.md`: what systemd gave up, `alert` has it try again, and then all of it
+/// is over.
+#[test]
+fn a_crash_loop_ends() {
+    let managed = Managed::new();
+    managed.room.sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[service.daemon]\nready = \"alive\"\n\
+         command = [\"sh\", \"-c\", \"echo again; exit 1\"]\n[alerts.desktop]\nenabled = false\n",
+    );
+    managed.dropin("[Service]\\nRestartSec=100ms\\n");
+    let starts = |expected: usize| {
+        wait_long(20, "systemd gives up", || managed.active() == "failed");
+        assert_eq!(managed.room.sandbox.read("logs/daemon_stdout.log").matches("again").count(), expected);
+    };
+    managed.ops(2, &["install", "--user"]);
+    starts(4);
+    for recovery in 1..=4 {
+        managed.room.run("alert", &[]);
+        starts(4 + 4 * recovery.min(3));
+        // At the same moment: a pause that is not over.
+        managed.room.run("alert", &[]);
+        starts(4 + 4 * recovery.min(3));
+        managed.room.sqlite(".ops/ops.db", "UPDATE restarts SET at = at - 960000");
+    }
+}
+
 #[test]
 fn one_that_crashes_too_often_stays_down_until_it_is_started() {
     let managed = Managed::new();

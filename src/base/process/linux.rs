@@ -94,6 +94,10 @@ fn boot_id() -> &'static str {
     })
 }
 
+pub(super) fn is_of_this_boot(identity: &Identity) -> bool {
+    identity.boot == boot_id()
+}
+
 /// Seconds since 1970 at which the machine booted.
 fn boot_time() -> u64 {
     static TIME: OnceLock<u64> = OnceLock::new();

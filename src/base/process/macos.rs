@@ -45,6 +45,10 @@ pub(super) fn adopt_orphans() -> Result<()> {
     Ok(())
 }
 
+pub(super) fn is_of_this_boot(identity: &Identity) -> bool {
+    System::boot_time().is_ok_and(|boot| identity.start >= boot)
+}
+
 fn look(which: ProcessesToUpdate<'_>, kind: ProcessRefreshKind) -> Result<System> {
     let mut system = System::new().map_err(Error::other)?;
     system.refresh_processes_specifics(which, true, kind);

@@ -36,6 +36,13 @@ pub struct Identity {
     pub boot: String,
 }
 
+impl Identity {
+    /// Whether it is, or was, a process of the time since the machine was booted.
+    pub fn is_of_this_boot(&self) -> bool {
+        platform::is_of_this_boot(self)
+    }
+}
+
 /// What the system tells of one process.
 #[derive(Clone, Debug)]
 pub struct Process {

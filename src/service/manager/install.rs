@@ -2,7 +2,7 @@
 //! written, and nothing that somebody else wrote.
 
 use super::edits::edits;
-use super::{Definition, record};
+use super::{Definition, asked, record};
 use crate::base::manager::Manager;
 use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
@@ -49,13 +49,13 @@ pub struct Removal {
     pub kept: Option<PathBuf>,
 }
 
-/// Writes the definition of one service, and has it started from the next boot on unless `enabled` is
-/// false. A dry run only tells what it would do.
+/// Writes the definition of one service, and has it started from the next boot on, or not, or (where
+/// `enabled` is none) as it was. A dry run only tells what it would do.
 pub(in crate::service) fn install(
     services: &Services<'_>,
     name: &str,
     definition: Definition,
-    enabled: bool,
+    enabled: Option<bool>,
     dry: bool,
 ) -> Result<Installation> {
     let path = &definition.path;
@@ -100,12 +100,17 @@ pub(in crate::service) fn install(
     definition.note(services.home, name)?;
     // The manager opens them before the service is there.
     durable::make_folder(&services.home.logs(), 0o755)?;
-    match definition.manager {
-        Manager::Systemd => {
-            base::systemd::reload(definition.system)?;
+    if definition.manager == Manager::Systemd {
+        base::systemd::reload(definition.system)?;
+    }
+    match (definition.manager, enabled) {
+        (_, None) => {}
+        (Manager::Systemd, Some(enabled)) => {
             base::systemd::enable(definition.system, &definition.unit, enabled)?;
         }
-        Manager::Launchd => base::launchd::enable(definition.system, &definition.unit, enabled)?,
+        (Manager::Launchd, Some(enabled)) => {
+            base::launchd::enable(definition.system, &definition.unit, enabled)?;
+        }
     }
     Ok(installation)
 }
@@ -128,7 +133,9 @@ fn edited(
     let file = definition.path.display();
     // A whole line: the name of another home may begin alike.
     let line = match definition.manager {
-        Manager::Systemd => format!("WorkingDirectory={}", systemd::path(&home.root().to_string_lossy())),
+        Manager::Systemd => {
+            format!("WorkingDirectory={}", systemd::folder_path(&home.root().to_string_lossy()))
+        }
         Manager::Launchd => format!("<string>{}</string>", launchd::escaped(&home.root().to_string_lossy())),
     };
     let of_this_home = found.contains("`ops install`") && found.lines().any(|other| other.trim() == line);
@@ -166,6 +173,38 @@ pub(in crate::service) fn installed_services(home: &Home) -> Result<Vec<String>>
     Ok(names)
 }
 
+/// A service that a manager has, and the config has not.
+#[derive(Clone, Debug)]
+pub struct Unconfigured {
+    /// Its name.
+    pub service: String,
+    /// What its manager has of it.
+    pub definition: Definition,
+    /// The config has it still, with `enabled = false`.
+    pub disabled: bool,
+}
+
+impl Unconfigured {
+    /// Why it is one, as a clause.
+    pub fn why(&self) -> &'static str {
+        if self.disabled { "it is not enabled in ops.toml" } else { "it is not in ops.toml any more" }
+    }
+}
+
+/// The services that a manager has, and the config has not.
+pub(in crate::service) fn unconfigured(services: &Services<'_>) -> Result<Vec<Unconfigured>> {
+    let mut found = Vec::new();
+    for service in installed_services(services.home)? {
+        if services.config.service.contains_key(&service) {
+            continue;
+        }
+        let disabled = services.config.disabled.contains(&service);
+        let definition = Definition::noted(services.home, &service)?;
+        found.extend(definition.map(|definition| Unconfigured { service, definition, disabled }));
+    }
+    Ok(found)
+}
+
 /// Takes the definition of one service away, and ends what the manager runs by it.
 pub(in crate::service) fn uninstall(
     services: &Services<'_>,
@@ -190,9 +229,8 @@ pub(in crate::service) fn uninstall(
         return Ok(Some(removal));
     }
     if there {
-        let grace = services.config.service.get(name).map(|service| service.stop_grace).unwrap_or_default();
         // launchd remembers what is disabled by name, long after the file is gone.
-        definition.stop(grace, definition.manager == Manager::Systemd)?;
+        definition.stop(definition.manager == Manager::Systemd)?;
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {
             durable::replace(kept, found, 0o600)?;
         }
@@ -202,6 +240,7 @@ pub(in crate::service) fn uninstall(
             base::systemd::reload(definition.system)?;
         }
     }
+    asked::forget(services.home, name);
     let record = record(services.home, name);
     std::fs::remove_file(&record).with_context(|| format!("cannot remove {}", record.display()))?;
     Ok(Some(removal))

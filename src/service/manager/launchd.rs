@@ -1,9 +1,9 @@
 //! launchd: what it is asked about a service.
 
-use super::Definition;
+use super::{Definition, Record};
 use crate::base::launchd::{ANSWER, domain, enable, launchctl, target, told};
+use crate::base::process::Identity;
 use crate::base::text;
-use crate::base::units::Span;
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub(super) fn start(job: &Definition) -> Result<()> {
 }
 
 /// Unloads it: launchd starts again what merely ended.
-pub(super) fn stop(job: &Definition, grace: Span, for_good: bool) -> Result<()> {
+pub(super) fn stop(job: &Definition, for_good: bool) -> Result<()> {
     if for_good {
         enable(job.system, &job.unit, false)?;
     }
@@ -33,7 +33,7 @@ pub(super) fn stop(job: &Definition, grace: Span, for_good: bool) -> Result<()> 
     }
     // It may say that this is under way, and come back before it is done.
     let told = told(&["bootout", &target(job.system, &job.unit)]);
-    let deadline = Instant::now() + grace.0.saturating_add(ANSWER);
+    let deadline = Instant::now() + job.grace().saturating_add(ANSWER);
     while shown(job)?.is_some() {
         if Instant::now() >= deadline {
             told?;
@@ -53,6 +53,30 @@ pub(super) fn failure(job: &Definition) -> Result<Option<String>> {
         None => Some("it is not loaded".to_owned()),
         Some(shown) => failed(&shown),
     })
+}
+
+/// Whether its operator unloaded a job, or keeps it from being loaded.
+pub(super) fn stopped(job: &Definition, record: &Record) -> Result<bool> {
+    // Where there is no such domain, nobody is logged in.
+    if shown(job)?.is_some() || !launchctl(&["print", &domain(job.system)])?.status.success() {
+        return Ok(false);
+    }
+    let in_this_boot = record.identity.as_ref().is_some_and(Identity::is_of_this_boot);
+    let disabled = || -> Result<bool> {
+        let listed = launchctl(&["print-disabled", &domain(job.system)])?;
+        Ok(is_disabled(&String::from_utf8_lossy(&listed.stdout), &job.unit))
+    };
+    // What it loaded, it unloads only when told.
+    Ok((record.managed && in_this_boot) || (!record.disabled && disabled()?))
+}
+
+/// `"label" => disabled`, which was `=> true` before macOS 13.
+fn is_disabled(listed: &str, label: &str) -> bool {
+    let of = |line: &str| -> Option<bool> {
+        let (name, how) = line.trim().split_once(" => ")?;
+        (name.trim_matches('"') == label).then_some(["disabled", "true"].contains(&how))
+    };
+    listed.lines().find_map(of).unwrap_or(false)
 }
 
 /// The value of a key in the first level of what `launchctl print` printed: `\tkey = value`.
@@ -94,5 +118,15 @@ mod tests {
         assert_eq!(failed(&waiting), None, "it was only just loaded");
         let ended = waiting.replace("(never exited)", "78: EX_CONFIG");
         assert_eq!(failed(&ended).as_deref(), Some("it ended (exit code 78: EX_CONFIG)"));
+    }
+
+    #[test]
+    fn what_is_disabled() {
+        let listed = "\n\tdisabled services = {\n\t\t\"org.agent-ops.bot.a\" => disabled\n\
+            \t\t\"org.agent-ops.bot.b\" => enabled\n\t\t\"org.agent-ops.bot.c\" => true\n\
+            \t\t\"org.agent-ops.bot.d\" => false\n\t}\n";
+        for (name, expected) in [("a", true), ("b", false), ("c", true), ("d", false), ("e", false)] {
+            assert_eq!(is_disabled(listed, &format!("org.agent-ops.bot.{name}")), expected, "{name}");
+        }
     }
 }

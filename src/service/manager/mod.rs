@@ -4,22 +4,25 @@
 //! it never works against us. Its [`Definition`] runs `ops run --exec`, which becomes the service: who
 //! that is stands in the same record, whoever started it.
 
+pub(super) mod asked;
 mod edits;
 mod install;
 mod launchd;
 mod systemd;
 mod unit;
 
-pub use install::{Change, Installation, Removal};
-pub(super) use install::{install, installed_services, uninstall};
+pub use install::{Change, Installation, Removal, Unconfigured};
+pub(super) use install::{install, installed_services, unconfigured, uninstall};
 
+use super::Stopped;
+use super::record::Record;
 use crate::base::manager::Manager;
-use crate::base::units::Span;
 use crate::base::{Fault, Home, durable};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a manager knows of a service, as we wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,12 +85,22 @@ impl Definition {
     }
 
     /// Stops the service, if the manager runs it. With `for_good` it is not started at the next boot.
-    pub(super) fn stop(&self, grace: Span, for_good: bool) -> Result<()> {
+    pub(super) fn stop(&self, for_good: bool) -> Result<()> {
         match self.manager {
-            Manager::Systemd => systemd::stop(self, grace, for_good),
-            Manager::Launchd => launchd::stop(self, grace, for_good),
+            Manager::Systemd => systemd::stop(self, for_good),
+            Manager::Launchd => launchd::stop(self, for_good),
         }
         .map_err(|error| self.refused("stop", &error))
+    }
+
+    /// The time from TERM to KILL that its file says.
+    fn grace(&self) -> Duration {
+        let seconds = match self.manager {
+            Manager::Systemd => self.text.split_once("\nTimeoutStopSec="),
+            Manager::Launchd => self.text.split_once("<key>ExitTimeOut</key>\n  <integer>"),
+        };
+        let digits = seconds.and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+        Duration::from_secs(digits.and_then(|digits| digits.parse().ok()).unwrap_or_default())
     }
 
     fn refused(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
@@ -113,6 +126,19 @@ impl Definition {
             Manager::Systemd => systemd::failure(self),
             Manager::Launchd => launchd::failure(self),
         }
+    }
+
+    /// Whether its operator had the manager stop it, or not start it any more, past us. None: it is down by
+    /// itself, or our own doing.
+    pub(super) fn stopped(&self, home: &Home, service: &str, record: &Record) -> Result<Option<Stopped>> {
+        let word = asked::read(home, service);
+        let asked = word.as_ref().map(|word| word.invocation.as_str());
+        let stopped = match self.manager {
+            Manager::Systemd => systemd::stopped(self, asked, record),
+            Manager::Launchd => launchd::stopped(self, record),
+        }?;
+        let at = word.and_then(|word| word.at);
+        Ok(stopped.then_some(Stopped { at, with: Some(self.manager) }))
     }
 
     fn note(&self, home: &Home, service: &str) -> Result<()> {

@@ -1,8 +1,8 @@
 //! systemd: what it is asked about a service.
 
-use super::Definition;
+use super::{Definition, Record};
+use crate::base::process::Identity;
 use crate::base::systemd::{ANSWER, enable, systemctl};
-use crate::base::units::Span;
 use anyhow::Result;
 
 pub(super) fn start(unit: &Definition) -> Result<()> {
@@ -12,12 +12,12 @@ pub(super) fn start(unit: &Definition) -> Result<()> {
     systemctl(!unit.system, ["start", &unit.unit], ANSWER).map(drop)
 }
 
-pub(super) fn stop(unit: &Definition, grace: Span, for_good: bool) -> Result<()> {
+pub(super) fn stop(unit: &Definition, for_good: bool) -> Result<()> {
     if for_good {
         enable(unit.system, &unit.unit, false)?;
     }
     // It is done only when all of it is gone: TERM, the grace, KILL, and a moment for the kernel.
-    systemctl(!unit.system, ["stop", &unit.unit], grace.0.saturating_add(ANSWER))?;
+    systemctl(!unit.system, ["stop", &unit.unit], unit.grace().saturating_add(ANSWER))?;
     let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
     Ok(())
 }
@@ -32,16 +32,45 @@ pub(super) fn failure(unit: &Definition) -> Result<Option<String>> {
     Ok(failed(&systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?))
 }
 
+/// Whether its operator stopped a unit that does not run. `asked`: the run that was asked to stop.
+pub(super) fn stopped(unit: &Definition, asked: Option<&str>, record: &Record) -> Result<bool> {
+    let properties = "--property=ActiveState,Result,InvocationID,UnitFileState,\
+                      StateChangeTimestampMonotonic,InactiveEnterTimestampMonotonic";
+    let shown = systemctl(!unit.system, ["show", properties, &unit.unit], ANSWER)?;
+    Ok(was_stopped(&shown, asked, record))
+}
+
+fn was_stopped(shown: &str, asked: Option<&str>, record: &Record) -> bool {
+    let (result, run, state) = (of(shown, "Result"), of(shown, "InvocationID"), of(shown, "UnitFileState"));
+    let disabled = state == "disabled" || state.starts_with("masked");
+    let in_this_boot = || record.identity.as_ref().is_some_and(Identity::is_of_this_boot);
+    // Its last run, or the last that can have been: systemd forgets what is down and disabled.
+    let asked = asked.is_some_and(|asked| asked == run || (run.is_empty() && disabled && in_this_boot()));
+    // Not where that was the first half of a restart, and the second was refused.
+    let failed_then =
+        || of(shown, "StateChangeTimestampMonotonic") == of(shown, "InactiveEnterTimestampMonotonic");
+    match of(shown, "ActiveState") {
+        "inactive" if record.managed && asked => true,
+        "failed" => record.managed && asked && failed_then(),
+        // By itself it would be started again, or have failed: somebody stopped it between two starts.
+        "inactive" if record.managed && !["", "success"].contains(&result) => true,
+        "inactive" => disabled && !record.disabled,
+        _ => false,
+    }
+}
+
+/// The value of a property in what `systemctl show` printed.
+fn of<'a>(shown: &'a str, key: &str) -> &'a str {
+    shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+}
+
 /// Why a unit does not run, from what `systemctl show` printed.
 fn failed(shown: &str) -> Option<String> {
-    let of = |key: &str| {
-        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
-    };
-    let ended = || match (of("Result"), of("ExecMainStatus")) {
+    let ended = || match (of(shown, "Result"), of(shown, "ExecMainStatus")) {
         ("exit-code", code) => format!("exit code {code}"),
         (result, _) => result.to_owned(),
     };
-    match (of("ActiveState"), of("SubState")) {
+    match (of(shown, "ActiveState"), of(shown, "SubState")) {
         ("failed", _) => Some(format!("it failed: {}", ended())),
         ("activating", "auto-restart") => Some(format!("it ended ({}) and will be started again", ended())),
         ("inactive", _) => Some(format!("it ended ({})", ended())),
@@ -70,5 +99,39 @@ mod tests {
         );
         assert_eq!(shown("inactive", "dead", "success").as_deref(), Some("it ended (success)"));
         assert_eq!(failed(""), None);
+    }
+
+    #[test]
+    fn what_is_an_operator_s_stop() {
+        let ours = Record { managed: true, ..Record::default() };
+        let stopped = |active: &str, result: &str, file: &str, asked: Option<&str>, record: &Record| {
+            let shown = format!(
+                "Result={result}\nActiveState={active}\nUnitFileState={file}\nInvocationID=run7\n\
+                 StateChangeTimestampMonotonic=5\nInactiveEnterTimestampMonotonic=5\n"
+            );
+            was_stopped(&shown, asked, record)
+        };
+        for (active, result, file, asked, expected) in [
+            ("inactive", "success", "enabled", Some("run7"), true),
+            ("inactive", "success", "enabled", Some("run6"), false),
+            ("inactive", "success", "enabled", None, false),
+            ("failed", "exit-code", "enabled", Some("run7"), true),
+            ("failed", "exit-code", "enabled", None, false),
+            ("failed", "exit-code", "disabled", None, false),
+            ("inactive", "signal", "enabled", None, true),
+            ("inactive", "success", "disabled", None, true),
+            ("inactive", "success", "masked-runtime", None, true),
+            ("inactive", "", "", None, false),
+            ("activating", "exit-code", "disabled", Some("run7"), false),
+        ] {
+            assert_eq!(stopped(active, result, file, asked, &ours), expected, "{active} {result} {file}");
+        }
+        // What we told it, or what it has not run yet, is nobody's word.
+        for (active, result) in [("inactive", "success"), ("inactive", "signal"), ("failed", "exit-code")] {
+            assert!(!stopped(active, result, "enabled", Some("run7"), &Record::default()));
+        }
+        let disabled = Record { disabled: true, ..Record::default() };
+        assert!(!stopped("inactive", "success", "disabled", None, &disabled), "by us, and started since");
+        assert!(!was_stopped("", None, &ours));
     }
 }

@@ -1,9 +1,9 @@
 //! The files in which managers find a service: the templates of `systemd/` and `launchd/`, filled in.
 
-use super::Definition;
+use super::{Definition, asked};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
-use crate::base::systemd::{appending, path, quoted};
+use crate::base::systemd::{appending, command_line, folder_path, quoted};
 use crate::base::{self, Fault, text};
 use crate::config::{self, Restart, Service};
 use crate::service::Services;
@@ -26,6 +26,8 @@ pub(super) struct Parts<'a> {
     pub(super) ops: PathBuf,
     /// Where its output goes: stdout, stderr.
     pub(super) output: [PathBuf; 2],
+    /// Where systemd leaves word that it was asked to stop the service.
+    pub(super) word: PathBuf,
     /// `PATH`, as whoever installs it has it.
     pub(super) path: String,
     /// Whom it runs as; none: whoever's manager it is.
@@ -52,6 +54,7 @@ impl Definition {
             config: &services.config.file,
             ops: config::program("ops"),
             output: services.output(name),
+            word: asked::path(services.home, name),
             path: base::manager::search_path(),
             user: user.map(str::to_owned),
         };
@@ -102,10 +105,11 @@ impl Parts<'_> {
             ("{systemctl}", if system { "systemctl" } else { "systemctl --user" }),
             ("{after}", if system { "After=network-online.target\nWants=network-online.target" } else { "" }),
             ("{command}", &command),
-            ("{home}", &path(text::line_path(self.home)?)),
+            ("{home}", &folder_path(text::line_path(self.home)?)),
             ("{path}", &quoted(&format!("PATH={}", self.path))),
             ("{output}", &output),
             ("{user}", &self.user.as_ref().map(|user| format!("User={user}")).unwrap_or_default()),
+            ("{stopping}", &command_line(&["/bin/sh", "-c", asked::LEAVE, text::line_path(&self.word)?])),
             ("{restart}", if self.service.restart == Restart::Always { "always" } else { "on-failure" }),
             ("{success_exit}", &codes.join(" ")),
             ("{grace}", &self.grace().to_string()),
