@@ -7,6 +7,7 @@ use super::crypt;
 use super::index::peek;
 use super::reader::refuse;
 use super::sidecar::Sidecar;
+use super::space::free_space;
 use super::verify::verify;
 use crate::base::units::Size;
 use crate::base::{Fault, State};
@@ -95,7 +96,7 @@ pub(super) fn decrypt(
 ) -> Result<Readable> {
     crypt::need_identity(backup, archive)?;
     let bytes = fs::metadata(archive).with_context(|| format!("cannot read {}", archive.display()))?.len();
-    let free = super::free_space(scratch)?;
+    let free = free_space(scratch)?;
     if bytes > free {
         return Err(Fault::critical(format!(
             "no room in {} to decrypt {}: {} are needed and {} are free",

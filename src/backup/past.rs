@@ -22,6 +22,16 @@ use std::sync::Arc;
 /// the kernel writes the page out, half a minute by default).
 const UNSETTLED: TimeDelta = TimeDelta::seconds(60);
 
+/// What of the home is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// What changed since the last verified archive, by inode, size and times. Files of up to
+    /// 64 KiB are read in any case.
+    Changed,
+    /// Everything.
+    Everything,
+}
+
 /// The last verified archive.
 pub(super) struct Past {
     /// Where it is.

@@ -1,6 +1,6 @@
 //! What leaves the shelf: the rule applied to the archives there are.
 
-use super::lock;
+use super::lock::lock;
 use super::open::look;
 use super::retention::{self, Verdict};
 use super::shelf::{self, Archive, find, record_look};

@@ -1,7 +1,6 @@
 //! From a plan to an archive: databases are held at one moment, then come the files, the databases
 //! and the index.
 
-use super::Reading;
 use super::blocks::{BLOCK, Block, PAGES};
 use super::body::{self, Body};
 use super::check::Checker;
@@ -9,7 +8,7 @@ use super::databases::{Saved, Saving, Source};
 use super::entry::{file_item, header, header_of, item};
 use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
 use super::pack::Packer;
-use super::past::{self, Past};
+use super::past::{self, Past, Reading};
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::pool::give_way;
 use super::snapshot;

@@ -5,9 +5,11 @@ use super::client::Client;
 use super::{Copy, copies};
 use crate::backup::bench::Bench;
 use crate::backup::hashed::Hashed;
-use crate::backup::shelf;
+use crate::backup::lock::lock;
+use crate::backup::open::open;
 use crate::backup::sidecar::Sidecar;
-use crate::backup::{crypt, open, record_look};
+use crate::backup::space::free_space;
+use crate::backup::{crypt, shelf};
 use crate::base::progress::Progress;
 use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, durable};
@@ -47,7 +49,7 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
         return Ok(here);
     }
     let bench = Bench::set_up(dir, run)?;
-    let free = super::super::free_space(dir)?;
+    let free = free_space(dir)?;
     if free < copy.bytes {
         return Err(Fault::critical(format!("no room for {} in {}", copy.name, dir.display()))
             .hint("free some space, or set another dir in [backup]; nothing was changed")
@@ -61,17 +63,17 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     let (_, contents) = open(&loaded.config.backup, &part, &bench.folder)
         .with_context(|| format!("{} came over whole and cannot be verified", copy.name))?;
     // A backup would sweep a note without its archive.
-    let lock = crate::backup::lock(loaded, run)?;
+    let held = lock(loaded, run)?;
     let path = free_name(dir, &copy.name)?;
     if let Some(note) = &copy.note {
         note.write(&path)?;
     }
     durable::rename(&part, &path)?;
-    drop(lock);
+    drop(held);
     if let Some(journal) = journal {
-        record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
+        shelf::record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
     }
-    let newest = crate::backup::find(loaded, journal, "latest")?;
+    let newest = shelf::find(loaded, journal, "latest")?;
     if newest == path
         && let Some(name) = path.file_name().and_then(|name| name.to_str())
     {
