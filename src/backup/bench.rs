@@ -1,7 +1,7 @@
 //! The work folder of one run beside the archives: made, swept when its run is dead, and emptied onto
 //! the shelf.
 
-use super::shelf::{ENCRYPTED, PLAIN, WORK, is_free, time_of_name};
+use super::names::{ENCRYPTED, PLAIN, WORK, is_free, time_of_name};
 use super::sidecar::{self, Sidecar};
 use crate::base::step::step;
 use crate::base::{Fault, Run, durable, units};

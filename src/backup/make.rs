@@ -9,7 +9,7 @@ use super::manifest::{self, Manifest};
 use super::past::Reading;
 use super::prune::{self, judge};
 use super::space::no_space;
-use super::{plan, remote, shelf};
+use super::{find, plan, records, remote};
 use crate::base::step::step;
 use crate::base::text::count;
 use crate::base::units::Size;
@@ -115,7 +115,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     let dir = &loaded.config.backup.dir;
-    let gone = shelf::gone(loaded, journal);
+    let gone = records::gone(loaded, journal);
     let recipients = Recipients::ready(&loaded.config.backup)?;
     let built = build(loaded, run, journal, plan, reading, recipients.as_ref());
     let Built { path, bytes, copied, unread, manifest, poisoned } =
@@ -164,11 +164,11 @@ fn after(
     made: &mut Made,
 ) -> Result<()> {
     step("published")?;
-    shelf::point_latest(&loaded.config.backup.dir, name)?;
+    find::point_latest(&loaded.config.backup.dir, name)?;
     step("latest")?;
     if let Some(journal) = journal {
         let state = if made.problems.is_empty() { State::Ok } else { State::Warning };
-        shelf::record(journal, run, name, made.bytes, manifest, state)?;
+        records::record(journal, run, name, made.bytes, manifest, state)?;
     }
     step("journaled")?;
     let pruning = judge(loaded, journal, run)?;

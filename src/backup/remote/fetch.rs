@@ -4,12 +4,15 @@
 use super::client::Client;
 use super::{Copy, copies};
 use crate::backup::bench::Bench;
+use crate::backup::crypt;
+use crate::backup::find::{find, point_latest};
 use crate::backup::hashed::Hashed;
 use crate::backup::lock::lock;
+use crate::backup::names::{ENCRYPTED, is_free, split_name};
 use crate::backup::open::open;
+use crate::backup::records::record_look;
 use crate::backup::sidecar::Sidecar;
 use crate::backup::space::free_space;
-use crate::backup::{crypt, shelf};
 use crate::base::progress::Progress;
 use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, durable};
@@ -32,7 +35,7 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     let client = super::client(loaded)?;
     let copy = choose(&client, loaded, run, which)?;
     let dir = &loaded.config.backup.dir;
-    let encrypted = copy.name.ends_with(shelf::ENCRYPTED);
+    let encrypted = copy.name.ends_with(ENCRYPTED);
     if encrypted {
         // Nobody waits for what cannot be opened then.
         crypt::need_identity(&loaded.config.backup, Path::new(&copy.name))?;
@@ -71,13 +74,13 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     durable::rename(&part, &path)?;
     drop(held);
     if let Some(journal) = journal {
-        shelf::record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
+        record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
     }
-    let newest = shelf::find(loaded, journal, "latest")?;
+    let newest = find(loaded, journal, "latest")?;
     if newest == path
         && let Some(name) = path.file_name().and_then(|name| name.to_str())
     {
-        shelf::point_latest(dir, name)?;
+        point_latest(dir, name)?;
     }
     Ok(path)
 }
@@ -95,13 +98,13 @@ fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Co
                 .into()
         });
     }
-    let stem = |name: &str| shelf::split_name(name).map_or(name, |(stem, _)| stem).to_owned();
+    let stem = |name: &str| split_name(name).map_or(name, |(stem, _)| stem).to_owned();
     let Some(copy) = copies.into_iter().find(|copy| stem(&copy.name) == stem(which)) else {
         return Err(Fault::unknown(format!("there is no archive '{}' in {shown}", one_line(which, 100)))
             .hint("`backup list --remote` shows what is there")
             .into());
     };
-    if copy.sha256.is_empty() || (copy.note.is_none() && copy.name.ends_with(shelf::ENCRYPTED)) {
+    if copy.sha256.is_empty() || (copy.note.is_none() && copy.name.ends_with(ENCRYPTED)) {
         return Err(Fault::unknown(format!("{} in {shown} was not put there by this program", copy.name))
             .hint("fetch it by hand; `restore PATH` takes it then")
             .into());
@@ -152,10 +155,10 @@ fn hash(path: &Path) -> io::Result<String> {
 
 /// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
 fn free_name(dir: &Path, name: &str) -> Result<PathBuf> {
-    let (stem, suffix) = shelf::split_name(name).context("that is no archive's name")?;
+    let (stem, suffix) = split_name(name).context("that is no archive's name")?;
     let base = stem.get(..15).unwrap_or(stem);
     let mut stems = std::iter::once(stem.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}")));
-    let free = stems.find(|stem| shelf::is_free(dir, stem));
+    let free = stems.find(|stem| is_free(dir, stem));
     let free = free.with_context(|| format!("there is no free name for {name} in {}", dir.display()))?;
     Ok(dir.join(format!("{free}{suffix}")))
 }

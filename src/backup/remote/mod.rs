@@ -12,6 +12,7 @@ mod upload;
 
 pub use fetch::fetch;
 
+use super::names::{ENCRYPTED, time_of_name};
 use super::retention::{self, Candidate, Verdict};
 use super::sidecar::Sidecar;
 use super::{Archive, shelf};
@@ -318,14 +319,14 @@ fn copies(client: &Client, loaded: &Loaded) -> Result<Vec<Copy>> {
 }
 
 fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> Copy {
-    let by_name = shelf::time_of_name(&name).unwrap_or(DateTime::UNIX_EPOCH);
+    let by_name = time_of_name(&name).unwrap_or(DateTime::UNIX_EPOCH);
     match label {
         Some(label) => Copy {
             bytes,
             time: label.time,
             sequence: label.sequence,
             ours: label.agent == loaded.config.agent.name,
-            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(shelf::ENCRYPTED)),
+            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(ENCRYPTED)),
             sha256: label.sha256,
             note: label.note,
             name,

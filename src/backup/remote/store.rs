@@ -1,7 +1,7 @@
 //! The verbs of S3 that a copy needs, each one request (a list may take several).
 
 use super::client::{Answer, Client, TALK};
-use crate::backup::shelf::{ENCRYPTED, time_of_name};
+use crate::backup::names::{ENCRYPTED, time_of_name};
 use crate::backup::sidecar::Sidecar;
 use crate::base::{Fault, units};
 use anyhow::{Context, Result};
