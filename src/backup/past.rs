@@ -7,7 +7,7 @@ use super::blocks::{self, Block};
 use super::extents;
 use super::index;
 use super::manifest::{Database, Item, SCHEMA};
-use super::pack::Stock;
+use super::members::Stock;
 use crate::base::database;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
