@@ -2,7 +2,7 @@
 //! and only then on the shelf.
 
 use super::client::Client;
-use super::{Copy, copies};
+use super::copies::{self, Copy, copies};
 use crate::backup::bench::Bench;
 use crate::backup::crypt;
 use crate::backup::find::{find, point_latest};
@@ -23,16 +23,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of one request.
-const PIECE: u64 = 8 << 20;
-
 /// Brings an archive to the backup folder: `latest` or a name. One that is there already, and is
 /// the same, is not fetched again.
 ///
 /// # Errors
 /// When there is no such archive, or what came is not whole. Nothing is left then.
 pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
-    let client = super::client(loaded)?;
+    let client = copies::client(loaded)?;
     let copy = choose(&client, loaded, run, which)?;
     let dir = &loaded.config.backup.dir;
     let encrypted = copy.name.ends_with(ENCRYPTED);
@@ -117,7 +114,7 @@ fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> 
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let progress = Progress::new("fetching", copy.bytes, run.watched);
     let mut file = Hashed::new(file.with_context(writing)?, Some(&progress));
-    ranges(client, &copy.name, copy.bytes, &mut |piece| file.write_all(piece).with_context(writing))?;
+    client.read(&copy.name, copy.bytes, &mut |piece| file.write_all(piece).with_context(writing))?;
     file.inner.sync_all().with_context(writing)?;
     if file.finish() != copy.sha256 {
         return Err(Fault::critical(format!(
@@ -127,22 +124,6 @@ fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> 
         ))
         .hint("`backup list --remote` shows the others; the archives here are untouched")
         .into());
-    }
-    Ok(())
-}
-
-/// Reads all of an archive there, piece by piece: one that fails is tried again by itself.
-pub(super) fn ranges(
-    client: &Client,
-    name: &str,
-    bytes: u64,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut at = 0;
-    while at < bytes {
-        let piece = client.range(name, at, PIECE.min(bytes - at))?;
-        take(&piece)?;
-        at += piece.len() as u64;
     }
     Ok(())
 }
