@@ -2,6 +2,7 @@
 //! before it, whole runs at once.
 
 use super::blocks::{Block, Hash};
+use super::space::is_out_of_room;
 use crate::base::step::step;
 use std::collections::HashMap;
 use std::fs::File;
@@ -90,7 +91,7 @@ impl Members {
             match io::copy(&mut source.take(part), &mut self.file) {
                 Ok(copied) if copied == part => {}
                 Ok(_) => return Err(gone(&"it became shorter")),
-                Err(error) if is_full(&error) => return Err(error),
+                Err(error) if is_out_of_room(&error) => return Err(error),
                 Err(error) => return Err(gone(&error)),
             }
             left -= part;
@@ -111,10 +112,6 @@ impl Members {
         self.copy_coming()?;
         Ok((self.file, self.written, self.copied))
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Asks the disk now and then to write what it has, from a thread of its own.

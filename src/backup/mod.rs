@@ -64,6 +64,5 @@ pub use records::record_look;
 pub use retention::{Settled, Verdict, settled};
 pub use shelf::{Archive, list, pin};
 pub use sidecar::Sidecar;
-pub use snapshot::is_full;
-pub use space::free_space;
+pub use space::{free_space, is_full};
 pub use verify::{read_contents, unpack, unpack_part, verify};

@@ -1,6 +1,7 @@
 //! The names in the folder of archives: by the second an archive was made in.
 
 use super::sidecar;
+use crate::base::units::parse_stamp;
 use chrono::{DateTime, Utc};
 use std::fs;
 use std::path::Path;
@@ -26,7 +27,7 @@ pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
     if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
         return None;
     }
-    chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok().map(|time| time.and_utc())
+    parse_stamp(stamp)
 }
 
 /// Whether no archive, and no note of one, has this name.

@@ -10,7 +10,7 @@ use crate::base::{Journal, State, durable, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct Archive {
     /// Its length in bytes.
     pub bytes: u64,
     /// When it was made: by its manifest, else by its name.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// Its place in the order of making; 0 if it is not ours.
     pub sequence: u64,
@@ -43,23 +43,15 @@ pub struct Archive {
     /// Whether it was read back and found whole.
     pub verified: bool,
     /// When it was last read back; none if the journal does not know.
-    #[serde(serialize_with = "some_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub verified_at: Option<DateTime<Utc>>,
     /// Whether a person said that it stays.
     pub pinned: bool,
     /// When it was last restored on trial.
-    #[serde(serialize_with = "some_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub drilled: Option<DateTime<Utc>>,
     /// What is wrong with it.
     pub problem: Option<String>,
-}
-
-fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&units::rfc3339(*at))
-}
-
-fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(units::rfc3339).serialize(serializer)
 }
 
 impl Archive {

@@ -2,10 +2,11 @@
 
 use super::plan::Plan;
 use super::shelf::Archive;
-use super::snapshot;
 use crate::base::Fault;
 use crate::base::units::Size;
 use anyhow::{Context, Result};
+use rusqlite::ErrorCode;
+use std::io;
 use std::path::Path;
 
 /// Refuses what cannot fit: the copies of the databases, and an archive as dense as the last one,
@@ -40,7 +41,7 @@ pub(super) fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
         .hint("is its disk still mounted? Nothing was pruned; run this again when it is back")
         .into();
     }
-    if !snapshot::is_full(&error) {
+    if !is_full(&error) {
         return error;
     }
     Fault::critical(format!("no space is left in {}: {error:#}", dir.display()))
@@ -53,4 +54,18 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder)
         .with_context(|| format!("cannot tell the free space of {}", folder.display()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether an error says that there is no room.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let sqlite = cause.downcast_ref::<rusqlite::Error>();
+        cause.downcast_ref().is_some_and(is_out_of_room)
+            || sqlite.is_some_and(|sqlite| sqlite.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    })
+}
+
+/// Whether an error of the file system says so.
+pub(super) fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

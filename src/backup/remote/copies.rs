@@ -11,7 +11,7 @@ use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::params;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// One archive in the bucket.
@@ -22,7 +22,7 @@ pub struct Copy {
     /// Its length in bytes.
     pub bytes: u64,
     /// When it was made: by its label, else by its name.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// Its place in the order of making; 0 if it is not ours.
     pub sequence: u64,
@@ -35,10 +35,6 @@ pub struct Copy {
     /// The note that belongs beside it, if it is encrypted.
     #[serde(skip)]
     pub(super) note: Option<Sidecar>,
-}
-
-fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&units::rfc3339(*at))
 }
 
 impl Copy {
