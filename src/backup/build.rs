@@ -1,5 +1,5 @@
-//! One archive: written in its work folder, read back, published. What can be taken from the archive
-//! before it is; where that turns out to be damaged, everything is read instead.
+//! One archive: written in its work folder, read back, published. It takes what it can from the archive
+//! before it; where that turns out to be damaged, everything is read instead.
 
 use super::bench::{self, Bench};
 use super::crypt::{Encrypted, Recipients};
