@@ -2,10 +2,12 @@
 
 use super::channel::alertmanager::{self, Posting, Sender};
 use super::channel::{Channel, Letter, send_all};
+use super::deliveries;
 use super::incident::Incident;
-use super::message::{Kind, Message};
+use super::kind::Kind;
+use super::message::Message;
 use super::outcome::Outcome;
-use super::store::{self, Outbox, Waiting};
+use super::store::{Outbox, Waiting};
 use crate::base::step::step;
 use crate::base::units::local;
 use crate::base::{Journal, Run, State};
@@ -133,7 +135,7 @@ pub(super) fn deliver(
         if let (Some(journal), Some(id), true) = (journal, waiting.id, is_settled(delivery, alerts, waiting))
         {
             // At worst it is looked at again.
-            let _ = store::settle(journal, id);
+            let _ = deliveries::settle(journal, id);
         }
     }
     // What an operator routes nowhere is no failure to deliver.
@@ -223,7 +225,7 @@ impl Round<'_> {
             let _ = step("sent");
             if let (Some(journal), Some(id)) = (journal, waiting[index].id) {
                 // Not noted as delivered, it is sent once more under the same name: better than lost.
-                let _ = store::record(journal, run, id, channel.word(), &outcome);
+                let _ = deliveries::record(journal, run, id, channel.word(), &outcome);
                 let _ = step("noted");
             }
             deliveries[index].note(channel, &outcome);

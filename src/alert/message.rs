@@ -1,6 +1,7 @@
 //! What people are told: one message, and its spellings.
 
 use super::incident::Incident;
+use super::kind::Kind;
 use crate::base::units::{Span, age, local};
 use crate::base::{Run, State, text};
 use chrono::{DateTime, Utc};
@@ -20,41 +21,6 @@ const RUNBOOKS: [(&str, &str); 8] = [
 
 /// The alert type of a service that recovery has given up on.
 pub(super) const RESTART_LOOP: &str = "restart_loop";
-
-/// What a message says about its incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// It began.
-    New,
-    /// It got worse, failed again after a restart, or recovery gave up.
-    Worse,
-    /// It still is.
-    Reminder,
-    /// It is over.
-    Recovered,
-    /// It comes and goes.
-    Flapping,
-    /// Nobody acknowledged it: others are told.
-    Escalated,
-    /// Somebody tries the channels.
-    Test,
-}
-
-impl Kind {
-    /// The word in the journal and in documents.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::New => "new",
-            Kind::Worse => "worse",
-            Kind::Reminder => "reminder",
-            Kind::Recovered => "recovered",
-            Kind::Flapping => "flapping",
-            Kind::Escalated => "escalated",
-            Kind::Test => "test",
-        }
-    }
-}
 
 /// One message, as it waits in the journal until it is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

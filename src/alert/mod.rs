@@ -6,9 +6,13 @@
 mod channel;
 mod deadman;
 mod deliver;
+mod deliveries;
+#[cfg(test)]
+mod fixtures;
 mod http;
 mod hung;
 mod incident;
+mod kind;
 mod known;
 mod look;
 mod message;
@@ -19,7 +23,9 @@ mod plan;
 mod recovery;
 mod rules;
 mod run;
+mod silences;
 mod spare;
+mod step;
 mod store;
 mod throttle;
 mod unfinished;
@@ -29,11 +35,14 @@ mod year_tests;
 pub use channel::Channel;
 pub use deadman::Deadman;
 pub use deliver::{Delivery, test};
+pub use deliveries::{Listed, messages};
 pub use incident::{Decision, Incident, Told};
-pub use message::{Kind, Message, runbook};
+pub use kind::Kind;
+pub use message::{Message, runbook};
 pub use outlook::{outlook, routes};
 pub use run::{Restarted, Summary, run};
-pub use store::{Listed, Silence, find, messages, say_silence};
+pub use silences::{Silence, say_silence};
+pub use store::find;
 
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::{Fault, Home, Journal, Run, text};
@@ -63,7 +72,7 @@ pub fn open(journal: &Journal, run: &Run) -> Result<Vec<Incident>> {
 
 /// The silence that holds now, if one does.
 pub fn silence(journal: &Journal, now: DateTime<Utc>) -> Result<Option<Silence>> {
-    Ok(store::silence(journal.connection())?
+    Ok(silences::silence(journal.connection())?
         .filter(|silence| throttle::silent(now, silence.said, silence.until)))
 }
 

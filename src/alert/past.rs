@@ -1,7 +1,8 @@
 //! What earlier runs knew, and where it is read from when the journal cannot be.
 
 use super::incident::Incident;
-use super::store::{self, Silence};
+use super::silences::{self, Silence};
+use super::{deliveries, store};
 use super::{recovery, throttle};
 use crate::base::journal::is_damaged;
 use crate::base::{Journal, Run, database};
@@ -29,8 +30,8 @@ impl Past {
         Ok(Past {
             incidents: store::incidents(connection, now)?,
             attempts: recovery::attempts(connection, now)?,
-            sent: store::sent(connection, now)?,
-            silence: store::silence(connection)?
+            sent: deliveries::sent(connection, now)?,
+            silence: silences::silence(connection)?
                 .filter(|silence| throttle::silent(now, silence.said, silence.until)),
         })
     }

@@ -1,10 +1,12 @@
 //! What one run decides: every look, the incidents it leads to, the messages that may go out.
 //! Pure.
 
-use super::incident::{Incident, step};
+use super::incident::Incident;
+use super::kind::Kind;
 use super::look::Look;
-use super::message::{Kind, Message, title};
+use super::message::{Message, title};
 use super::rules::Rules;
+use super::step::step;
 use super::store::Change;
 use super::throttle::{Held, Room, Wish, judge};
 use crate::base::Run;

@@ -1,7 +1,7 @@
 //! Which of the messages that should be sent may be sent now. A pure function of values.
 
 use super::incident::{Incident, elapsed};
-use super::message::Kind;
+use super::kind::Kind;
 use crate::base::State;
 use chrono::{DateTime, TimeDelta, Utc};
 

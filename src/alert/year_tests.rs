@@ -1,8 +1,10 @@
 //! A year of runs, one every five minutes, in virtual time: what people hear is what the rules say.
 
+use super::deliveries;
+use super::fixtures::look;
 use super::incident::Incident;
+use super::kind::Kind;
 use super::look::{Known, Look, looks};
-use super::message::Kind;
 use super::outcome::Outcome;
 use super::plan::{Situation, plan};
 use super::store::{self, Change};
@@ -36,19 +38,6 @@ impl Dice {
 
 fn start() -> DateTime<Utc> {
     "2026-01-01T00:00:00Z".parse().unwrap()
-}
-
-fn look(check: &str, state: State) -> Look {
-    Look {
-        check: check.to_owned(),
-        alert: if state == Critical { "disk_critical" } else { "disk_low" }.to_owned(),
-        state,
-        summary: "as it is".to_owned(),
-        remedy: None,
-        excuse: None,
-        gave_up: false,
-        unproven: false,
-    }
 }
 
 /// Problems that do not come and go: of each length and severity the rules say how often it is
@@ -399,10 +388,10 @@ impl World {
                     _ => Outcome::Failed("it is away".to_owned()),
                 };
                 settled &= outage == 0;
-                store::record(&self.journal, &self.run, id, word, &outcome).unwrap();
+                deliveries::record(&self.journal, &self.run, id, word, &outcome).unwrap();
             }
             if settled {
-                store::settle(&self.journal, id).unwrap();
+                deliveries::settle(&self.journal, id).unwrap();
             }
             self.waiting |= !settled;
         }

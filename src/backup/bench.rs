@@ -1,7 +1,8 @@
 //! The work folder of one run beside the archives: made, swept when its run is dead, and emptied onto
 //! the shelf.
 
-use super::shelf::{ENCRYPTED, PLAIN, WORK, is_free, time_of_name};
+use super::names::{ENCRYPTED, PLAIN, WORK, is_free, time_of_name};
+use super::scratch::hold;
 use super::sidecar::{self, Sidecar};
 use crate::base::step::step;
 use crate::base::{Fault, Run, durable, units};
@@ -35,9 +36,7 @@ impl Bench {
         let stem = free.next().unwrap_or(stamp);
         let folder = dir.join(format!("{WORK}{stem}-{}", run.id));
         durable::make_folder(&folder, 0o700)?;
-        let held = File::open(&folder)
-            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
-            .with_context(|| format!("cannot hold the work folder {}", folder.display()))?;
+        let held = hold(&folder)?;
         Ok(Bench { folder, stem, dir: dir.to_owned(), _held: held })
     }
 

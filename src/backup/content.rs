@@ -1,7 +1,7 @@
 //! The content of files on its way out of an archive: hashed by a thread of its own, while
 //! whoever reads it does something else with it.
 
-use super::reader::unreadable;
+use super::damage::unreadable;
 use crate::base::text::hex;
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};

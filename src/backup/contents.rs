@@ -1,9 +1,10 @@
 //! What an archive brings back, whoever made it.
 
-use super::foreign;
+use super::content::Content;
+use super::damage::refuse;
 use super::index;
 use super::manifest::{self, Kind, Manifest};
-use super::reader::{Shape, refuse};
+use super::reader::Shape;
 use crate::base::text::{count, one_line};
 use crate::base::units::Size;
 use anyhow::Result;
@@ -66,6 +67,10 @@ pub struct Entry {
     pub outward: bool,
 }
 
+/// Takes a file out of an archive while it is verified, or lets it pass. Gives where it lies then.
+/// Nothing that was taken may be used before all of the verification is done.
+pub type Take<'a> = dyn FnMut(&Entry, &mut Content<'_>) -> Result<Option<PathBuf>> + 'a;
+
 impl Contents {
     /// What the index of an archive says: quick, and compared with nothing. None: the archive was
     /// not made by this program.
@@ -75,18 +80,6 @@ impl Contents {
     /// home.
     pub fn peek(archive: &Path) -> Result<Option<Contents>> {
         index::peek(archive)?.map(|manifest| Contents::of(archive, manifest)).transpose()
-    }
-
-    /// What is in an archive: by its index, or by reading all of one that has none. Databases are
-    /// not opened, and nothing is written.
-    ///
-    /// # Errors
-    /// As of [`Contents::peek`]; and when one without index is damaged or not harmless.
-    pub fn list(archive: &Path) -> Result<Contents> {
-        match Contents::peek(archive)? {
-            Some(contents) => Ok(contents),
-            None => foreign::verify(archive, None),
-        }
     }
 
     /// What a manifest says.

@@ -1,8 +1,8 @@
 //! Encrypts archives, and opens them again. What is encrypted here, plain `age -d` opens.
 
 use super::age::{Age, expected_length};
+use super::damage::refuse;
 use super::hashed::Hashed;
-use super::reader::refuse;
 use super::sidecar::Sidecar;
 use crate::base::Fault;
 use crate::base::progress::Progress;

@@ -5,6 +5,7 @@ use super::manifest::{Database, Item, Name};
 use super::past::{Past, database_stamp};
 use super::plan::{Found, is_gone};
 use super::snapshot::{self, Pinned, Shot};
+use super::space::is_full;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use std::fs::{self, Metadata};
@@ -104,14 +105,14 @@ impl<'a> Saving<'a> {
             if snapshot::is_busy(&error) {
                 return Err(snapshot::busy(&found.path.0).into());
             }
-            if snapshot::is_full(&error) {
+            if is_full(&error) {
                 return Err(error);
             }
             snapshot::copy_files(&path, &target)
         });
         let source = match shot {
             Ok(shot) => Source::Copy(target, shot),
-            Err(error) if snapshot::is_full(&error) || error.is::<crate::base::Fault>() => {
+            Err(error) if is_full(&error) || error.is::<crate::base::Fault>() => {
                 return Err(error);
             }
             Err(error) => Source::None(format!("{error:#}")),

@@ -2,10 +2,10 @@
 //! is no index, so all of one is read before anything is known of it.
 
 use super::content::{Content, Hasher, hash};
-use super::contents::{Contents, Entry, Origin, leads_out};
+use super::contents::{Contents, Entry, Origin, Take, leads_out};
+use super::damage::{refuse_if_any, unreadable};
 use super::manifest::{self, CHECKSUMS};
-use super::reader::{self, Member, Shape, unreadable};
-use super::verify::{Take, refuse_if_any};
+use super::reader::{self, Member, Shape};
 use crate::base::database::{self, Verdict};
 use crate::base::text::hex;
 use anyhow::{Context, Result, bail};

@@ -4,49 +4,30 @@
 use super::age::is_encrypted;
 use super::contents::Contents;
 use super::crypt;
+use super::damage::refuse;
 use super::index::peek;
-use super::reader::refuse;
+use super::scratch::Scratch;
 use super::sidecar::Sidecar;
+use super::space::free_space;
 use super::verify::verify;
 use crate::base::units::Size;
 use crate::base::{Fault, State};
 use crate::config::Backup;
 use anyhow::{Context, Result};
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// An archive that can be read. Where it is encrypted, what was decrypted goes away with this.
 #[derive(Debug)]
 pub struct Readable {
     path: PathBuf,
-    _decrypted: Option<Held>,
+    _decrypted: Option<Scratch>,
 }
 
 impl Readable {
     /// A plain archive.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-/// A folder that is removed when it is dropped, and that no run sweeps before.
-#[derive(Debug)]
-struct Held {
-    folder: TempDir,
-    _lock: File,
-}
-
-impl Held {
-    fn new(within: &Path) -> Result<Held> {
-        let making = || format!("cannot create a folder in {}", within.display());
-        let folder =
-            tempfile::Builder::new().prefix(".part-open-").tempdir_in(within).with_context(making)?;
-        let lock = File::open(folder.path())
-            .and_then(|file| file.try_lock().map_err(io::Error::from).map(|()| file))
-            .with_context(making)?;
-        Ok(Held { folder, _lock: lock })
     }
 }
 
@@ -95,7 +76,7 @@ pub(super) fn decrypt(
 ) -> Result<Readable> {
     crypt::need_identity(backup, archive)?;
     let bytes = fs::metadata(archive).with_context(|| format!("cannot read {}", archive.display()))?.len();
-    let free = super::free_space(scratch)?;
+    let free = free_space(scratch)?;
     if bytes > free {
         return Err(Fault::critical(format!(
             "no room in {} to decrypt {}: {} are needed and {} are free",
@@ -107,9 +88,9 @@ pub(super) fn decrypt(
         .hint("nothing was changed; free some space and run this again")
         .into());
     }
-    let held = Held::new(scratch)?;
+    let held = Scratch::new(scratch, ".part-open-")?;
     let name = archive.file_stem().unwrap_or_default();
-    let path = held.folder.path().join(name);
+    let path = held.path().join(name);
     crypt::decrypt(backup, archive, note, &path)?;
     Ok(Readable { path, _decrypted: Some(held) })
 }

@@ -7,7 +7,7 @@ use super::blocks::{self, Block};
 use super::extents;
 use super::index;
 use super::manifest::{Database, Item, SCHEMA};
-use super::pack::Stock;
+use super::members::Stock;
 use crate::base::database;
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,6 +21,16 @@ use std::sync::Arc;
 /// its times changing, by a clock too coarse (some milliseconds) or through a memory map (until
 /// the kernel writes the page out, half a minute by default).
 const UNSETTLED: TimeDelta = TimeDelta::seconds(60);
+
+/// What of the home is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// What changed since the last verified archive, by inode, size and times. Files of up to
+    /// 64 KiB are read in any case.
+    Changed,
+    /// Everything.
+    Everything,
+}
 
 /// The last verified archive.
 pub(super) struct Past {

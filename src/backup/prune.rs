@@ -1,9 +1,11 @@
 //! What leaves the shelf: the rule applied to the archives there are.
 
-use super::lock;
+use super::find::find;
+use super::lock::lock;
 use super::open::look;
+use super::records::record_look;
 use super::retention::{self, Verdict};
-use super::shelf::{self, Archive, find, record_look};
+use super::shelf::{self, Archive};
 use crate::base::step::step;
 use crate::base::{Fault, Journal, Run};
 use crate::config::Loaded;

@@ -1,20 +1,13 @@
 //! Reads any `.tar.gz`, member by member, and trusts none of it.
 
-use super::index;
-use super::unpack::Unpacker;
-use crate::base::Fault;
-use crate::base::text::one_line;
+use super::damage::{refuse, unreadable};
+use super::stream::{MOST_BETWEEN, Tail, content};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use flate2::read::MultiGzDecoder;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-
-/// What may be read between two members: their headers, and what belongs to a header, such as a long
-/// name. A tar can claim a name of any length, and it is read into memory.
-pub(super) const MOST_BETWEEN: u64 = 4 << 20;
 
 /// One member as the tar header tells it.
 #[derive(Clone, Debug)]
@@ -60,28 +53,11 @@ enum Seen {
     Link,
 }
 
-/// The error of an archive that is not whole or not harmless.
-pub fn refuse(archive: &Path, why: &str) -> anyhow::Error {
-    Fault::critical(format!("{} is refused: {}", archive.display(), one_line(why, 1000)))
-        .of_damage()
-        .hint("nothing was changed; `backup list` shows the others, `backup verify NAME` tries one")
-        .into()
-}
-
-/// The error of an archive that could not be read on. What the disk refuses to give is not known to
-/// be damaged.
-pub(super) fn unreadable(archive: &Path, error: io::Error) -> anyhow::Error {
-    if error.raw_os_error().is_some() {
-        return anyhow::Error::new(error).context(format!("cannot read {}", archive.display()));
-    }
-    refuse(archive, &format!("it is damaged: {error}"))
-}
-
 /// Shows every member to `visit`, in order, each name once. What `visit` does not read is passed
 /// over, but inflated and checked all the same.
 ///
 /// # Errors
-/// A [`Fault`] when the file is damaged or cut, or has a member that no honest archive has: an
+/// A [`crate::base::Fault`] when the file is damaged or cut, or has a member that no honest archive has: an
 /// absolute name or one with `..`, a second one of the same name, one below a file or link, a
 /// device, a pipe, a hard link to anything but an earlier file.
 pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
@@ -149,14 +125,6 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
     Ok(())
 }
 
-/// The tar stream of an archive: inflated on all processors, if it is made of our blocks.
-fn content(archive: &Path) -> Result<Box<dyn Read>> {
-    Ok(match index::members(archive)? {
-        Some((file, blocks)) => Box::new(Unpacker::new(file, blocks)),
-        None => Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 << 10, index::open(archive)?))),
-    })
-}
-
 /// A member whose name and shape are harmless; none for the root itself and for global headers.
 fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> {
     let name = harmless(&entry.path().map_err(|error| error.to_string())?)?;
@@ -208,39 +176,10 @@ fn harmless(raw: &Path) -> Result<PathBuf, String> {
     Ok(name)
 }
 
-/// Counts the zero bytes at the end of a stream: a tar ends with 1024 of them. And bounds what is
-/// read of it while `between` has a number.
-pub(super) struct Tail<'a, R> {
-    inner: R,
-    zeros: u64,
-    between: &'a Cell<Option<u64>>,
-}
-
-impl<'a, R> Tail<'a, R> {
-    pub(super) fn new(inner: R, between: &'a Cell<Option<u64>>) -> Tail<'a, R> {
-        Tail { inner, zeros: 0, between }
-    }
-}
-
-impl<R: Read> Read for Tail<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        if let Some(left) = self.between.get() {
-            let left = left.checked_sub(read as u64);
-            self.between.set(Some(left.ok_or_else(|| io::Error::other("a name in it has no end"))?));
-        }
-        match buffer[..read].iter().rposition(|&byte| byte != 0) {
-            Some(at) => self.zeros = (read - at - 1) as u64,
-            None => self.zeros += read as u64,
-        }
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compression, write::GzEncoder};
+    use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
     use std::fs::File;
 
     /// A tar with one entry after another, each with its raw name and type.

@@ -111,17 +111,6 @@ pub(super) fn is_busy(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Whether an error says that there is no room.
-pub fn is_full(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        let sqlite = cause.downcast_ref::<rusqlite::Error>();
-        io.is_some_and(|io| {
-            matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        }) || sqlite.is_some_and(|sqlite| sqlite.sqlite_error_code() == Some(ErrorCode::DiskFull))
-    })
-}
-
 /// The fault of a database that its owner would not let go of.
 pub(super) fn busy(path: &Path) -> Fault {
     Fault::critical(format!("the database {} was locked for {} by its writer", path.display(), Span(BUSY)))

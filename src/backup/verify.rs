@@ -3,26 +3,22 @@
 
 use super::check::Checker;
 use super::content::{self, Content, Hasher};
-use super::contents::{Contents, Entry};
+use super::contents::{Contents, Entry, Take};
+use super::damage::{MOST_PROBLEMS, enough, refuse, refuse_if_any};
 use super::foreign;
-use super::index;
 use super::manifest::{self, CHECKSUMS, Kind, MANIFEST, Manifest};
-use super::reader::{self, Shape, refuse};
+use super::parts;
+use super::reader::{self, Shape};
+use super::scratch::Scratch;
 use crate::base::database::Verdict;
 use crate::base::text::hex;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
-/// The most that is wrong that is told at once.
-pub(super) const MOST_PROBLEMS: usize = 5;
-
-/// Takes a file out of an archive while it is verified, or lets it pass. Gives where it lies then.
-/// Nothing that was taken may be used before all of the verification is done.
-pub type Take<'a> = dyn FnMut(&Entry, &mut Content<'_>) -> Result<Option<PathBuf>> + 'a;
+/// The beginning of the name of a work folder.
+const VERIFYING: &str = ".part-verify-";
 
 /// Verifies an archive. Databases are unpacked into a new folder in `scratch`, which is removed
 /// again.
@@ -31,14 +27,26 @@ pub type Take<'a> = dyn FnMut(&Entry, &mut Content<'_>) -> Result<Option<PathBuf
 /// A [`crate::base::Fault`] that names what is wrong, when anything is.
 pub fn verify(archive: &Path, scratch: &Path) -> Result<Contents> {
     let contents = Contents::peek(archive)?;
-    in_scratch(scratch, |scratch| match contents {
+    let scratch = Scratch::new(scratch, VERIFYING)?;
+    match contents {
         Some(contents) => {
-            let sound_databases =
-                Reading { archive, scratch, checked: &HashSet::new() }.all(&contents, None)?;
-            Ok(Contents { sound_databases, ..contents })
+            let reading = Reading { archive, scratch: scratch.path(), checked: &HashSet::new() };
+            Ok(Contents { sound_databases: reading.all(&contents, None)?, ..contents })
         }
-        None => foreign::verify(archive, Some(scratch)),
-    })
+        None => foreign::verify(archive, Some(scratch.path())),
+    }
+}
+
+/// What is in an archive: by its index, or by reading all of one that has none. Databases are not
+/// opened, and nothing is written.
+///
+/// # Errors
+/// As of [`Contents::peek`]; and when one without index is damaged or not harmless.
+pub fn read_contents(archive: &Path) -> Result<Contents> {
+    match Contents::peek(archive)? {
+        Some(contents) => Ok(contents),
+        None => foreign::verify(archive, None),
+    }
 }
 
 /// Verifies all of an archive and lets `take` have its files meanwhile. What [`Contents::peek`]
@@ -52,9 +60,8 @@ pub fn unpack(archive: &Path, contents: &Contents, scratch: &Path, take: &mut Ta
         foreign::unpack(archive, contents, take)?;
         return Ok(contents.sound_databases);
     }
-    in_scratch(scratch, |scratch| {
-        Reading { archive, scratch, checked: &HashSet::new() }.all(contents, Some(take))
-    })
+    let scratch = Scratch::new(scratch, VERIFYING)?;
+    Reading { archive, scratch: scratch.path(), checked: &HashSet::new() }.all(contents, Some(take))
 }
 
 /// Lets `take` have these files of an archive of ours, and reads no others: their hashes are
@@ -74,7 +81,7 @@ pub fn unpack_part(
     let checker = Checker::begin(databases.len(), false);
     let (mut hashed, mut under_check, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     let files = wanted.iter().filter(|entry| entry.shape == Shape::File).collect();
-    index::read(archive, files, &mut |entry, inner| {
+    parts::read(archive, files, &mut |entry, inner| {
         let mut content = Content::new(archive, inner, entry.size, &hasher);
         let taken = take(entry, &mut content)?;
         content.end()?;
@@ -103,22 +110,8 @@ pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> 
         _ => None,
     });
     let checked = checked.collect();
-    in_scratch(scratch, |scratch| {
-        Reading { archive, scratch, checked: &checked }.all(&contents, None).map(drop)
-    })
-}
-
-/// Works in a new folder in `scratch`, and removes it.
-fn in_scratch<T>(scratch: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    let scratch = tempfile::Builder::new()
-        .prefix(".part-verify-")
-        .tempdir_in(scratch)
-        .with_context(|| format!("cannot create a folder in {}", scratch.display()))?;
-    // A held folder is not swept by a backup that begins meanwhile.
-    let _held = File::open(scratch.path())
-        .and_then(|folder| folder.try_lock().map_err(io::Error::from).map(|()| folder))
-        .with_context(|| format!("cannot hold {}", scratch.path().display()))?;
-    work(scratch.path())
+    let scratch = Scratch::new(scratch, VERIFYING)?;
+    Reading { archive, scratch: scratch.path(), checked: &checked }.all(&contents, None).map(drop)
 }
 
 /// One reading of all of an archive of ours.
@@ -259,16 +252,4 @@ fn compare(expected: Vec<(PathBuf, String)>, hasher: Hasher, problems: &mut Vec<
         }
     }
     Ok(())
-}
-
-fn enough(archive: &Path, problems: &[String]) -> Result<()> {
-    if problems.len() < MOST_PROBLEMS { Ok(()) } else { Err(refuse(archive, &problems.join("; "))) }
-}
-
-pub(super) fn refuse_if_any(archive: &Path, mut problems: Vec<String>) -> Result<()> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    problems.truncate(MOST_PROBLEMS);
-    Err(refuse(archive, &problems.join("; ")))
 }

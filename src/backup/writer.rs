@@ -1,40 +1,28 @@
 //! From a plan to an archive: databases are held at one moment, then come the files, the databases
 //! and the index.
 
-use super::Reading;
-use super::blocks::{BLOCK, Block, PAGES};
-use super::body::{self, Body};
+use super::blocks::{Block, PAGES};
+use super::body;
 use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
-use super::entry::{file_item, header, header_of, item};
-use super::manifest::{self, CHECKSUMS, Database, Item, Kind, MANIFEST, Manifest, Name, member};
+use super::entry::file_item;
+use super::live::{self, Unread};
+use super::manifest::{self, Database, Item, Manifest, Name, member};
 use super::pack::Packer;
-use super::past::{self, Past};
+use super::past::{self, Past, Reading};
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::pool::give_way;
 use super::snapshot;
+use super::tape::{SMALL, Tape};
 use crate::base::database::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::text::{hex, one_line};
+use crate::base::text::one_line;
 use anyhow::{Context, Result};
-use libdeflater::crc32;
-use rustix::fs::OFlags;
-use sha2::{Digest, Sha256};
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::path::Path;
 use std::sync::mpsc;
-
-/// A file up to this size is read whole, again if it changed meanwhile, and shares members with
-/// its neighbours. A larger one has members of its own.
-const SMALL: u64 = 64 << 10;
-/// Small files share a member until it has so much; about sixteen more follow.
-const GROUP: usize = 128 << 10;
-/// The most that the headers of one file take: two for its name, and the long name itself.
-const HEADERS: u64 = 8 << 10;
 
 /// Writes archives of one home.
 pub(super) struct Writer<'a> {
@@ -43,8 +31,7 @@ pub(super) struct Writer<'a> {
     work: &'a Path,
     past: Option<&'a Past>,
     reading: Reading,
-    folder: PathBuf,
-    tar: tar::Builder<Packer>,
+    tape: Tape,
     manifest: Manifest,
     unread: usize,
 }
@@ -74,10 +61,9 @@ impl<'a> Writer<'a> {
         reading: Reading,
         progress: Progress,
     ) -> io::Result<Writer<'a>> {
-        let folder = PathBuf::from(&manifest.folder);
         let packer = Packer::new(file, past.map(|past| past.stock.clone()))?.watched(progress);
-        let tar = tar::Builder::new(packer);
-        Ok(Writer { home, work, past, reading, folder, tar, manifest, unread: 0 })
+        let tape = Tape::new(packer, &manifest.folder);
+        Ok(Writer { home, work, past, reading, tape, manifest, unread: 0 })
     }
 
     /// Writes everything.
@@ -114,9 +100,7 @@ impl<'a> Writer<'a> {
                 .collect::<Result<Vec<_>>>()
         })?;
         self.judge_databases(saved, checker.finish()?)?;
-        self.put_index().context("cannot write the archive")?;
-        let (file, bytes, copied) =
-            self.tar.into_inner().and_then(Packer::finish).context("cannot write the archive")?;
+        let (file, bytes, copied) = self.tape.finish(&self.manifest)?;
         step("written")?;
         Ok(Written { file, bytes, copied, unread: self.unread, manifest: self.manifest })
     }
@@ -127,8 +111,7 @@ impl<'a> Writer<'a> {
     }
 
     fn put_others(&mut self, others: Vec<Found>) -> Result<()> {
-        let mut top = header(tar::EntryType::Directory, 0o700, 0, self.manifest.time);
-        self.tar.append_data(&mut top, &self.folder, io::empty()).context("cannot write the archive")?;
+        self.tape.put_top(self.manifest.time)?;
         others.into_iter().try_for_each(|found| self.put(found))
     }
 
@@ -222,12 +205,7 @@ impl<'a> Writer<'a> {
 
     /// Puts in a file that did not change, by copying its members.
     fn put_unread(&mut self, past: &Item, members: &[Block], meta: &Metadata) -> Result<()> {
-        let mut put = || -> io::Result<u64> {
-            let at = self.put_header(&member(&past.path.0), past.size(), meta)?;
-            self.tar.get_mut().copy(members)?;
-            Ok(at)
-        };
-        let at = put().context("cannot write the archive")?;
+        let at = self.tape.put_members(&member(&past.path.0), meta, past.size(), members)?;
         self.manifest.files.push(Item { at: Some(at), ..past.clone() });
         self.unread += 1;
         Ok(())
@@ -239,7 +217,7 @@ impl<'a> Writer<'a> {
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
         let put = |blocks: &mut Packer| body::put(blocks, &mut file, size);
-        let (at, body) = self.put_body(member, meta, size, PAGES, put)?;
+        let (at, body) = self.tape.put_body(member, meta, size, PAGES, put)?;
         anyhow::ensure!(body.read == size, "{} became shorter or unreadable", copy.display());
         Ok(file_item(path, meta, at, &body))
     }
@@ -249,12 +227,11 @@ impl<'a> Writer<'a> {
         if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(&found, &path)? {
             return Ok(());
         }
-        let item = match found.shape {
-            Shape::Folder | Shape::Link => self.put_named(&found, &path),
-            Shape::File | Shape::Database => self.put_file(&found, &path),
-        };
-        match item {
-            Ok(Some(item)) => self.manifest.files.push(item),
+        match live::put(&mut self.tape, &found, &path, self.manifest.time) {
+            Ok(Some(put)) => {
+                self.manifest.files.push(put.item);
+                self.manifest.problems.extend(put.problem);
+            }
             Ok(None) => self.manifest.vanished.push(found.path),
             Err(Unread::Source(error)) if is_gone(&error) => self.manifest.vanished.push(found.path),
             Err(Unread::Source(error)) => {
@@ -263,215 +240,5 @@ impl<'a> Writer<'a> {
             Err(Unread::Archive(error)) => return Err(error),
         }
         Ok(())
-    }
-
-    fn put_named(&mut self, found: &Found, path: &Path) -> Result<Option<Item>, Unread> {
-        let meta = fs::symlink_metadata(path).map_err(Unread::Source)?;
-        let name = self.folder.join(member(&found.path.0));
-        if meta.is_dir() && found.shape == Shape::Folder {
-            let mut header = header_of(tar::EntryType::Directory, &meta);
-            self.tar.append_data(&mut header, name, io::empty()).map_err(full)?;
-            return Ok(Some(item(found.path.clone(), Kind::Folder, &meta)));
-        }
-        if !meta.is_symlink() || found.shape != Shape::Link {
-            return Ok(None);
-        }
-        let target = fs::read_link(path).map_err(Unread::Source)?;
-        let mut header = header_of(tar::EntryType::Symlink, &meta);
-        // A short target is written as it is; the other way drops a leading `./`.
-        if target.as_os_str().len() <= 100
-            && header.set_link_name_literal(target.as_os_str().as_bytes()).is_ok()
-        {
-            self.tar.append_data(&mut header, name, io::empty()).map_err(full)?;
-        } else {
-            self.tar.append_link(&mut header, name, &target).map_err(full)?;
-        }
-        Ok(Some(item(found.path.clone(), Kind::Link { target: Name(target) }, &meta)))
-    }
-
-    fn put_file(&mut self, found: &Found, path: &Path) -> Result<Option<Item>, Unread> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            // Neither a link put in its place, nor a pipe without a writer.
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(path)
-            .map_err(Unread::Source)?;
-        let mut meta = file.metadata().map_err(Unread::Source)?;
-        if !meta.is_file() {
-            return Ok(None);
-        }
-        let lines = path.extension().is_some_and(|extension| extension == "jsonl");
-        let name = member(&found.path.0);
-        step("file").map_err(Unread::Source)?;
-
-        if meta.len() <= SMALL {
-            let mut content = Vec::new();
-            for _ in 0..5 {
-                content.clear();
-                file.rewind().map_err(Unread::Source)?;
-                Read::by_ref(&mut file).take(SMALL * 2).read_to_end(&mut content).map_err(Unread::Source)?;
-                let now = file.metadata().map_err(Unread::Source)?;
-                let settled = same(&meta, &now);
-                meta = now;
-                if settled || lines {
-                    break;
-                }
-            }
-            if (content.len() as u64) < SMALL * 2 {
-                if lines {
-                    let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-                    content.truncate(whole);
-                }
-                let size = content.len() as u64;
-                let put = |blocks: &mut Packer| body::put(blocks, &mut content.as_slice(), size);
-                let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
-                return Ok(Some(file_item(found.path.clone(), &meta, at, &body)));
-            }
-        }
-
-        let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
-        let size = size.map_err(Unread::Source)?;
-        file.rewind().map_err(Unread::Source)?;
-        let put = |blocks: &mut Packer| body::put_file(blocks, &file, &meta, size);
-        let (at, body) = self.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
-        let now = file.metadata().map_err(Unread::Source)?;
-        let unchanged = same(&meta, &now);
-        // A file that only grew was appended to: what is saved is its beginning.
-        let grew = now.len() > meta.len();
-        if let Some(error) = &body.failed {
-            self.manifest.problems.push(format!(
-                "cannot read {} beyond its first {} bytes: {error}; the rest of it in the archive is zeros",
-                found.path.0.display(),
-                body.read
-            ));
-        } else if body.read < size {
-            self.manifest.problems.push(format!(
-                "{} became shorter while it was read; its end is filled with zeros",
-                found.path.0.display()
-            ));
-        } else if !lines && !grew && !unchanged {
-            self.manifest.problems.push(format!("{} changed while it was read", found.path.0.display()));
-        }
-        let stamp = past::stamp(&meta, self.manifest.time);
-        let stamp = stamp.filter(|_| unchanged && body.read == size && size > SMALL);
-        Ok(Some(Item { stamp, ..file_item(found.path.clone(), &meta, at, &body) }))
-    }
-
-    /// Writes a file's header; its content has members of its own, if it is large. Gives where
-    /// the content begins.
-    fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata) -> io::Result<u64> {
-        let blocks = self.tar.get_mut();
-        // Neighbours are grouped by their names alone, so that a file that comes, goes or grows
-        // leaves most groups of small files as they were.
-        let group_ends = blocks.filled() >= GROUP && ends_group(member);
-        if size <= SMALL && (group_ends || (blocks.room() as u64) < size + HEADERS) {
-            blocks.cut()?;
-        }
-        let mut header = header_of(tar::EntryType::Regular, meta);
-        header.set_size(size);
-        self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
-        Ok(self.tar.get_mut().position())
-    }
-
-    /// Puts in one file: its header, and `size` bytes of content.
-    fn put_body(
-        &mut self,
-        member: &Path,
-        meta: &Metadata,
-        size: u64,
-        most: usize,
-        put: impl FnOnce(&mut Packer) -> io::Result<Body>,
-    ) -> Result<(u64, Body)> {
-        let write = || -> io::Result<(u64, Body)> {
-            let at = self.put_header(member, size, meta)?;
-            let blocks = self.tar.get_mut();
-            if size > SMALL {
-                // So that a page or line that stays where it is stays where it is in a block.
-                blocks.cut_for(most)?;
-            }
-            let body = put(blocks)?;
-            let padding = (512 - size % 512) % 512;
-            blocks.write_all(&[0; 512][..padding as usize])?;
-            if size > SMALL {
-                blocks.cut_for(BLOCK)?;
-            }
-            Ok((at, body))
-        };
-        write().context("cannot write the archive")
-    }
-
-    fn put_index(&mut self) -> io::Result<()> {
-        self.tar.get_mut().begin_index()?;
-        let text = self.manifest.json()?;
-        let checksums = self.manifest.checksums(&hex(&Sha256::digest(&text)));
-        for (name, content) in [(MANIFEST, &text), (CHECKSUMS, &checksums)] {
-            let size = content.len() as u64;
-            let mut header = header(tar::EntryType::Regular, 0o600, size, self.manifest.time);
-            self.tar.append_data(&mut header, self.folder.join(name), content.as_slice())?;
-        }
-        Ok(())
-    }
-}
-
-/// Why something is not in the archive: its own fault, or the archive's.
-enum Unread {
-    Source(io::Error),
-    Archive(anyhow::Error),
-}
-
-fn full(error: io::Error) -> Unread {
-    Unread::Archive(anyhow::Error::new(error).context("cannot write the archive"))
-}
-
-/// Whether the group of small files before this one ends: true of one name in sixteen.
-fn ends_group(member: &Path) -> bool {
-    // Names that are much alike differ in few bits of their sums; the product spreads them.
-    crc32(member.as_os_str().as_bytes()).wrapping_mul(0x9e37_79b9) >> 28 == 0
-}
-
-/// Whether a file was not written between two looks.
-fn same(a: &Metadata, b: &Metadata) -> bool {
-    a.len() == b.len() && (a.mtime(), a.mtime_nsec()) == (b.mtime(), b.mtime_nsec())
-}
-
-/// The length of a file up to its last line break before `size`.
-fn whole_lines(file: &mut File, size: u64) -> io::Result<u64> {
-    let mut end = size;
-    let mut buffer = vec![0; 64 << 10];
-    while end > 0 {
-        let begin = end.saturating_sub(buffer.len() as u64);
-        let part = &mut buffer[..(end - begin) as usize];
-        file.seek(SeekFrom::Start(begin))?;
-        match file.read_exact(part) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-            Err(error) => return Err(error),
-        }
-        if let Some(at) = part.iter().rposition(|&byte| byte == b'\n') {
-            return Ok(begin + at as u64 + 1);
-        }
-        end = begin;
-    }
-    Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_end_at_the_last_break() {
-        let mut file = tempfile::tempfile().unwrap();
-        for (content, expected) in [
-            (b"one\ntwo\nhal".to_vec(), 8),
-            (b"no break".to_vec(), 0),
-            (b"".to_vec(), 0),
-            ([b"first\n".to_vec(), vec![b'x'; 200_000]].concat(), 6),
-        ] {
-            file.set_len(0).unwrap();
-            file.rewind().unwrap();
-            file.write_all(&content).unwrap();
-            assert_eq!(whole_lines(&mut file, content.len() as u64).unwrap(), expected);
-        }
     }
 }

@@ -179,9 +179,33 @@ pub fn rfc3339(at: DateTime<Utc>) -> String {
     at.with_timezone(&Local).to_rfc3339_opts(chrono::SecondsFormat::Millis, false)
 }
 
+/// For serde: a time as [`rfc3339`].
+///
+/// # Errors
+/// Those of the serializer.
+pub fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+/// For serde: [`as_rfc3339`] of a time that may be missing.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn maybe_rfc3339<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(rfc3339).serialize(serializer)
+}
+
+/// The form of [`stamp`].
+const STAMP: &str = "%Y%m%d_%H%M%S";
+
 /// The compact UTC stamp of archive names: `20261120_093001`.
 pub fn stamp(at: DateTime<Utc>) -> String {
-    at.format("%Y%m%d_%H%M%S").to_string()
+    at.format(STAMP).to_string()
+}
+
+/// Reads a [`stamp`].
+pub fn parse_stamp(text: &str) -> Option<DateTime<Utc>> {
+    chrono::NaiveDateTime::parse_from_str(text, STAMP).ok().map(|at| at.and_utc())
 }
 
 /// Reads a time as programs write it: RFC 3339, or without offset (then local time), with `T`

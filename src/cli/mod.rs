@@ -20,6 +20,7 @@ mod init;
 mod install;
 pub mod logs;
 pub mod ops;
+mod problems;
 mod prune;
 mod remote;
 mod report;

@@ -5,13 +5,13 @@ use super::history;
 use super::objectives::objectives;
 use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Process, Service, Snapshot};
 use crate::base::status_file::StatusFile;
-use crate::base::units::age;
+use crate::base::units::{age, parse_stamp};
 use crate::base::{Journal, Run, State, lines, text};
 use crate::config::{Kind, Loaded};
 use crate::health::{self, Report, nagios};
 use crate::logs;
 use crate::service::{Liveness, Services};
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::params;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -221,8 +221,8 @@ fn is_bad(journal: &Journal, name: &str, bytes: u64) -> bool {
 /// The UTC time in an archive's name: `20261120_093001.tar.gz`, or with something in between.
 fn stamp_of(name: &str) -> Option<DateTime<Utc>> {
     let (stamp, rest) = name.split_at_checked(15)?;
-    let at = NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok()?;
-    [".tar.gz", ".tar.gz.age"].iter().any(|end| rest.ends_with(end)).then(|| at.and_utc())
+    let at = parse_stamp(stamp)?;
+    [".tar.gz", ".tar.gz.age"].iter().any(|end| rest.ends_with(end)).then_some(at)
 }
 
 fn incidents(journal: &Journal) -> Vec<Incident> {

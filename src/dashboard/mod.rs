@@ -10,7 +10,9 @@ mod objectives;
 mod page;
 mod prometheus;
 mod report;
+mod signs;
 mod snapshot;
+mod strips;
 mod terminal;
 
 pub use history::{Bucket, History, Strip};

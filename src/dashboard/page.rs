@@ -1,7 +1,9 @@
 //! The snapshot as a page: one file, nothing from outside, readable without scripts, colours
 //! or a mouse.
 
-use super::{History, Service, Snapshot, Strip};
+use super::signs::{class, icon, no_sign, sign, signed};
+use super::strips::strips;
+use super::{Service, Snapshot};
 use crate::base::State;
 use crate::base::text::count;
 use crate::base::units::{Size, Span, age, local};
@@ -41,7 +43,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
                         (storage(snapshot))
                         (backups(snapshot))
                         (checks(snapshot))
-                        (history(&snapshot.history))
+                        (card("history", "History", &strips(&snapshot.history)))
                         (alerts(snapshot))
                     }
                     footer { "agent-ops " (snapshot.version) " · run " (snapshot.run) " · " (snapshot.home) }
@@ -234,81 +236,6 @@ fn incidents(snapshot: &Snapshot) -> Markup {
     )
 }
 
-fn history(history: &History) -> Markup {
-    card(
-        "history",
-        "History",
-        &html! {
-            @if history.strips.is_empty() {
-                p.soft { "There is no journal to read it from." }
-            } @else {
-                @for strip in &history.strips { (row(strip)) }
-                div.legend aria-hidden="true" {
-                    @for (state, word) in [
-                        (Some(State::Ok), "ok"), (Some(State::Warning), "warning"), (Some(State::Critical), "critical"),
-                        (Some(State::Unknown), "unknown"), (None, "nobody looked"),
-                    ] {
-                        span { svg viewBox="0 0 4 34" preserveAspectRatio="none" { (bar(0.0, 4.0, state, "")) } (word) }
-                    }
-                }
-            }
-        },
-    )
-}
-
-fn row(strip: &Strip) -> Markup {
-    const STEP: f64 = 10.0;
-    let share = strip.runs.percent();
-    let bad =
-        strip.buckets.iter().filter(|bucket| bucket.worst.is_some_and(|worst| worst != State::Ok)).count();
-    let said = match share {
-        Some(percent) => {
-            format!(
-                "The last {}: {percent:.1} % of {} runs ok, trouble in {bad} of {} pieces",
-                strip.name,
-                strip.runs.all,
-                strip.buckets.len()
-            )
-        }
-        None => format!("The last {}: nobody looked", strip.name),
-    };
-    let width = STEP * strip.buckets.len() as f64;
-    html! {
-        div.strip {
-            span.name { (strip.name) }
-            svg viewBox=(format!("0 0 {width} 34")) preserveAspectRatio="none" role="img" aria-label=(said) {
-                @for (index, bucket) in strip.buckets.iter().enumerate() {
-                    @let word = bucket.worst.map_or("nobody looked", State::word);
-                    @let title = format!("{} {word}{}", local(bucket.start), match bucket.runs.all {
-                        0 => String::new(),
-                        all => format!(", {} of {all} runs ok", bucket.runs.ok),
-                    });
-                    (bar(STEP * index as f64 + 1.0, STEP - 2.0, bucket.worst, &title))
-                }
-            }
-            span.side {
-                @match share { Some(percent) => (format!("{percent:.1} % ok")), None => "no runs" }
-            }
-        }
-    }
-}
-
-/// A bar of a strip: the better, the lower; so trouble stands out without colours too.
-fn bar(x: f64, width: f64, state: Option<State>, title: &str) -> Markup {
-    let (name, height) = match state {
-        Some(State::Ok) => ("ok", 16),
-        Some(State::Warning) => ("warning", 25),
-        Some(State::Critical) => ("critical", 34),
-        Some(State::Unknown) => ("unknown", 21),
-        None => ("none", 3),
-    };
-    html! {
-        rect class={"bar-" (name)} x=(x) y=(34 - height) width=(width) height=(height) rx="1.5" {
-            @if !title.is_empty() { title { (title) } }
-        }
-    }
-}
-
 fn storage(snapshot: &Snapshot) -> Markup {
     let bytes: u64 = snapshot.databases.iter().map(|file| file.bytes).sum();
     card(
@@ -391,69 +318,5 @@ fn alerts(snapshot: &Snapshot) -> Markup {
                 }
             }
         },
-    )
-}
-
-fn class(state: State) -> &'static str {
-    match state {
-        State::Ok => "ok",
-        State::Warning => "warning",
-        State::Critical => "critical",
-        State::Unknown => "unknown",
-    }
-}
-
-/// The sign of a state: shape, colour, and the word for those who hear the page.
-fn sign(state: State) -> Markup {
-    signed(state, state.word())
-}
-
-fn signed(state: State, word: &str) -> Markup {
-    let (shape, mark) = shapes(state);
-    html! {
-        svg class=(class(state)) viewBox="0 0 20 20" role="img" aria-label=(word) {
-            path.sign d=(shape) {}
-            path.sign-mark d=(mark) {}
-        }
-    }
-}
-
-fn no_sign() -> Markup {
-    html! {
-        svg viewBox="0 0 20 20" role="img" aria-label="not known" {
-            circle.bar-none cx="10" cy="10" r="4" {}
-        }
-    }
-}
-
-/// Outline and mark: a disc with a tick, a triangle with a bar, a square on its tip with a
-/// cross, a square with a question mark.
-fn shapes(state: State) -> (&'static str, &'static str) {
-    match state {
-        State::Ok => ("M10 1a9 9 0 1 1 0 18a9 9 0 0 1 0-18z", "M6 10.4l2.8 2.8L14 7.6"),
-        State::Warning => (
-            "M8.5 2.2a1.7 1.7 0 0 1 3 0l7.6 13.5a1.7 1.7 0 0 1-1.5 2.5H2.4a1.7 1.7 0 0 1-1.5-2.5z",
-            "M10 7.2v4.4M10 14.8v.1",
-        ),
-        State::Critical => ("M10 0l10 10l-10 10L0 10z", "M7.2 7.2l5.6 5.6M12.8 7.2l-5.6 5.6"),
-        State::Unknown => (
-            "M4 1h12a3 3 0 0 1 3 3v12a3 3 0 0 1-3 3H4a3 3 0 0 1-3-3V4a3 3 0 0 1 3-3z",
-            "M7.4 7.4a2.7 2.7 0 1 1 4 2.4c-.9.5-1.4 1-1.4 2M10 14.8v.1",
-        ),
-    }
-}
-
-/// The icon of the tab, within the page itself.
-fn icon(state: State) -> String {
-    let (shape, mark) = shapes(state);
-    let color = match state {
-        State::Ok => "1f7a4d",
-        State::Warning => "c77700",
-        State::Critical => "b3261e",
-        State::Unknown => "6b4c9a",
-    };
-    format!(
-        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 20 20'%3E%3Cpath fill='%23{color}' \
-         d='{shape}'/%3E%3Cpath fill='none' stroke='white' stroke-width='2.2' stroke-linecap='round' d='{mark}'/%3E%3C/svg%3E"
     )
 }

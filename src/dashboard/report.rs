@@ -2,7 +2,7 @@
 
 use super::history::Share;
 use super::{Backups, Disk, Objective, Snapshot};
-use crate::base::units::{Size, Span, age, local};
+use crate::base::units::{self, Size, Span, age, local};
 use crate::base::{Journal, Run, State, text};
 use crate::config::{Kind, Loaded};
 use crate::health::table::mark;
@@ -25,10 +25,10 @@ pub struct Report {
     /// The host.
     pub host: String,
     /// From when.
-    #[serde(serialize_with = "super::snapshot::time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub from: DateTime<Utc>,
     /// To when.
-    #[serde(serialize_with = "super::snapshot::time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub to: DateTime<Utc>,
     /// How it is now.
     pub state: State,
@@ -49,7 +49,7 @@ pub struct Report {
     /// The backups that there are.
     pub backups: Backups,
     /// When one was restored on trial, last.
-    #[serde(serialize_with = "super::snapshot::maybe_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub drilled: Option<DateTime<Utc>>,
     /// Messages that somebody was told, and how many reached nobody.
     pub messages: Messages,
@@ -79,10 +79,10 @@ pub struct Problem {
     /// How bad it was last.
     pub severity: State,
     /// Since when.
-    #[serde(serialize_with = "super::snapshot::time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub opened: DateTime<Utc>,
     /// Until when; none: it still is.
-    #[serde(serialize_with = "super::snapshot::maybe_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub closed: Option<DateTime<Utc>>,
     /// What was seen last.
     pub summary: String,
@@ -92,7 +92,7 @@ pub struct Problem {
 #[derive(Clone, Debug, Serialize)]
 pub struct Restart {
     /// When.
-    #[serde(serialize_with = "super::snapshot::time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub at: DateTime<Utc>,
     /// Of what.
     pub service: String,

@@ -1,11 +1,10 @@
 //! What the dashboard shows, as plain values.
 
 use super::{History, Objective};
-use crate::base::State;
-use crate::base::units::rfc3339;
+use crate::base::{State, units};
 use crate::health::Report;
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -19,7 +18,7 @@ pub struct Snapshot {
     /// The run that looked.
     pub run: String,
     /// When it looked.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// The version of this program.
     pub version: &'static str,
@@ -77,7 +76,7 @@ pub struct Process {
     /// Its pid.
     pub pid: u32,
     /// When it started.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub started: DateTime<Utc>,
     /// How long it runs, in seconds.
     pub uptime: u64,
@@ -97,7 +96,7 @@ pub struct Heartbeat {
     /// What the agent says of itself.
     pub status: String,
     /// When.
-    #[serde(serialize_with = "maybe_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub at: Option<DateTime<Utc>>,
     /// How long ago, in seconds; negative: in the future.
     pub age: Option<i64>,
@@ -155,7 +154,7 @@ pub struct Archive {
     /// Its file name.
     pub name: String,
     /// When it was made.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub at: DateTime<Utc>,
     /// How long ago, in seconds.
     pub age: u64,
@@ -174,7 +173,7 @@ pub struct Incident {
     /// How bad.
     pub severity: State,
     /// First seen.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub since: DateTime<Utc>,
     /// What it is about.
     pub summary: String,
@@ -189,18 +188,4 @@ pub struct Event {
     pub level: String,
     /// The rest.
     pub text: String,
-}
-
-pub(super) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
-}
-
-pub(super) fn maybe_time<S: Serializer>(
-    at: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => time(at, serializer),
-        None => serializer.serialize_none(),
-    }
 }

@@ -1,13 +1,14 @@
 //! Is there a recent, verified backup? `latest` is only ever set to an archive that was read
 //! back and verified, so its age is the answer.
 
+use super::age::age;
 use super::{Answer, Metric, View};
 use crate::base::State;
 use crate::base::range::Unit;
-use crate::base::units::{self, Size};
+use crate::base::units::{Size, parse_stamp};
 use crate::config::check::BackupAge;
 use anyhow::{Context, Result};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::fs;
 
 pub(super) fn look(view: &View, options: &BackupAge) -> Result<Answer> {
@@ -28,12 +29,9 @@ pub(super) fn look(view: &View, options: &BackupAge) -> Result<Answer> {
     let meta = fs::metadata(&target).with_context(|| format!("cannot look at {}", target.display()))?;
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let made = stamp_of(&name).map_or_else(|| meta.modified().map(DateTime::<Utc>::from), Ok)?;
-    if made > view.run.now + TimeDelta::minutes(10) {
+    let Some((age, metric)) = age(view.run.now, made, options.warn.0, options.crit.0) else {
         return Ok(Answer::unknown(format!("{name} is from the future: did a clock jump?")));
-    }
-    let age = units::age(view.run.now, made);
-    let metric = Metric::new("age", age.as_secs().floor(), Unit::Seconds)
-        .limits(Some(options.warn.0), Some(options.crit.0));
+    };
     let mut summary = format!("{age} old, {}, {name}", Size(meta.len()));
     let mut state = metric.judge();
     if meta.len() == 0 {
@@ -48,6 +46,5 @@ pub(super) fn look(view: &View, options: &BackupAge) -> Result<Answer> {
 
 /// The UTC time in an archive's name, `20261120_093001.tar.gz`.
 fn stamp_of(name: &str) -> Option<DateTime<Utc>> {
-    let stamp = name.get(..15)?;
-    NaiveDateTime::parse_from_str(stamp, "%Y%m%d_%H%M%S").ok().map(|at| at.and_utc())
+    parse_stamp(name.get(..15)?)
 }

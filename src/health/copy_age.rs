@@ -3,12 +3,12 @@
 //!
 //! Before the first copy the age of the first backup counts.
 
-use super::{Answer, Metric};
-use crate::base::range::Unit;
-use crate::base::{State, units};
+use super::Answer;
+use super::age::age;
+use crate::base::State;
 use crate::config::check::CopyAge;
 use anyhow::{Context, Result};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 /// What the journal knows of copies.
@@ -42,12 +42,9 @@ pub(super) fn look(copies: Option<&Copies>, options: &CopyAge, now: DateTime<Utc
     let Some(since) = copies.newest.or(copies.first_backup) else {
         return Answer::new(State::Ok, "no copy in the bucket yet, and no backup to copy");
     };
-    if since > now + TimeDelta::minutes(10) {
+    let Some((age, metric)) = age(now, since, options.warn.0, options.crit.0) else {
         return Answer::unknown("the newest copy is from the future: did a clock jump?".to_owned());
-    }
-    let age = units::age(now, since);
-    let metric = Metric::new("age", age.as_secs().floor(), Unit::Seconds)
-        .limits(Some(options.warn.0), Some(options.crit.0));
+    };
     let summary = match copies.newest {
         Some(_) => format!("the newest backup in the bucket is {age} old"),
         None => format!("no copy in the bucket yet, the first backup is {age} old"),
@@ -59,6 +56,7 @@ pub(super) fn look(copies: Option<&Copies>, options: &CopyAge, now: DateTime<Utc
 mod tests {
     use super::*;
     use crate::base::{Home, Journal};
+    use chrono::TimeDelta;
 
     #[test]
     fn ages_and_a_lenient_start() {

@@ -3,12 +3,12 @@
 //! Before the first drill the age of the first backup counts: a new agent has its first weeks in
 //! peace, an old one whose drills never came has not.
 
-use super::{Answer, Metric};
-use crate::base::range::Unit;
+use super::Answer;
+use super::age::age;
 use crate::base::{State, units};
 use crate::config::check::DrillAge;
 use anyhow::{Context, Result};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 /// What the journal knows of drills.
@@ -57,12 +57,9 @@ pub(super) fn look(drills: Option<&Drills>, options: &DrillAge, now: DateTime<Ut
     let Some(since) = drills.good.or(drills.first_backup) else {
         return Answer::new(State::Ok, "no drill yet, and no backup to try");
     };
-    if since > now + TimeDelta::minutes(10) {
+    let Some((age, metric)) = age(now, since, options.warn.0, options.crit.0) else {
         return Answer::unknown("the last drill is from the future: did a clock jump?".to_owned());
-    }
-    let age = units::age(now, since);
-    let metric = Metric::new("age", age.as_secs().floor(), Unit::Seconds)
-        .limits(Some(options.warn.0), Some(options.crit.0));
+    };
     let summary = match drills.good {
         Some(_) => format!("{age} ago a backup was restored on trial"),
         None => format!("no drill yet, the first backup is {age} old"),
@@ -74,6 +71,7 @@ pub(super) fn look(drills: Option<&Drills>, options: &DrillAge, now: DateTime<Ut
 mod tests {
     use super::*;
     use crate::base::{Home, Journal, Run};
+    use chrono::TimeDelta;
 
     #[test]
     fn ages_failures_and_a_lenient_start() {

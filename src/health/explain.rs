@@ -1,7 +1,6 @@
 //! What a check is about, and how it went lately.
 
-use super::finding::time;
-use crate::base::{Journal, State};
+use crate::base::{Journal, State, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::params;
@@ -11,7 +10,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, Serialize)]
 pub struct Earlier {
     /// When.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// The state that counted.
     pub state: State,

@@ -42,8 +42,7 @@ pub(super) fn look(view: &View, options: &FileAge) -> Result<Answer> {
         }
         Some((written, size, name)) => {
             let old = age(view.run.now, *written);
-            let metric = Metric::new("age", old.as_secs().floor(), Unit::Seconds)
-                .limits(Some(options.warn.0), Some(options.crit.0));
+            let metric = Metric::age(old).limits(Some(options.warn.0), Some(options.crit.0));
             told = format!("{name} is {old} old, {}", Size(*size));
             if metric.judge() != State::Ok {
                 bad.push((metric.judge(), told.clone()));

@@ -1,6 +1,7 @@
 //! What a check answers, and all answers of one run.
 
 use crate::base::range::{Range, Unit};
+use crate::base::units::{self, Span};
 use crate::base::{Run, State};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -52,6 +53,11 @@ impl Metric {
         }
     }
 
+    /// How old something is.
+    pub fn age(age: Span) -> Metric {
+        Metric::new("age", age.as_secs().floor(), Unit::Seconds)
+    }
+
     /// With thresholds.
     #[must_use]
     pub fn limits(mut self, warn: Option<Range>, crit: Option<Range>) -> Metric {
@@ -91,7 +97,7 @@ pub struct Finding {
     /// What this look found, before `for` was asked whether it counts yet.
     pub seen: State,
     /// When it was looked at, if not in this run: `every` said that it was not due.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_time")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "units::maybe_rfc3339")]
     pub looked_at: Option<DateTime<Utc>>,
     /// One line, safe to print.
     pub summary: String,
@@ -116,21 +122,12 @@ pub struct Report {
     /// The run's id.
     pub run: String,
     /// When it was made.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// The worst of all.
     pub state: State,
     /// In order of the checks' names.
     pub findings: Vec<Finding>,
-}
-
-/// Writes a time as RFC 3339 with the local offset.
-pub(crate) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&crate::base::units::rfc3339(*at))
-}
-
-fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(crate::base::units::rfc3339).serialize(serializer)
 }
 
 impl Report {

@@ -67,8 +67,7 @@ fn judge(
         return Answer::unknown(format!("the last heartbeat is {ahead} in the future: did a clock jump?"));
     }
     let old = age(now, beat);
-    let metric = Metric::new("age", old.as_secs().floor(), Unit::Seconds)
-        .limits(Some(Range::above(warn)), Some(Range::above(crit)));
+    let metric = Metric::age(old).limits(Some(Range::above(warn)), Some(Range::above(crit)));
     let Some(process) = process else {
         let whose = file.pid.map_or(String::new(), |pid| format!(" of pid {pid}"));
         let summary = format!("the last heartbeat{whose} was {old} ago, and its process is gone");
@@ -146,8 +145,7 @@ fn waiting(
 ) -> Answer {
     let (warn, crit) = (options.warn.seconds(interval), options.crit.seconds(interval));
     let old = age(now, process.started);
-    let metric = Metric::new("age", old.as_secs().floor(), Unit::Seconds)
-        .limits(Some(Range::above(warn)), Some(Range::above(crit)));
+    let metric = Metric::age(old).limits(Some(Range::above(warn)), Some(Range::above(crit)));
     Answer::new(metric.judge(), format!("none yet in {old} ({why})")).metric(metric)
 }
 

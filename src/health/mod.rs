@@ -1,5 +1,6 @@
 //! Looks at the agent: checks, findings, the report; and spells it for Nagios and for people.
 
+mod age;
 mod answer;
 mod backup_age;
 mod certificate;

@@ -7,8 +7,8 @@ use crate::base::units::{self, Span};
 use crate::base::{Fault, Home, Journal, Run, State, database, durable, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use chrono::{DateTime, NaiveDateTime, Utc};
-use serde::{Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub struct Aside {
     /// The folder that holds them, under their names in the home.
     pub path: PathBuf,
     /// When they were set aside.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// The archive that took their place; none if that is not known.
     pub archive: Option<PathBuf>,
@@ -37,20 +37,12 @@ pub struct Aside {
     /// Their bytes.
     pub bytes: u64,
     /// From when on they may be deleted; none for the newest.
-    #[serde(serialize_with = "some_time")]
+    #[serde(serialize_with = "units::maybe_rfc3339")]
     pub until: Option<DateTime<Utc>>,
     #[serde(skip)]
     paths: Vec<PathBuf>,
     #[serde(skip)]
     record: Option<Swap>,
-}
-
-fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&units::rfc3339(*at))
-}
-
-fn some_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(units::rfc3339).serialize(serializer)
 }
 
 /// All old files there are, newest first.
@@ -112,7 +104,7 @@ fn time_of(stamp: &str) -> Option<DateTime<Utc>> {
     if !rest.is_empty() && !numbered {
         return None;
     }
-    NaiveDateTime::parse_from_str(time, "%Y%m%d_%H%M%S").ok().map(|time| time.and_utc())
+    units::parse_stamp(time)
 }
 
 /// The old files that are meant, if a name means any: `pre-restore:STAMP`, `pre-restore:latest`.

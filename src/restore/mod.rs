@@ -108,9 +108,9 @@ pub fn look(
         let scratch = loaded.home.staging();
         durable::make_folder(&scratch, 0o700)?;
         let readable = backup::ready(&loaded.config.backup, &archive, &scratch)?;
-        Contents::list(readable.path())?
+        backup::read_contents(readable.path())?
     } else {
-        Contents::list(&archive)?
+        backup::read_contents(&archive)?
     };
     let (entries, notes) = select::entries(loaded, &archive, &contents, only)?;
     Ok(Listing { archive, origin: contents.origin, entries, notes })

@@ -1,6 +1,7 @@
 //! Which archive is meant (`latest`, a name, a path, or a time), and what of it is wanted.
 
-use crate::backup::reader::{Shape, refuse};
+use crate::backup::reader::Shape;
+use crate::backup::refuse;
 use crate::backup::{self, Contents, Entry, Origin};
 use crate::base::units::{self, parse_time};
 use crate::base::{Fault, Journal, database};

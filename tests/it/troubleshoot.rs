@@ -1,15 +1,17 @@
 //! `ops troubleshoot`: each way of failing is found, with its remedy; nothing is changed; the bundle tells
 //! no secret.
 
-use crate::sandbox::{Said, Sandbox, said, wait_until};
-use crate::service::{Bystander, agent_pid, kill, with_agent};
-use agent_ops::base::process::{Process, Signal};
+mod jobs;
+mod services;
+
+use crate::sandbox::{Said, Sandbox, said};
+use crate::service::kill;
 use chrono::{Local, TimeDelta, Utc};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A home whose agent is a script of this name, and where nothing is wrong but that it was not started.
@@ -207,25 +209,6 @@ fn a_config_with_an_error_is_the_first_cause_and_the_rest_is_looked_at() {
 }
 
 #[test]
-fn what_cron_would_not_have_is_told() {
-    let sandbox = home("");
-    let with = sandbox.read("ops.toml") + "env = { KEY = \"${ONLY_HERE}\" }\n";
-    sandbox.write("ops.toml", with);
-    let output = sandbox.program("ops").env("ONLY_HERE", "x1y2z3").args(["troubleshoot", "--json"]).output();
-    let found = cause(&said(output.unwrap()), "environment_of_cron", "warning");
-    assert!(found["cause"].as_str().unwrap().contains("${ONLY_HERE}"), "{found}");
-    let with = sandbox.read("ops.toml").replace("[agent]", "[agent]\nenv_file = \".env\"");
-    sandbox.write("ops.toml", with);
-    let env = sandbox.write(".env", "ONLY_HERE=x1y2z3\nEMPTY=\n");
-    fs::set_permissions(env, fs::Permissions::from_mode(0o644)).unwrap();
-    let found = ids(&sandbox);
-    assert!(!found.contains(&"environment_of_cron".to_owned()), "{found:?}");
-    expect(&sandbox, "environment_empty", "warning");
-    let found = expect(&sandbox, "secrets_open", "warning");
-    assert!(found["remedy"][0].as_str().unwrap().starts_with("chmod 600 "), "{found}");
-}
-
-#[test]
 fn a_home_and_files_of_another_user() {
     if !rustix::process::geteuid().is_root() {
         // Only root can give files away; the judgement of what it sees is tested beside the probe.
@@ -247,179 +230,6 @@ fn a_home_and_files_of_another_user() {
     expect(&sandbox, "not_writable", "critical");
     fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o755)).unwrap();
     expect(&sandbox, "state_open", "warning");
-}
-
-#[test]
-fn pid_files_that_lie_and_what_became_of_a_service() {
-    let sandbox = well("");
-    let pid = pid_of(&sandbox);
-    kill(pid);
-    let found = expect(&sandbox, "stale_pid_file", "critical");
-    assert!(found["cause"].as_str().unwrap().contains(&format!("process {pid} ")), "{found}");
-    assert_eq!(found["remedy"][0], "ops start bot");
-    assert!(found["evidence"].to_string().contains("last words in logs/bot_stdout.log: begun"), "{found}");
-    let stranger = Bystander::new("sleep", &["6021"]);
-    sandbox.write("bot.pid", stranger.0.id().to_string());
-    let found = expect(&sandbox, "stale_pid_file", "critical");
-    assert!(found["evidence"].to_string().contains("sleep 6021"), "{found}");
-    fs::remove_file(sandbox.path("bot.pid")).unwrap();
-    expect(&sandbox, "crashed", "critical");
-    // The machine was booted since.
-    let mut record: Value = serde_json::from_str(&sandbox.read(".ops/service/bot.json")).unwrap();
-    record["identity"]["boot"] = "another".into();
-    sandbox.write(".ops/service/bot.json", record.to_string());
-    expect(&sandbox, "not_started_after_boot", "critical");
-    fs::remove_file(sandbox.path(".ops/service/bot.json")).unwrap();
-    expect(&sandbox, "not_started", "critical");
-    // It runs, and its pid file names another.
-    sandbox.expect(0, "ops", &["start"]);
-    sandbox.write("bot.pid", stranger.0.id().to_string());
-    expect(&sandbox, "stale_pid_file", "warning");
-}
-
-#[test]
-fn a_second_instance_and_what_a_crash_left() {
-    let sandbox = home("");
-    let script = sandbox.write("run.sh", "#!/bin/sh\nif [ -n \"$AGENT_OPS_SERVICE\" ]; then sleep 6031 & echo $! > child; exec sleep 6032; fi\nread line\n");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    sandbox.expect(0, "ops", &["start"]);
-    let first = pid_of(&sandbox);
-    let word = sandbox.read("ops.toml").split("\"./").nth(2).unwrap().split('"').next().unwrap().to_owned();
-    let second = Bystander::new(script.to_str().unwrap(), &[&format!("./{word}")]);
-    wait_until("it is itself", || {
-        Process::find(second.0.id())
-            .unwrap()
-            .unwrap()
-            .arguments()
-            .iter()
-            .any(|part| part.to_string_lossy().ends_with(".conf"))
-    });
-    let found = expect(&sandbox, "second_instance", "warning");
-    assert_eq!(found["remedy"][0], format!("kill {}", second.0.id()));
-    let child = sandbox.read("child").trim().parse().unwrap();
-    kill(first);
-    let found = expect(&sandbox, "leftovers", "warning");
-    assert!(found["evidence"].to_string().contains(&format!("{child} 'sleep 6031'")), "{found}");
-    assert_eq!(found["remedy"][0], "ops stop bot --force");
-    kill(child);
-    drop(second);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_port_in_other_hands() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let sandbox = home(&format!("ports = [{port}]\n"));
-    let found = expect(&sandbox, "port_taken", "critical");
-    assert!(
-        found["evidence"].to_string().contains(&format!("pid {} listens", std::process::id())),
-        "{found}"
-    );
-    assert!(found["cause"].as_str().unwrap().contains("cannot start"), "{found}");
-    // Started without its port, and another took it.
-    drop(listener);
-    sandbox.expect(0, "ops", &["start"]);
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let found = expect(&sandbox, "port_taken", "critical");
-    assert!(found["cause"].as_str().unwrap().contains("runs without its port"), "{found}");
-    drop(listener);
-}
-
-#[test]
-fn what_a_service_is_started_with() {
-    let sandbox = home("");
-    let toml = sandbox.read("ops.toml");
-    let with = |command: &str| {
-        let rest = toml.split("ready =").nth(1).unwrap();
-        let start = toml.split("command =").next().unwrap();
-        // The second one is the service's; the first is a channel.
-        let start =
-            if start.contains("[service.bot]") { start } else { toml.split("[service.bot]").next().unwrap() };
-        let start = if start.contains("[service.bot]") {
-            start.to_owned()
-        } else {
-            format!("{start}[service.bot]\n")
-        };
-        sandbox.write("ops.toml", format!("{start}command = {command}\nready ={rest}"));
-    };
-    with("[\".venv/bin/python3\", \"main.py\"]");
-    sandbox.write("main.py", "");
-    let found = expect(&sandbox, "program_missing", "critical");
-    assert!(found["remedy"][0].as_str().unwrap().starts_with("python3 -m venv"), "{found}");
-    fs::create_dir_all(sandbox.path(".venv/bin")).unwrap();
-    symlink(sandbox.path("python-that-went"), sandbox.path(".venv/bin/python3")).unwrap();
-    expect(&sandbox, "program_dangling", "critical");
-    with("[\"sh\", \"./gone.sh\"]");
-    expect(&sandbox, "script_missing", "critical");
-    with("[\"./plain\"]");
-    let plain = sandbox.write("plain", "#!/nowhere/python3\n");
-    expect(&sandbox, "program_not_executable", "critical");
-    fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
-    expect(&sandbox, "interpreter_missing", "critical");
-    with("[\"no-such-program-anywhere\"]");
-    expect(&sandbox, "program_missing", "critical");
-    sandbox.fake("only-here", "sleep 60\n");
-    with("[\"only-here\"]");
-    expect(&sandbox, "program_not_for_cron", "warning");
-    with("[\"./run.sh\"]\ncwd = \"elsewhere\"");
-    expect(&sandbox, "cwd_missing", "critical");
-}
-
-#[test]
-fn a_runtime_of_another_version() {
-    let sandbox = home("runtime = { command = [\"node\", \"--version\"], min = \"22\", below = \"25\" }\n");
-    sandbox.fake("node", "echo v18.20.4\n");
-    let found = expect(&sandbox, "runtime_version", "critical");
-    assert!(found["evidence"].to_string().contains("at least 22, below 25"), "{found}");
-    sandbox.fake("node", "echo v25.0.1\n");
-    expect(&sandbox, "runtime_version", "critical");
-    sandbox.fake("node", "echo v22.0.0\n");
-    assert!(!ids(&sandbox).contains(&"runtime_version".to_owned()));
-    sandbox.fake("node", "sleep 60\n");
-    let found = expect(&sandbox, "could_not_tell", "unknown");
-    assert!(found["cause"].as_str().unwrap().contains("not done within 3s"), "{found}");
-    for wrong in
-        ["{ command = [], min = \"1\" }", "{ command = [\"x\"] }", "{ command = [\"x\"], min = \"two\" }"]
-    {
-        let toml = sandbox.read("ops.toml");
-        let line = toml.lines().find(|line| line.starts_with("runtime")).unwrap().to_owned();
-        sandbox.write("ops.toml", toml.replace(&line, &format!("runtime = {wrong}")));
-        sandbox.expect(3, "ops", &["config", "check"]);
-    }
-}
-
-#[test]
-fn a_service_that_hangs_or_is_held() {
-    let sandbox = with_agent(&[]);
-    surroundings(&sandbox);
-    sandbox.expect(0, "ops", &["start"]);
-    let process = Process::find(agent_pid(&sandbox)).unwrap().unwrap();
-    process.identity.signal(Signal::STOP).unwrap();
-    wait_until("it stands still", || Process::find(process.identity.pid).unwrap().unwrap().stopped);
-    let found = expect(&sandbox, "stopped_by_signal", "critical");
-    assert_eq!(found["remedy"][0], format!("kill -CONT {}", process.identity.pid));
-    process.identity.signal(Signal::CONT).unwrap();
-    let found = at(&sandbox, TimeDelta::minutes(30), "hung", "critical");
-    assert_eq!(found["remedy"][0], "ops restart daemon --force");
-    #[cfg(target_os = "linux")]
-    assert!(found["evidence"].to_string().contains("it waits"), "{found}");
-    sandbox.expect(0, "ops", &["stop"]);
-}
-
-#[test]
-fn a_status_file_that_is_torn_or_of_another() {
-    let sandbox = well("status_file = \"status.json\"\n");
-    sandbox.write("status.json", "{\"status\": \"runn");
-    expect(&sandbox, "status_file_torn", "warning");
-    let old = (Local::now() - TimeDelta::hours(1)).to_rfc3339();
-    sandbox
-        .write("status.json", format!("{{\"status\": \"running\", \"timestamp\": \"{old}\", \"pid\": 1}}"));
-    expect(&sandbox, "status_file_of_another", "warning");
-    // What it says of a run that is over.
-    kill(pid_of(&sandbox));
-    let found = expect(&sandbox, "stale_pid_file", "critical");
-    assert!(found["evidence"].to_string().contains("still says running"), "{found}");
 }
 
 #[test]
@@ -449,111 +259,6 @@ fn disks_that_fill_up() {
     let found = expect(&sandbox, "disk_full", "critical");
     assert_eq!(found["remedy"][0], "ops rotate-logs");
     assert!(found["evidence"].to_string().contains("the backups"), "{found}");
-}
-
-#[test]
-fn a_crontab_without_our_lines_and_jobs_that_did_not_run() {
-    let sandbox = home("recover = false\n");
-    expect(&sandbox, "no_schedule", "warning");
-    expect(&sandbox, "not_started_at_boot", "warning");
-    sandbox.expect(0, "ops", &["cron-install"]);
-    let found = ids(&sandbox);
-    assert!(
-        !found.contains(&"no_schedule".to_owned()) && found.contains(&"not_started_at_boot".to_owned()),
-        "{found:?}"
-    );
-    let crontab = sandbox.outside("spool").join("crontab");
-    let text = fs::read_to_string(&crontab).unwrap();
-    fs::write(&crontab, format!("{text}@reboot /opt/ops start --home {}\n", sandbox.home.display())).unwrap();
-    assert!(!ids(&sandbox).contains(&"not_started_at_boot".to_owned()));
-    fs::write(&crontab, text.replace("*/5", "*/6")).unwrap();
-    expect(&sandbox, "schedule_changed", "warning");
-    fs::write(&crontab, "").unwrap();
-    let found = expect(&sandbox, "schedule_gone", "warning");
-    assert_eq!(found["remedy"][0], "ops cron-install");
-    fs::write(&crontab, &text).unwrap();
-    // An hour on, and nothing ran. Whether cron runs is this machine's matter.
-    let now = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
-    let output =
-        sandbox.program("ops").env("OPS_NOW", now).args(["troubleshoot", "--json"]).output().unwrap();
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let late = document["causes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|cause| ["jobs_late", "cron_not_running"].iter().any(|id| cause["id"] == *id));
-    assert!(late.unwrap()["evidence"].to_string().contains("alert was due"), "{document:#}");
-    sandbox.fake("crontab", "echo cannot open the spool >&2\nexit 2\n");
-    expect(&sandbox, "could_not_tell", "unknown");
-    // Without the program there is no cron.
-    let sandbox = home("");
-    let nowhere = sandbox.outside("nowhere");
-    let output =
-        sandbox.program("ops").env("PATH", nowhere).args(["troubleshoot", "--json"]).output().unwrap();
-    cause(&said(output), "cron_missing", "warning");
-}
-
-#[test]
-fn alerts_that_reach_nobody() {
-    let sandbox = home("");
-    let toml = sandbox.read("ops.toml");
-    sandbox.write("ops.toml", toml.replace("[alerts.command]\nrun = [\"true\"]\n", ""));
-    expect(&sandbox, "no_channel", "warning");
-    let desktop =
-        toml.replace("[alerts.command]\nrun = [\"true\"]\n", "").replace("enabled = false", "enabled = true");
-    sandbox.write("ops.toml", desktop);
-    let session = Path::new(&format!("/run/user/{}/bus", rustix::process::geteuid().as_raw())).exists();
-    assert_eq!(ids(&sandbox).contains(&"no_channel".to_owned()), cfg!(target_os = "linux") && !session);
-    // A port where nobody listens.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mail = format!(
-        "[alerts.email]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n"
-    );
-    sandbox.write("ops.toml", toml.replace("run = [\"true\"]", "run = [\"false\"]") + &mail);
-    let found = expect(&sandbox, "mail_server", "warning");
-    assert!(found["cause"].as_str().unwrap().contains(&format!("127.0.0.1:{port}")), "{found}");
-    // What was not delivered is known from the journal.
-    sandbox.write(
-        "ops.toml",
-        sandbox.read("ops.toml")
-            + "[check.process]\nkind = \"process\"\nservice = \"bot\"\n[alerts]\nrecover = false\n",
-    );
-    sandbox.run("alert", &[]);
-    let found = expect(&sandbox, "delivery_failed", "warning");
-    assert!(found["remedy"].to_string().contains("ops alert test"), "{found}");
-}
-
-#[test]
-fn a_restart_loop_shows_the_last_words() {
-    let sandbox = home("[check.process]\nkind = \"process\"\nservice = \"bot\"\n");
-    sandbox.write("run.sh", "#!/bin/sh\necho KeyError: no such model >&2\nexit 1\n");
-    let mut now = Utc::now();
-    for _ in 0..4 {
-        sandbox.program("alert").env("OPS_NOW", now.to_rfc3339()).output().unwrap();
-        now += TimeDelta::minutes(8);
-    }
-    let found = at(&sandbox, now - Utc::now(), "restart_loop", "critical");
-    assert!(found["evidence"].to_string().contains("KeyError: no such model"), "{found}");
-}
-
-#[test]
-fn backups_that_are_none_or_old_or_failed() {
-    let sandbox = home("");
-    let found = expect(&sandbox, "no_backup", "warning");
-    assert_eq!(found["remedy"][0], "ops backup");
-    sandbox.expect(0, "ops", &["backup"]);
-    assert!(!ids(&sandbox).contains(&"no_backup".to_owned()));
-    at(&sandbox, TimeDelta::days(5), "backup_old", "warning");
-    // The folder it should go to is a file now.
-    fs::rename(sandbox.path("backups"), sandbox.path("elsewhere")).unwrap();
-    let found = expect(&sandbox, "backups_gone", "warning");
-    assert!(found["advice"].as_str().unwrap().contains("mounted"), "{found}");
-    sandbox.write("backups", "");
-    let failed = sandbox.run("ops", &["backup"]);
-    assert!(failed.code >= 2, "{failed:?}");
-    fs::remove_file(sandbox.path("backups")).unwrap();
-    fs::rename(sandbox.path("elsewhere"), sandbox.path("backups")).unwrap();
-    expect(&sandbox, "backup_failed", "warning");
 }
 
 #[test]

@@ -1,17 +1,13 @@
 //! A disk without a byte left: every program says so, and nothing is damaged.
 
 use crate::peers::Sink;
-use crate::room::Room;
+use crate::room::{self, Room};
 use crate::sandbox::{said, wait_until};
 use std::fs;
 use std::process::Stdio;
 
 fn settings(sink: &Sink) -> String {
-    format!(
-        r#"
-[agent]
-name = "cupboard"
-preset = "builtin"
+    let more = r#"
 [service.daemon]
 ready_timeout = "8s"
 [check.disk]
@@ -20,13 +16,8 @@ crit = "64KB"
 [logs]
 max_size = "100KB"
 keep_lines = 10
-[alerts.desktop]
-enabled = false
-[alerts.webhook]
-url = "{}"
-"#,
-        sink.url
-    )
+"#;
+    room::settings("cupboard", sink, more)
 }
 
 /// Writes until not a page is left.

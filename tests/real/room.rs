@@ -1,6 +1,6 @@
 //! A home with mounts of its own, which nobody else sees: small, read-only, or with a cron.
 
-use crate::peers::{Running, as_root, peer, wait_long};
+use crate::peers::{Running, Sink, as_root, peer, wait_long};
 use crate::sandbox::{Said, Sandbox, said};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,22 @@ pub struct Room {
     pub home: PathBuf,
     pid: u32,
     holder: Running,
+}
+
+/// The config of a built-in agent that tells this sink and nobody else, and more.
+pub fn settings(agent: &str, sink: &Sink, more: &str) -> String {
+    format!(
+        r#"
+[agent]
+name = "{agent}"
+preset = "builtin"
+[alerts.desktop]
+enabled = false
+[alerts.webhook]
+url = "{}"
+{more}"#,
+        sink.url
+    )
 }
 
 impl Drop for Room {

@@ -1,6 +1,7 @@
 //! A message as a document for machines: of a webhook, and on a command's standard input.
 
-use crate::alert::message::{Kind, Message};
+use crate::alert::kind::Kind;
+use crate::alert::message::Message;
 use crate::base::State;
 use crate::base::units::rfc3339;
 use serde::Serialize;

@@ -4,7 +4,8 @@
 
 use super::webhook::cut;
 use crate::alert::http::{Answer, Post, reveal};
-use crate::alert::message::{Kind, Message};
+use crate::alert::kind::Kind;
+use crate::alert::message::Message;
 use crate::alert::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::config::channels::Telegram;

@@ -1,9 +1,9 @@
 //! The verbs of S3 that a copy needs, each one request (a list may take several).
 
 use super::client::{Answer, Client, TALK};
-use crate::backup::shelf::{ENCRYPTED, time_of_name};
-use crate::backup::sidecar::Sidecar;
-use crate::base::{Fault, units};
+use super::label::Label;
+use crate::backup::names::{ENCRYPTED, time_of_name};
+use crate::base::Fault;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,55 +16,8 @@ use rusty_s3::actions::{CreateMultipartUpload, ListObjectsV2, ListParts};
 /// The namespace of answers.
 const NS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// What we write beside an archive there, and find again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Label {
-    /// The agent whose it is.
-    pub(super) agent: String,
-    /// Its place in the order of making.
-    pub(super) sequence: u64,
-    /// When it was made.
-    pub(super) time: DateTime<Utc>,
-    /// Its length in bytes.
-    pub(super) bytes: u64,
-    /// The SHA-256 of the file, hexadecimal.
-    pub(super) sha256: String,
-    /// The ETag that an honest storage gives it, without quotes.
-    pub(super) etag: String,
-    /// The note of an encrypted archive. It goes with it as one, and is deleted with it.
-    pub(super) note: Option<Sidecar>,
-}
-
-impl Label {
-    fn headers(&self) -> Result<Vec<(&'static str, String)>> {
-        let mut headers = vec![
-            ("x-amz-meta-agent", self.agent.clone()),
-            ("x-amz-meta-bytes", self.bytes.to_string()),
-            ("x-amz-meta-etag", self.etag.clone()),
-            ("x-amz-meta-sequence", self.sequence.to_string()),
-            ("x-amz-meta-sha256", self.sha256.clone()),
-            ("x-amz-meta-time", units::rfc3339(self.time)),
-        ];
-        if let Some(note) = &self.note {
-            headers.push(("x-amz-meta-note", BASE64.encode(note.text()?)));
-        }
-        Ok(headers)
-    }
-
-    fn read(answer: &Answer) -> Option<Label> {
-        let meta = |name: &str| answer.header(&format!("x-amz-meta-{name}"));
-        let note = meta("note").and_then(|note| BASE64.decode(note).ok());
-        Some(Label {
-            note: note.and_then(|note| Sidecar::parse(&note).ok()),
-            agent: meta("agent")?.to_owned(),
-            bytes: meta("bytes")?.parse().ok()?,
-            etag: meta("etag")?.to_owned(),
-            sequence: meta("sequence")?.parse().ok()?,
-            sha256: meta("sha256")?.to_owned(),
-            time: DateTime::parse_from_rfc3339(meta("time")?).ok()?.with_timezone(&Utc),
-        })
-    }
-}
+/// Bytes of one request.
+const PIECE: u64 = 8 << 20;
 
 /// What the storage says of one object.
 #[derive(Clone, Debug)]
@@ -301,8 +254,24 @@ impl Client {
         self.send(action, &[], TALK).map(drop)
     }
 
+    /// Reads all of an archive, piece by piece: one that fails is tried again by itself.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < bytes {
+            let piece = self.range(name, at, PIECE.min(bytes - at))?;
+            take(&piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
     /// A range of an archive, exactly as long as asked for.
-    pub(super) fn range(&self, name: &str, from: u64, length: u64) -> Result<Vec<u8>> {
+    fn range(&self, name: &str, from: u64, length: u64) -> Result<Vec<u8>> {
         let key = self.key(name);
         let mut action = self.bucket.get_object(Some(&self.credentials), &key);
         action.headers_mut().insert("range", format!("bytes={from}-{}", from + length - 1));

@@ -5,7 +5,8 @@
 //! an answer may be wrong.
 
 use super::client::Client;
-use super::store::{Head, Label, Upload};
+use super::label::Label;
+use super::store::{Head, Part, Upload};
 use crate::backup::Archive;
 use crate::backup::sidecar::Sidecar;
 use crate::base::progress::Progress;
@@ -168,7 +169,7 @@ pub(super) fn bring(
 /// Reads an archive back whose ETag proves nothing; one that is not right is removed again.
 fn read_back(client: &Client, name: &str, label: &Label) -> Result<()> {
     let mut sha256 = Sha256::new();
-    super::fetch::ranges(client, name, label.bytes, &mut |piece| {
+    client.read(name, label.bytes, &mut |piece| {
         sha256.update(piece);
         Ok(())
     })?;
@@ -208,9 +209,7 @@ fn in_parts(
         // Only a part that is proved to be the same is not sent again.
         let same = |bytes: u64| {
             let etag = hex(md5);
-            move |part: &&super::store::Part| {
-                part.number == number && part.bytes == bytes && part.etag == etag
-            }
+            move |part: &&Part| part.number == number && part.bytes == bytes && part.etag == etag
         };
         if let Some(part) = parts.iter().find(same(bytes)) {
             etags.push(part.etag.clone());

@@ -1,6 +1,8 @@
 //! The life of incidents in virtual time: what people hear, and when.
 
 use super::*;
+use crate::alert::fixtures::look;
+use crate::alert::incident::TRAIL;
 use crate::alert::plan::{Situation, plan};
 use crate::alert::store::Change;
 use crate::base::Run;
@@ -62,20 +64,6 @@ impl World {
 
     fn is_open(&self, check: &str) -> bool {
         self.incidents.get(check).is_some_and(|incident| incident.closed.is_none())
-    }
-}
-
-fn look(check: &str, state: State) -> Look {
-    let alert = if state == State::Critical { "disk_critical" } else { "disk_low" };
-    Look {
-        check: check.to_owned(),
-        alert: alert.to_owned(),
-        state,
-        summary: "as it is".to_owned(),
-        remedy: None,
-        excuse: None,
-        gave_up: false,
-        unproven: false,
     }
 }
 

@@ -1,0 +1,73 @@
+//! The names in the folder of archives: by the second an archive was made in.
+
+use super::sidecar;
+use crate::base::units::parse_stamp;
+use chrono::{DateTime, Utc};
+use std::fs;
+use std::path::Path;
+
+/// Work folders of runs, beside the archives.
+pub(super) const WORK: &str = ".part-";
+/// The end of an archive's name.
+pub(super) const PLAIN: &str = ".tar.gz";
+/// The end of an encrypted archive's name.
+pub(super) const ENCRYPTED: &str = ".tar.gz.age";
+
+/// An archive's name without its ending, and the ending.
+pub(super) fn split_name(name: &str) -> Option<(&str, &'static str)> {
+    [PLAIN, ENCRYPTED].into_iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)))
+}
+
+/// The time in a name `YYYYMMDD_HHMMSS.tar.gz` or `YYYYMMDD_HHMMSS_1.tar.gz`, or one of those with
+/// `.age` at its end.
+pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
+    let (stem, _) = split_name(name)?;
+    let (stamp, rest) = stem.split_at_checked(15)?;
+    let number = rest.strip_prefix('_').unwrap_or("0");
+    if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    parse_stamp(stamp)
+}
+
+/// Whether no archive, and no note of one, has this name.
+pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
+    let plain = dir.join(format!("{stem}{PLAIN}"));
+    let encrypted = dir.join(format!("{stem}{ENCRYPTED}"));
+    [&sidecar::path(&encrypted), &plain, &encrypted]
+        .into_iter()
+        .all(|path| fs::symlink_metadata(path).is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_archives_from_other_files() {
+        for name in [
+            "20261120_093001.tar.gz",
+            "20261120_093001_1.tar.gz",
+            "20261120_093001_12.tar.gz",
+            "20261120_093001.tar.gz.age",
+        ] {
+            assert_eq!(time_of_name(name).unwrap().to_rfc3339(), "2026-11-20T09:30:01+00:00");
+        }
+        for name in [
+            "latest",
+            "20261120_093001.tar",
+            "20261120_093001.age",
+            "20261120_093001.tar.gz.age.json",
+            "20261120_093001.tar.gz.age.age",
+            "20261120_093001_.tar.gz",
+            "20261120_093001x.tar.gz",
+            "20261320_093001.tar.gz",
+            "x20261120_093001.tar.gz",
+            "20261120_0930011.tar.gz",
+            "ö.tar.gz",
+            ".tar.gz",
+        ] {
+            assert_eq!(time_of_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The copies in the bucket: what the storage says of each, and what the journal remembers of them.
+
+use super::client::Client;
+use super::label::Label;
+use crate::backup::names::{ENCRYPTED, time_of_name};
+use crate::backup::retention::Candidate;
+use crate::backup::shelf::Archive;
+use crate::backup::sidecar::Sidecar;
+use crate::base::{Fault, Journal, Run, durable, units};
+use crate::config::Loaded;
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use rusqlite::params;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// One archive in the bucket.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copy {
+    /// Its file name.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was made: by its label, else by its name.
+    #[serde(serialize_with = "units::as_rfc3339")]
+    pub time: DateTime<Utc>,
+    /// Its place in the order of making; 0 if it is not ours.
+    pub sequence: u64,
+    /// Whether its label names this agent. Nothing else is ever pruned.
+    pub ours: bool,
+    /// Whether it was verified when it was made, and has the size it had then.
+    pub verified: bool,
+    /// The SHA-256 of the file; empty where it has no label of ours.
+    pub sha256: String,
+    /// The note that belongs beside it, if it is encrypted.
+    #[serde(skip)]
+    pub(super) note: Option<Sidecar>,
+}
+
+impl Copy {
+    pub(super) fn candidate(&self, here: &[Archive]) -> Candidate {
+        Candidate {
+            name: self.name.clone(),
+            time: self.time,
+            sequence: self.sequence,
+            verified: self.verified,
+            pinned: here.iter().any(|archive| archive.name == self.name && archive.pinned),
+        }
+    }
+}
+
+/// Takes the lock of what is in the bucket. Not that of backups: a restore must not wait for a slow
+/// line.
+pub(super) fn lock(loaded: &Loaded, run: &Run) -> Result<durable::Lock> {
+    durable::Lock::take(&loaded.home, "copy", run, durable::PATIENCE)
+}
+
+/// Who talks to the bucket of the config.
+pub(super) fn client(loaded: &Loaded) -> Result<Client> {
+    match &loaded.config.backup.s3 {
+        Some(s3) => Client::new(s3),
+        None => Err(Fault::unknown("there is no bucket: the config has no [backup.s3]")
+            .hint("set endpoint and bucket there; the runbook Backup and Restore shows how")
+            .into()),
+    }
+}
+
+/// Every archive in the bucket, newest first, by what the storage says of each.
+pub(super) fn copies(client: &Client, loaded: &Loaded) -> Result<Vec<Copy>> {
+    let mut copies = Vec::new();
+    for name in client.names()? {
+        // One that went away meanwhile is not there.
+        let Some(head) = client.head(&name)? else { continue };
+        copies.push(describe(loaded, name, head.bytes, head.label));
+    }
+    copies.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
+    Ok(copies)
+}
+
+/// What one says of itself, or else its name.
+pub(super) fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> Copy {
+    let by_name = time_of_name(&name).unwrap_or(DateTime::UNIX_EPOCH);
+    match label {
+        Some(label) => Copy {
+            bytes,
+            time: label.time,
+            sequence: label.sequence,
+            ours: label.agent == loaded.config.agent.name,
+            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(ENCRYPTED)),
+            sha256: label.sha256,
+            note: label.note,
+            name,
+        },
+        None => Copy {
+            bytes,
+            time: by_name,
+            sequence: 0,
+            ours: false,
+            verified: false,
+            sha256: String::new(),
+            note: None,
+            name,
+        },
+    }
+}
+
+/// Writes down what is there, for those who ask without the network. Best effort: the next run looks
+/// again.
+pub(super) fn remember(loaded: &Loaded, run: &Run, journal: Option<&Journal>, there: &[Copy]) {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return };
+    let remote = s3.shown();
+    let _ = journal.quick_transaction(|connection| {
+        connection.execute("DELETE FROM copies", [])?;
+        for copy in there.iter().filter(|copy| copy.ours && copy.verified) {
+            connection.execute(
+                "INSERT OR REPLACE INTO copies(name, remote, at, bytes, seen_at) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![
+                    copy.name,
+                    remote,
+                    copy.time.timestamp_millis(),
+                    copy.bytes.cast_signed(),
+                    run.now.timestamp_millis()
+                ],
+            )?;
+        }
+        Ok(())
+    });
+}
+
+/// The names and lengths of the copies, as they were when the bucket was last looked at. None:
+/// there is no bucket, or nobody looked yet.
+pub fn known(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<BTreeMap<String, u64>>> {
+    let (Some(journal), Some(s3)) = (journal, &loaded.config.backup.s3) else { return Ok(None) };
+    let read = || -> rusqlite::Result<BTreeMap<String, u64>> {
+        let mut query = journal.connection().prepare("SELECT name, bytes FROM copies WHERE remote = ?1")?;
+        query
+            .query_map([s3.shown()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?
+            .collect()
+    };
+    let copies = read().context("cannot read the journal")?;
+    Ok(Some(copies).filter(|copies| !copies.is_empty()))
+}
