@@ -26,8 +26,10 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
     let mut record = Record::read(services.home, name);
     let status = services.status(name)?;
     let before = record.clone();
-    // What its manager does now is by our word, not by its operator's.
-    record.managed = false;
+    if status.stopped_by_operator.is_none() {
+        // What its manager does now is by our word, not by its operator's.
+        record.managed = false;
+    }
     if remember && record.stopped_by_operator.is_none() {
         record.stopped_by_operator = Some(services.run.now);
         record.disabled = true;

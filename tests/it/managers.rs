@@ -265,6 +265,8 @@ fn what_its_operator_stops_with_launchctl_stays_stopped() {
         report.stdout
     };
     stand.install(0, &[]);
+    sandbox.write("memory/kept.jsonl", "{\"n\":1}\n");
+    sandbox.expect(0, "ops", &["backup"]);
     launchctl("bootout");
     for _ in 0..2 {
         let summary = summary();
@@ -276,6 +278,8 @@ fn what_its_operator_stops_with_launchctl_stays_stopped() {
         launchctl("disable");
     }
     assert!(!stand.enabled(), "left as it was");
+    sandbox.expect(0, "ops", &["restore", "latest", "--yes"]);
+    assert!(summary().contains("stopped by its operator with launchctl"), "what we do does not undo it");
     sandbox.expect(0, "ops", &["start"]);
     assert!(stand.enabled() && stand.runs() == Some(agent_pid(sandbox)));
 

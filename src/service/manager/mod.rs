@@ -100,7 +100,8 @@ impl Definition {
             Manager::Launchd => self.text.split_once("<key>ExitTimeOut</key>\n  <integer>"),
         };
         let digits = seconds.and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-        Duration::from_secs(digits.and_then(|digits| digits.parse().ok()).unwrap_or_default())
+        // Whoever may write in the home has no word here that lasts for ever.
+        Duration::from_secs(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0).min(24 * 3600))
     }
 
     fn refused(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
