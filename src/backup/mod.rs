@@ -2,6 +2,10 @@
 //!
 //! [`make`] is one pass; [`verify`] reads one back; [`list`] is the shelf; [`prune`] is what leaves it;
 //! [`remote`] has copies of it elsewhere.
+//!
+//! The way in: `make` → `build` → `writer`, which takes databases from `databases` and files from
+//! `live` → `tape` (the tar stream) → `pack` (blocks of it) → `members` (in the file). The way out:
+//! `stream` → `index` and `parts`, or all of it by `reader` → `verify`.
 
 mod age;
 mod bench;

@@ -1,16 +1,14 @@
 //! Was a file written lately, or taken away in time?
 
+use super::age::SKEW;
 use super::{Answer, Metric, View, named};
 use crate::base::State;
 use crate::base::range::Unit;
 use crate::base::units::{Size, age};
 use crate::config::check::{Bounds, FileAge, Which};
 use anyhow::Result;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::fs;
-
-/// A file this far in the future was written by a clock that is wrong. Less is a clock that was set.
-const SKEW: TimeDelta = TimeDelta::seconds(60);
 
 pub(super) fn look(view: &View, options: &FileAge) -> Result<Answer> {
     let missing = if options.which == Which::Newest { State::Critical } else { State::Ok };

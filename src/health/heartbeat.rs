@@ -1,5 +1,6 @@
 //! Does the service still get on with its work? Read from the status file it writes.
 
+use super::age::SKEW;
 use super::{Answer, Metric, View};
 use crate::base::process::Process;
 use crate::base::range::{Range, Unit};
@@ -10,9 +11,6 @@ use crate::config::check::Heartbeat;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-
-/// A heartbeat this far in the future is not taken for one. Less is a clock that was set.
-const SKEW: TimeDelta = TimeDelta::seconds(60);
 
 /// What is remembered as.
 const PROGRESS: &str = "progress";

@@ -1,17 +1,15 @@
 //! Holds one value against what it should be, wherever it came from.
 
+use super::age::SKEW;
 use super::velocity::Growth;
 use super::{Answer, Metric, View, nagios};
 use crate::base::range::{Range, Unit};
 use crate::base::units::{self, Size, Span, age};
 use crate::base::{State, text};
 use crate::config::check::{Rules, Zone};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A time this far in the future is not believed. Less is a clock that was set.
-const SKEW: TimeDelta = TimeDelta::seconds(60);
 
 /// What is remembered as.
 const GROWTHS: &str = "growths";
@@ -277,6 +275,7 @@ fn time(value: &Value, zone: Zone) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
     use proptest::prelude::*;
     use serde_json::json;
 
