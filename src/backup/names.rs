@@ -23,11 +23,9 @@ pub(super) fn split_name(name: &str) -> Option<(&str, &'static str)> {
 pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
     let (stem, _) = split_name(name)?;
     let (stamp, rest) = stem.split_at_checked(15)?;
-    let number = rest.strip_prefix('_').unwrap_or("0");
-    if !rest.is_empty() && (rest.len() < 2 || !number.bytes().all(|byte| byte.is_ascii_digit())) {
-        return None;
-    }
-    parse_stamp(stamp)
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let ends_well = rest.is_empty() || rest.strip_prefix('_').is_some_and(is_number);
+    if ends_well { parse_stamp(stamp) } else { None }
 }
 
 /// Whether no archive, and no note of one, has this name.
@@ -61,6 +59,8 @@ mod tests {
             "20261120_093001.tar.gz.age.age",
             "20261120_093001_.tar.gz",
             "20261120_093001x.tar.gz",
+            "20261120_093001xy.tar.gz",
+            "20261120_093001_1x.tar.gz",
             "20261320_093001.tar.gz",
             "x20261120_093001.tar.gz",
             "20261120_0930011.tar.gz",
