@@ -1,7 +1,7 @@
 //! `ops init`: recognises the agent, and writes a commented `ops.toml`.
 
 use super::Context;
-use crate::base::{Fault, State, durable};
+use crate::base::{Fault, State, durable, program};
 use crate::config::preset::Preset;
 use crate::config::{self, Config};
 use anyhow::{Context as _, Result};
@@ -195,17 +195,13 @@ pub(super) fn write(home: &Path, choice: &Choice) -> Result<(PathBuf, Vec<String
 
 /// The programs and scripts of services that are not where they should be.
 fn missing(config: &Config) -> Vec<String> {
-    let on_path = |program: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    };
     let mut missing = Vec::new();
     for (name, service) in &config.service {
         for (index, word) in service.command.iter().enumerate() {
             let there = match word {
                 word if word.contains('{') || word.starts_with('-') => true,
                 word if word.contains('/') => service.cwd.join(word).exists(),
-                word => index > 0 || on_path(word),
+                word => index > 0 || program::find(word, &service.cwd).is_some(),
             };
             if !there {
                 missing.push(format!("{word}, of the service {name}"));
