@@ -25,6 +25,7 @@ mod tables;
 mod template;
 mod upgrade;
 mod validate;
+pub mod when;
 
 pub use alerts::{Alerts, ChannelName};
 pub use bare::bare;
@@ -376,6 +377,20 @@ pub struct Schedule {
     pub report: String,
     /// Up to this much later, each home at a moment of its own.
     pub jitter: Span,
+}
+
+impl Schedule {
+    /// When each job runs, by its key.
+    fn times(&self) -> [(&'static str, &str); 6] {
+        [
+            ("alert", &self.alert),
+            ("rotate_logs", &self.rotate_logs),
+            ("backup", &self.backup),
+            ("drill", &self.drill),
+            ("dashboard", &self.dashboard),
+            ("report", &self.report),
+        ]
+    }
 }
 
 impl Default for Schedule {

@@ -1,6 +1,6 @@
 //! What the types of a config cannot say: names, and what refers to what.
 
-use super::{Config, Kind, Runtime, alerts};
+use super::{Config, Kind, Runtime, alerts, when};
 use crate::base::text;
 
 /// The table that is wrong, and why.
@@ -15,6 +15,14 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
     }
     services(config)?;
     checks(config)?;
+    for (key, time) in config.schedule.times() {
+        when::parse(time).map_err(|why| {
+            let fields = "minute, hour, day of the month, month, day of the week";
+            let message =
+                format!("schedule.{key} = \"{}\": {why}; five fields: {fields}", time.escape_debug());
+            (format!("schedule.{key}"), message)
+        })?;
+    }
     if config.schedule.jitter.0.as_secs() > 3600 {
         return Err(("schedule".to_owned(), "jitter: an hour at most".to_owned()));
     }

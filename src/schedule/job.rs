@@ -2,6 +2,7 @@
 
 use super::when;
 use crate::config::Schedule;
+use crate::config::when::{When, parse};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -66,7 +67,7 @@ impl Job {
 
     /// Whether it runs when the machine, or the container, starts.
     pub fn at_boot(self, schedule: &Schedule) -> bool {
-        when::parse(self.when(schedule)) == Ok(Some(when::When::Boot))
+        parse(self.when(schedule)) == Ok(Some(When::Boot))
     }
 
     /// When it runs, as crontab(5) writes it; empty: not at all.

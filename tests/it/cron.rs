@@ -153,8 +153,14 @@ fn torn_markers_bad_times_and_bad_paths_are_refused() {
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), torn);
     sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 25 * * *\"\n");
-    let said = sandbox.expect(3, "ops", &["cron-install"]);
-    assert!(said.stderr.contains("schedule.backup = \"0 25 * * *\": '25' is no hour"), "{}", said.stderr);
+    for words in [&["cron-install"][..], &["config", "check"]] {
+        let said = sandbox.expect(3, "ops", words);
+        let told = "ops.toml:4:1: schedule.backup = \"0 25 * * *\": '25' is no hour";
+        assert!(said.stderr.contains(told), "{}", said.stderr);
+    }
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 2 30 2 *\"\n");
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("ops.toml:4:1:") && said.stderr.contains("no such day"), "{}", said.stderr);
 }
 
 /// Each home of a fleet waits for a moment of its own, always the same, and never longer than it may.
@@ -237,6 +243,12 @@ fn jobs_that_do_not_run_are_missed() {
         assert!(said.status.code().unwrap() < 3, "{said:?}");
     };
     assert!(at(0)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
+    let usual = || {
+        let report: serde_json::Value =
+            serde_json::from_str(&sandbox.run("health-check", &["--json"]).stdout).unwrap();
+        crate::service::finding(&report, "schedule")["summary"].as_str().unwrap().to_owned()
+    };
+    assert!(usual().contains("nobody"));
     let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
     // Only the two that run often: the others would be due at times that depend on the clock.
     sandbox.write(
@@ -245,6 +257,7 @@ fn jobs_that_do_not_run_are_missed() {
     );
     let said = sandbox.expect(0, "ops", &["cron-install"]);
     assert!(said.stdout.contains("alert        */5 * * * *    next "), "{}", said.stdout);
+    assert!(!usual().contains("nobody"), "what was known of before is not told as present: {}", usual());
     assert_eq!(at(1)["state"], "ok", "{}", at(1));
     run("alert", &[], 29);
     run("dashboard", &["web"], 29);
@@ -277,6 +290,7 @@ fn jobs_that_do_not_run_are_missed() {
     sandbox.expect(0, "ops", &["cron-install"]);
     sandbox.expect(0, "ops", &["cron-uninstall"]);
     assert!(at(29)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
+    assert!(usual().contains("nobody"), "{}", usual());
 }
 
 #[test]
