@@ -1,10 +1,12 @@
 //! What every verb gets: the run, the common options, and the ways to say something.
 
+use super::commands;
 use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
 use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::{self, Loaded};
+use crate::health::Report;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -153,10 +155,22 @@ impl Context {
         self.print(&text)
     }
 
+    /// A text for people, the commands in it (`ops …`) so that they mean this agent wherever they are copied to.
+    pub(super) fn told(&self, text: &str) -> String {
+        commands::told(text, &commands::options(&self.common))
+    }
+
+    /// The remedies of a report, likewise.
+    pub(super) fn tell_remedies(&self, report: &mut Report) {
+        for remedy in report.findings.iter_mut().filter_map(|finding| finding.remedy.as_mut()) {
+            *remedy = self.told(remedy);
+        }
+    }
+
     /// Says something to people, on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.common.quiet {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", self.told(text));
         }
     }
 
@@ -198,6 +212,8 @@ impl Context {
     /// Prints an error as the last word of a run: on stderr, and as a document with `--json`.
     pub(super) fn report(&self, error: &anyhow::Error) -> State {
         let (state, hint) = Fault::of(error);
+        let hint = hint.map(|hint| self.told(hint));
+        let hint = hint.as_deref();
         if self.common.json {
             #[derive(Serialize)]
             struct Failure<'a> {

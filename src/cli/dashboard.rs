@@ -48,7 +48,8 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     if args.view == View::Watch && io::stdout().is_terminal() && !context.common.json {
         return watch(context, &loaded, journal.as_ref(), args.interval.0);
     }
-    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    context.tell_remedies(&mut snapshot.health);
     match args.view {
         View::Web => {
             web(context, &loaded, &snapshot)?;
@@ -74,7 +75,8 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 pub(super) fn status(context: &Context) -> Result<State> {
     let loaded = context.load()?;
     let journal = context.journal(&loaded);
-    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    context.tell_remedies(&mut snapshot.health);
     if context.common.json {
         context.print_json(&snapshot)?;
     } else {

@@ -63,7 +63,8 @@ fn run_as(context: &Context, args: Args, spell: impl Fn(&Report) -> String) -> R
     if let Some(file) = &args.prom {
         is_prom(file)?;
     }
-    let report = look(context, &loaded, &args);
+    let mut report = look(context, &loaded, &args);
+    context.tell_remedies(&mut report);
     if let Some(file) = &args.prom {
         // Of the collector's own user, who is not ours.
         durable::replace(file, prometheus::render(&report).as_bytes(), 0o644)?;

@@ -59,7 +59,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
             if choice.recognised() {
                 context.note(&choice.describe());
             }
-            (init::write(&home, &choice)?.0, true)
+            let target = init::Target::find(None, Some(&home))?;
+            init::write(&target, &choice)?;
+            (target.file, true)
         }
     };
     let loaded = config::load(&file, context.common.home.as_deref())?;

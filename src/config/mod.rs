@@ -31,13 +31,14 @@ pub use alerts::{Alerts, ChannelName};
 pub use bare::bare;
 pub use check::{Check, Kind};
 pub use find::{find, program};
-pub use load::{Loaded, load, read_env_file};
+pub use load::{Loaded, load, parse, read_env_file};
 pub use logs::Logs;
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
 pub use runtime::{Runtime, Version};
 pub use template::starter;
 pub use upgrade::Upgrade;
+pub use validate::plain_name;
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;

@@ -5,7 +5,7 @@ use super::check::Pattern;
 use super::expand::{self, Lookup};
 use super::place;
 use crate::base::{Fault, lines};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::Read;
@@ -93,7 +93,7 @@ impl Preset {
     /// The preset of a name, or the one in a file. A relative path is one in this folder.
     ///
     /// # Errors
-    /// When there is a path, and the file cannot be read.
+    /// A [`Fault`] of state Unknown when there is a path, and the file cannot be read.
     pub fn find(name: &str, folder: &Path) -> Result<Option<Preset>> {
         if let Some(preset) = Preset::all().find(|preset| preset.name == name) {
             return Ok(Some(preset));
@@ -102,8 +102,10 @@ impl Preset {
             return Ok(None);
         }
         let path = folder.join(super::resolve::tilde(Path::new(name)));
-        let source =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let source = std::fs::read_to_string(&path).map_err(|error| {
+            Fault::unknown(format!("cannot read the preset {}: {error}", path.display()))
+                .hint("`ops init --list` shows those that come along; of your own, the path")
+        })?;
         Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))
     }
 

@@ -8,7 +8,7 @@ type Wrong = (String, String);
 
 /// What the types cannot say. An error names its table.
 pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
-    if !plain(&config.agent.name) {
+    if !plain_name(&config.agent.name) {
         let message =
             format!("the agent's name '{}' may only hold letters, digits, -, _ and .", config.agent.name);
         return Err(("agent".to_owned(), message));
@@ -35,7 +35,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
 fn services(config: &Config) -> Result<(), Wrong> {
     for (name, service) in &config.service {
         let table = format!("service.{name}");
-        if !plain(name) {
+        if !plain_name(name) {
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
         if service.command.first().is_none_or(String::is_empty) {
@@ -65,7 +65,7 @@ fn services(config: &Config) -> Result<(), Wrong> {
 
 fn checks(config: &Config) -> Result<(), Wrong> {
     for (name, check) in &config.check {
-        if !plain(name) {
+        if !plain_name(name) {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
@@ -97,7 +97,7 @@ fn checks(config: &Config) -> Result<(), Wrong> {
 
 /// One that is switched off is a service all the same: its rule has nothing to do then.
 fn logs(config: &Config) -> Result<(), Wrong> {
-    if let Some(name) = config.logs.rule.keys().find(|name| !plain(name)) {
+    if let Some(name) = config.logs.rule.keys().find(|name| !plain_name(name)) {
         let message = format!("the name '{name}' may only hold letters, digits, -, _ and .");
         return Err(("logs.rule".to_owned(), message));
     }
@@ -174,7 +174,7 @@ fn recipients(config: &Config) -> Result<(), String> {
 }
 
 /// A name that can stand in a file name, a label and a mail.
-fn plain(name: &str) -> bool {
+pub fn plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))

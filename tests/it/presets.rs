@@ -253,7 +253,24 @@ fn a_preset_of_one_s_own_takes_ten_lines() {
         .write("bot.toml", "[service.bot]\ncommand = [\"sleep\"]\n[check.disk]\nkind = \"disk\"\nwarm = 1\n");
     let said = sandbox.expect(3, "ops", &["config", "check"]);
     assert!(said.stderr.contains("bot.toml:5:1: unknown key 'warm'"), "{said:?}");
-    fs::remove_file(preset).unwrap();
+    sandbox.write(
+        "bot.toml",
+        "[service.bot]\ncommand = [\"sleep\"]\n[check.p]\nkind = \"process\"\nservice = \"bto\"\n",
+    );
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("bot.toml:3:8: the check 'p' asks about a service 'bto'"), "{said:?}");
+    assert!(said.stderr.contains("did you mean 'bot'?"), "{said:?}");
+    for nothing in ["", "# a comment\n", "[preset]\nabout = \"x\"\n"] {
+        sandbox.write("bot.toml", nothing);
+        let said = sandbox.expect(3, "ops", &["config", "check"]);
+        assert!(said.stderr.contains("bot.toml: there is nothing in it"), "{said:?}");
+        let said = sandbox.expect(3, "ops", &["init", "--preset", preset.to_str().unwrap(), "--home", "new"]);
+        assert!(said.stderr.contains("bot.toml: there is nothing in it"), "{said:?}");
+    }
+    fs::remove_file(&preset).unwrap();
+    let said = sandbox.expect(3, "ops", &["init", "--preset", preset.to_str().unwrap(), "--home", "new"]);
+    assert!(said.stderr.contains("cannot read the preset") && said.stderr.contains("hint: "), "{said:?}");
+    assert!(!sandbox.home.parent().unwrap().join("new").exists(), "nothing is written that is wrong");
     let said = sandbox.expect(3, "ops", &["config", "check"]);
     assert!(said.stderr.contains("ops.toml:7:") && said.stderr.contains("bot.toml"), "{said:?}");
 }
