@@ -70,6 +70,8 @@ pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
         None => BTreeMap::new(),
     };
+    let base = choose_preset(&root, folder, &wrong)?;
+    let asked = base.as_ref().map_or(Ok(BTreeMap::new()), |base| base.asked(home.root()))?;
     let borrowed = RefCell::new(BTreeSet::new());
     let lookup = |name: &str| match environment(name) {
         Some(value) => {
@@ -78,14 +80,13 @@ pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
             }
             Some(value)
         }
-        None => variables.get(name).cloned(),
+        None => variables.get(name).or_else(|| asked.get(name)).cloned(),
     };
     expand::table(root.get_mut(), &lookup as &Lookup<'_>)
         .map_err(|(span, message)| wrong(Some(span), &message))?;
 
     // Of the file only: what stands in a preset has no place in it.
     let places = table_places(root.get_ref());
-    let base = choose_preset(&root, folder, &wrong)?;
     let own = base.as_ref().filter(|base| base.file.is_some());
     let mut own_places = HashMap::new();
     if let Some(base) = &base {
