@@ -160,10 +160,11 @@ impl Context {
         commands::told(text, &commands::options(&self.common))
     }
 
-    /// The remedies of a report, likewise.
-    pub(super) fn tell_remedies(&self, report: &mut Report) {
-        for remedy in report.findings.iter_mut().filter_map(|finding| finding.remedy.as_mut()) {
-            *remedy = self.told(remedy);
+    /// What a report says, likewise.
+    pub(super) fn tell(&self, report: &mut Report) {
+        for finding in &mut report.findings {
+            finding.summary = self.told(&finding.summary);
+            finding.remedy = finding.remedy.take().map(|remedy| self.told(&remedy));
         }
     }
 

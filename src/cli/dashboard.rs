@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         return watch(context, &loaded, journal.as_ref(), args.interval.0);
     }
     let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
-    context.tell_remedies(&mut snapshot.health);
+    context.tell(&mut snapshot.health);
     match args.view {
         View::Web => {
             web(context, &loaded, &snapshot)?;
@@ -76,7 +76,7 @@ pub(super) fn status(context: &Context) -> Result<State> {
     let loaded = context.load()?;
     let journal = context.journal(&loaded);
     let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
-    context.tell_remedies(&mut snapshot.health);
+    context.tell(&mut snapshot.health);
     if context.common.json {
         context.print_json(&snapshot)?;
     } else {

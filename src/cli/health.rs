@@ -64,7 +64,7 @@ fn run_as(context: &Context, args: Args, spell: impl Fn(&Report) -> String) -> R
         is_prom(file)?;
     }
     let mut report = look(context, &loaded, &args);
-    context.tell_remedies(&mut report);
+    context.tell(&mut report);
     if let Some(file) = &args.prom {
         // Of the collector's own user, who is not ours.
         durable::replace(file, prometheus::render(&report).as_bytes(), 0o644)?;

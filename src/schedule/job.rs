@@ -1,6 +1,7 @@
 //! The jobs that cron does for an agent.
 
 use super::when;
+use crate::base::units::Span;
 use crate::config::Schedule;
 use crate::config::when::{When, parse};
 use chrono::{DateTime, Utc};
@@ -82,9 +83,17 @@ impl Job {
         }
     }
 
-    /// When it is due next; none: never.
-    pub fn next(self, schedule: &Schedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        when::next(self.when(schedule), now)
+    /// When it runs next, its part of the `jitter` later than it is due; none: never.
+    pub fn next(
+        self,
+        schedule: &Schedule,
+        host: &str,
+        home: &Path,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let delay = Span::seconds(self.delay(schedule, host, home)).delta();
+        // What is due already may be waiting still.
+        Some(when::next(self.when(schedule), now - delay)? + delay)
     }
 
     /// When it was due last; none: never.

@@ -192,14 +192,14 @@ fn what_is_told_to_do_next_means_this_agent() {
         said.stdout + &said.stderr
     };
     let health = say(&["health", "--home", "home"]);
-    assert!(health.contains(&format!("-> `ops start daemon --home {home}`\n")), "{health}");
+    assert!(health.contains(&format!("-> `ops start --home {home}`\n")), "{health}");
     let status = say(&["status", "--home", "home"]).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(status.contains(&format!("`ops start daemon --home {home}`")), "{status}");
+    assert!(status.contains(&format!("`ops start --home {home}`")), "{status}");
     let hint = say(&["restore", "latest", "--yes", "-c", "home/ops.toml"]);
     assert!(hint.contains(&format!(" --config {home}/ops.toml`")), "{hint}");
     // Where the environment says it, so it does for what is copied.
     let health = sandbox.run("ops", &["health"]).stdout;
-    assert!(health.contains("-> `ops start daemon`\n"), "{health}");
+    assert!(health.contains("-> `ops start`\n"), "{health}");
 }
 
 #[test]
