@@ -187,6 +187,12 @@ impl Context {
         self.colored
     }
 
+    /// Rows and columns of the terminal that results go to; none: they go elsewhere.
+    pub(super) fn screen(&self) -> Option<(usize, usize)> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_row.into(), size.ws_col.into()))
+    }
+
     /// Asks before something that cannot be undone easily.
     ///
     /// # Errors

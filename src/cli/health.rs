@@ -46,7 +46,11 @@ pub fn run_plugin(context: &Context, args: Args) -> Result<State> {
 pub fn run(context: &Context, args: Args) -> Result<State> {
     run_as(context, args, |report| match context.common.quiet {
         true => nagios::headline(report),
-        false => format!("{}{}", table::render(report, context.colored()), nagios::headline(report)),
+        false => format!(
+            "{}{}",
+            table::render(report, context.colored(), context.screen().map(|(_, columns)| columns)),
+            nagios::headline(report)
+        ),
     })
 }
 

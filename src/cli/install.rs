@@ -157,7 +157,9 @@ pub(super) fn scope(
     dry_run: bool,
 ) -> Result<bool> {
     let root = rustix::process::geteuid().is_root();
-    let system = system || (root && !user && (dry_run || manager.check(true).is_ok()));
+    // Where neither answers, it is shown as it is where they do.
+    let usual = || manager.check(true).is_ok() || (dry_run && manager.check(false).is_err());
+    let system = system || (root && !user && usual());
     match manager.check(system) {
         Err(error) if dry_run => context.note(&format!("it could not be done now: {error:#}")),
         answer => answer?,

@@ -184,7 +184,15 @@ fn screen(
     line("logs", &home.logs().display().to_string());
 
     text.push('\n');
-    for row in table::render(&snapshot.health, context.colored()).lines() {
+    // With the two blanks before it, and what stands above and below it.
+    let columns = context.screen().map(|(_, columns)| columns.saturating_sub(2));
+    let rest = text.lines().count() + 12;
+    let fits = context.screen().is_none_or(|(rows, _)| rest + snapshot.health.findings.len() <= rows);
+    let table = match fits {
+        true => table::render(&snapshot.health, context.colored(), columns),
+        false => table::brief(&snapshot.health, context.colored(), columns),
+    };
+    for row in table.lines() {
         text.push_str(&format!("  {row}\n"));
     }
     text.push_str(&format!("  {}\n\nNext:\n", nagios::headline(&snapshot.health)));
