@@ -86,7 +86,8 @@ impl Choice {
     ///
     /// # Errors
     /// A [`Fault`] of state Unknown when several agents could be meant.
-    pub(super) fn make(home: &Path, preset: Option<&str>, name: Option<&str>) -> Result<Choice> {
+    pub(super) fn make(target: &Target, preset: Option<&str>, name: Option<&str>) -> Result<Choice> {
+        let home = &target.home;
         let named = |preset: &str| match (name, preset) {
             (Some(name), _) => name.to_owned(),
             (None, "builtin" | "none") => "agent".to_owned(),
@@ -103,7 +104,7 @@ impl Choice {
         }
         if let Some(preset) = preset {
             let text = match preset.ends_with(".toml") {
-                true => from_home(home, preset)?,
+                true => from_folder(durable::parent(&target.file), preset)?,
                 false => preset.to_owned(),
             };
             return Ok(Choice { name: named(preset), preset: text, by: None, told: true });
@@ -138,10 +139,10 @@ impl Choice {
     }
 
     fn text(&self, target: &Target) -> Result<String> {
-        let home = &target.home;
+        let (home, folder) = (&target.home, durable::parent(&target.file));
         let starter = match self.preset.as_str() {
-            "none" => Preset::find("builtin", home)?,
-            name => Preset::find(name, home)?,
+            "none" => Preset::find("builtin", folder)?,
+            name => Preset::find(name, folder)?,
         };
         let Some(starter) = starter else {
             return Err(Fault::unknown(format!(
@@ -151,7 +152,7 @@ impl Choice {
             .hint("`ops init --list` shows them; a path to one of your own ends in .toml")
             .into());
         };
-        let elsewhere = durable::parent(&target.file) != home.as_path();
+        let elsewhere = folder != home.as_path();
         let told = home.to_str().filter(|_| elsewhere);
         if elsewhere && told.is_none() {
             return Err(Fault::unknown(format!("{} is not UTF-8", home.display()))
@@ -169,7 +170,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     }
     let common = &context.common;
     let target = Target::find(common.config.as_deref(), common.home.as_deref())?;
-    let choice = Choice::make(&target.home, args.preset.as_deref(), args.name.as_deref())?;
+    let choice = Choice::make(&target, args.preset.as_deref(), args.name.as_deref())?;
     let text = choice.text(&target)?;
     let mut written = Written {
         dry_run: args.dry_run,
@@ -208,12 +209,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     Ok(State::Ok)
 }
 
-/// The path of a preset as the config is to have it: relative where it lies in the home.
-fn from_home(home: &Path, preset: &str) -> Result<String> {
+/// The path of a preset as the config in this folder is to have it: relative where it lies below it.
+fn from_folder(folder: &Path, preset: &str) -> Result<String> {
     let absolute =
         |path: &Path| std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()));
     let path = absolute(Path::new(preset))?;
-    let path = path.strip_prefix(absolute(home)?).unwrap_or(&path);
+    let path = path.strip_prefix(folder).unwrap_or(&path);
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 

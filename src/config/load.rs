@@ -82,8 +82,11 @@ pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         }
         None => variables.get(name).or_else(|| asked.get(name)).cloned(),
     };
-    expand::table(root.get_mut(), &lookup as &Lookup<'_>)
-        .map_err(|(span, message)| wrong(Some(span), &message))?;
+    // What is in [agent] was read already: twice would be once too often for `$${`.
+    for (_, value) in root.get_mut().iter_mut().filter(|(key, _)| key.get_ref() != "agent") {
+        expand::expand_value(value, &lookup as &Lookup<'_>)
+            .map_err(|(span, message)| wrong(Some(span), &message))?;
+    }
 
     // Of the file only: what stands in a preset has no place in it.
     let places = table_places(root.get_ref());

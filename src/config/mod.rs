@@ -383,13 +383,14 @@ pub struct Schedule {
 impl Schedule {
     /// When each job runs, by its key.
     fn times(&self) -> [(&'static str, &str); 6] {
+        let Schedule { alert, rotate_logs, backup, drill, dashboard, report, jitter: _ } = self;
         [
-            ("alert", &self.alert),
-            ("rotate_logs", &self.rotate_logs),
-            ("backup", &self.backup),
-            ("drill", &self.drill),
-            ("dashboard", &self.dashboard),
-            ("report", &self.report),
+            ("alert", alert),
+            ("rotate_logs", rotate_logs),
+            ("backup", backup),
+            ("drill", drill),
+            ("dashboard", dashboard),
+            ("report", report),
         ]
     }
 }

@@ -5,7 +5,7 @@
 ///
 /// Everything in it that is commented out shows the default.
 pub fn starter(name: &str, preset: &str, home: Option<&str>, suggested: &str) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let quoted = |path: &str| toml::Value::String(path.replace("${", "$${")).to_string();
     let preset_line = format!("preset = {}", quoted(preset));
     let home_line = match home {
         Some(home) => format!("home = {}", quoted(home)),

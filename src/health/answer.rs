@@ -70,7 +70,7 @@ impl Answer {
         now: DateTime<Utc>,
     ) -> Finding {
         if let Some(at) = self.looked_at {
-            self.summary.push_str(&format!(", {} ago", units::age(now, at)));
+            self.summary.push_str(&format!(", seen {} ago", units::age(now, at)));
         }
         let summary = match (self.state == state, state) {
             (true, _) => self.summary,

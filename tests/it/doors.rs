@@ -153,7 +153,7 @@ fn init_writes_the_file_it_is_asked_for() {
     assert!(shown.contains("my.toml"), "{shown}");
 
     // Elsewhere than in its home, and by the environment.
-    let odd = sandbox.outside("a \\ \"b\"");
+    let odd = sandbox.outside("a \\ \"b\" ${x}");
     let file = place.join("new/other.toml");
     let mut command = sandbox.program("ops");
     command.env("OPS_CONFIG", &file).env("OPS_HOME", &odd).arg("init");
@@ -162,6 +162,12 @@ fn init_writes_the_file_it_is_asked_for() {
     command.env_remove("OPS_HOME").args(["config", "show", "--json", "-c"]).arg(&file);
     let shown: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     assert_eq!(shown["config"]["agent"]["home"].as_str(), odd.to_str(), "{shown}");
+
+    // A preset beside the config, which is not in the home.
+    std::fs::write(place.join("bot.toml"), "[service.bot]\ncommand = [\"sleep\", \"1\"]\n").unwrap();
+    let words = ["init", "--preset", "t3/bot.toml", "-c", "t3/third.toml"];
+    sandbox.expect(0, "ops", &words);
+    sandbox.expect(0, "ops", &["config", "check", "-c", "t3/third.toml"]);
 }
 
 #[test]
