@@ -9,13 +9,15 @@ mod command;
 mod note;
 mod watch;
 
+pub use command::need_programs;
+
 use crate::backup::{self, Made};
 use crate::base::durable::Lock;
 use crate::base::name::Name;
 use crate::base::step::step;
 use crate::base::units::{Size, Span};
 use crate::base::upgrade::{Note, REMEDY, cut_short};
-use crate::base::{Fault, Journal, Run, State, arguments, program, text};
+use crate::base::{Fault, Journal, Run, State, arguments, text};
 use crate::config::Loaded;
 use crate::health::Report;
 use crate::service::Services;
@@ -148,43 +150,6 @@ pub fn find(loaded: &Loaded, run: &Run) -> Result<Found> {
         }
     }
     Ok(found)
-}
-
-/// Looks whether what is to be run is there, so that nothing is stopped for the sake of a typing error.
-///
-/// # Errors
-/// A [`Fault`] of state Unknown when the command is not there, or the rollback command, unless `force` is
-/// given.
-pub fn need_programs(loaded: &Loaded, wish: &Wish) -> Result<()> {
-    let home = loaded.home.root();
-    let missing =
-        |words: &[String]| words.first().filter(|word| program::find(word, home).is_none()).cloned();
-    let fault = |what: &str, word: &str, hint: String| {
-        let word = text::one_line(word, 200);
-        let place =
-            if word.contains('/') { format!("from {}", home.display()) } else { "on PATH".to_owned() };
-        Err(Fault::unknown(format!("{what}: there is no program {word} {place}; nothing was changed"))
-            .hint(hint)
-            .into())
-    };
-    if let Some(word) = missing(&wish.command) {
-        return fault(
-            "cannot upgrade",
-            &word,
-            "look at how it is spelled, and whether it may be run".to_owned(),
-        );
-    }
-    match missing(&loaded.config.upgrade.rollback) {
-        Some(word) if !wish.force => {
-            let file = loaded.config.file.display();
-            fault(
-                "no way back",
-                &word,
-                format!("mend rollback in [upgrade] of {file}; or --force, without it"),
-            )
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Looks at the agent as it is before. Changes nothing of it.
