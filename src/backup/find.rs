@@ -46,7 +46,7 @@ fn none_good(loaded: &Loaded, journal: Option<&Journal>, there: usize) -> anyhow
         Some(gone) if there == 0 => Fault::unknown(gone)
             .hint("is a disk not mounted? [backup] dir says where they are; `restore PATH` takes one from elsewhere")
             .into(),
-        _ => fault.hint("`backup` makes one; `backup list` shows what is there").into(),
+        _ => fault.hint("`ops backup` makes one; `backup list` shows what is there").into(),
     }
 }
 

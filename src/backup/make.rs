@@ -84,9 +84,12 @@ impl Made {
     }
 }
 
-/// `12.3 MB (41%)`.
+/// `12.3 MB (41%)`. Of next to nothing an archive is larger than what is in it: no share is told then.
 fn ratio(bytes: u64, content: u64) -> String {
-    let share = bytes as f64 / (content.max(1)) as f64 * 100.0;
+    if bytes > content {
+        return Size(bytes).to_string();
+    }
+    let share = bytes as f64 / content.max(1) as f64 * 100.0;
     format!("{} ({share:.0}%)", Size(bytes))
 }
 

@@ -15,6 +15,7 @@ pub mod manager;
 pub mod mark;
 pub mod name;
 pub mod process;
+pub mod program;
 pub mod progress;
 pub mod range;
 pub mod render;

@@ -31,6 +31,27 @@ pub fn one_line(text: &str, limit: usize) -> String {
     cut
 }
 
+/// Cuts a text into lines of at most `width` characters, at blanks where there are any.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        while let Some(line) = lines.last_mut() {
+            let used = line.chars().count();
+            let gap = usize::from(used > 0);
+            if used + gap + word.len() <= width {
+                line.extend(std::iter::repeat_n(' ', gap).chain(word.iter().copied()));
+                break;
+            }
+            if used == 0 {
+                line.extend(word.drain(..width));
+            }
+            lines.push(String::new());
+        }
+    }
+    lines
+}
+
 /// The known word nearest to a mistyped one, if any is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -129,6 +150,14 @@ mod tests {
         fn sanitized_text_has_no_control_characters(text in any::<String>()) {
             prop_assert!(!sanitize(&text).chars().any(char::is_control));
             prop_assert!(one_line(&text, 30).chars().count() <= 30);
+        }
+
+        #[test]
+        fn wrapped_text_fits_and_is_all_there(text in "[a-z]{0,9}( [a-zé]{1,50}){0,9}", width in 5usize..60) {
+            let lines = wrap(&text, width);
+            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
+            let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
+            prop_assert_eq!(letters(&lines.concat()), letters(&text));
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What every verb gets: the run, the common options, and the ways to say something.
 
+use super::commands;
 use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
 use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::{self, Loaded};
+use crate::health::Report;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -153,10 +155,23 @@ impl Context {
         self.print(&text)
     }
 
+    /// A text for people, the commands in it (`ops …`) so that they mean this agent wherever they are copied to.
+    pub(super) fn told(&self, text: &str) -> String {
+        commands::told(text, &commands::options(&self.common))
+    }
+
+    /// What a report says, likewise.
+    pub(super) fn tell(&self, report: &mut Report) {
+        for finding in &mut report.findings {
+            finding.summary = self.told(&finding.summary);
+            finding.remedy = finding.remedy.take().map(|remedy| self.told(&remedy));
+        }
+    }
+
     /// Says something to people, on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.common.quiet {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", self.told(text));
         }
     }
 
@@ -170,6 +185,12 @@ impl Context {
     /// Whether stdout gets colours.
     pub fn colored(&self) -> bool {
         self.colored
+    }
+
+    /// Rows and columns of the terminal that results go to; none: they go elsewhere.
+    pub(super) fn screen(&self) -> Option<(usize, usize)> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_row.into(), size.ws_col.into()))
     }
 
     /// Asks before something that cannot be undone easily.
@@ -198,6 +219,8 @@ impl Context {
     /// Prints an error as the last word of a run: on stderr, and as a document with `--json`.
     pub(super) fn report(&self, error: &anyhow::Error) -> State {
         let (state, hint) = Fault::of(error);
+        let hint = hint.map(|hint| self.told(hint));
+        let hint = hint.as_deref();
         if self.common.json {
             #[derive(Serialize)]
             struct Failure<'a> {

@@ -2,8 +2,8 @@
 
 use super::timers::{self, Wish};
 use super::{Context, crontab};
-use crate::base::State;
 use crate::base::manager::Manager;
+use crate::base::{Fault, State};
 use crate::schedule;
 use anyhow::Result;
 use clap::{Args as Arguments, ValueEnum};
@@ -39,9 +39,23 @@ pub enum Choice {
     Launchd,
 }
 
+impl Choice {
+    /// None: cron.
+    fn manager(self) -> Option<Manager> {
+        match self {
+            Choice::Cron => None,
+            Choice::Systemd => Some(Manager::Systemd),
+            Choice::Launchd => Some(Manager::Launchd),
+        }
+    }
+}
+
 /// Take our lines out of the crontab, or our timers away
 #[derive(Arguments, Clone, Debug)]
 pub struct RemoveArgs {
+    /// Take them from this one only; from whoever has them, unless named
+    #[arg(long, value_enum)]
+    pub manager: Option<Choice>,
     /// Only say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -50,14 +64,14 @@ pub struct RemoveArgs {
 /// Puts our block into the crontab, or brings it up to date.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let manager = match args.manager {
-        Choice::Cron => None,
-        Choice::Systemd => Some(Manager::Systemd),
-        Choice::Launchd => Some(Manager::Launchd),
-    };
-    if let Some(manager) = manager {
+    if let Some(manager) = args.manager.manager() {
         let Args { print, system, user, dry_run, .. } = args;
         return timers::install(context, &loaded, manager, &Wish { print, system, user, dry_run });
+    }
+    if args.system || args.user {
+        return Err(Fault::unknown("cron has no --system and no --user: the crontab is that of who you are")
+            .hint("leave it out, or --manager systemd or launchd")
+            .into());
     }
     let state = crontab::install(context, &loaded, args.print, args.dry_run)?;
     let changes = !args.dry_run && !args.print;
@@ -71,10 +85,12 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 pub fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let loaded = context.load()?;
     // Where timers run the jobs there may be no cron at all.
-    if schedule::installed_timers(&loaded.home)?.is_some() {
-        timers::remove(context, &loaded, args.dry_run)?;
-        return Ok(State::Ok);
+    let timers = schedule::installed_timers(&loaded.home)?.map(|(timers, _)| timers.manager);
+    match args.manager.map(Choice::manager) {
+        None if timers.is_some() => timers::remove(context, &loaded, args.dry_run)?,
+        Some(Some(manager)) if timers == Some(manager) => timers::remove(context, &loaded, args.dry_run)?,
+        Some(Some(manager)) => timers::nothing(context, &loaded, manager, args.dry_run)?,
+        None | Some(None) => crontab::uninstall(context, &loaded, args.dry_run)?,
     }
-    crontab::uninstall(context, &loaded, args.dry_run)?;
     Ok(State::Ok)
 }

@@ -111,7 +111,7 @@ fn tell(context: &Context, loaded: &Loaded, change: Change, dry_run: bool, block
 pub(super) fn next_times(context: &Context, loaded: &Loaded) -> String {
     let line = |job: Job| {
         let schedule = &loaded.config.schedule;
-        let next = job.next(schedule, context.run.now)?;
+        let next = job.next(schedule, &context.run.host, loaded.home.root(), context.run.now)?;
         Some(format!("  {:<12} {:<14} next {}", job.key(), job.when(schedule), units::local(next)))
     };
     Job::ALL.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")

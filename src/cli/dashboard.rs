@@ -48,7 +48,8 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     if args.view == View::Watch && io::stdout().is_terminal() && !context.common.json {
         return watch(context, &loaded, journal.as_ref(), args.interval.0);
     }
-    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    context.tell(&mut snapshot.health);
     match args.view {
         View::Web => {
             web(context, &loaded, &snapshot)?;
@@ -64,7 +65,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         View::Json => context.print_json(&snapshot)?,
         View::Terminal | View::Watch if context.common.json => context.print_json(&snapshot)?,
         View::Terminal | View::Watch => {
-            context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+            context.print(&dashboard::terminal(&snapshot, columns(context), context.colored()))?;
         }
     }
     Ok(State::Ok)
@@ -74,11 +75,18 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 pub(super) fn status(context: &Context) -> Result<State> {
     let loaded = context.load()?;
     let journal = context.journal(&loaded);
-    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    context.tell(&mut snapshot.health);
     if context.common.json {
         context.print_json(&snapshot)?;
     } else {
-        context.print(&dashboard::terminal(&snapshot, size().1, context.colored()))?;
+        // The line for what comes next on the screen, and the one below.
+        let rows = context.screen().map(|(rows, _)| rows.saturating_sub(2));
+        let (text, short) = fitting(&snapshot, columns(context), rows, context.colored());
+        context.print(&text)?;
+        if short {
+            context.note("`ops dashboard` shows all of it");
+        }
     }
     let mut state = snapshot.state;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
@@ -109,11 +117,19 @@ fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Rows and columns; what a pipe gets is 80 wide.
-fn size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 => (usize::from(size.ws_row), usize::from(size.ws_col)),
-        _ => (24, 80),
+/// What a pipe gets is 80 wide.
+fn columns(context: &Context) -> usize {
+    context.screen().map_or(80, |(_, columns)| columns)
+}
+
+/// All of it, or what fits; and whether it is less.
+fn fitting(snapshot: &Snapshot, columns: usize, rows: Option<usize>, colored: bool) -> (String, bool) {
+    let whole = dashboard::terminal(snapshot, columns, colored);
+    match rows {
+        Some(rows) if whole.lines().count() > rows => {
+            (dashboard::brief(snapshot, columns, rows, colored), true)
+        }
+        _ => (whole, false),
     }
 }
 
@@ -143,7 +159,7 @@ fn watch(context: &Context, loaded: &Loaded, journal: Option<&Journal>, interval
     while !stop.load(Ordering::Relaxed) {
         let run = Run { now: chrono::Utc::now(), ..context.run.clone() };
         let snapshot = dashboard::gather(loaded, &run, journal);
-        draw(&snapshot, context.colored())?;
+        draw(context, &snapshot)?;
         let next = Instant::now() + interval.max(Duration::from_millis(100));
         while Instant::now() < next && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));
@@ -153,9 +169,9 @@ fn watch(context: &Context, loaded: &Loaded, journal: Option<&Journal>, interval
 }
 
 /// Draws over what was there, in one write: nothing flickers.
-fn draw(snapshot: &Snapshot, colored: bool) -> io::Result<()> {
-    let (rows, columns) = size();
-    let text = dashboard::terminal(snapshot, columns, colored);
+fn draw(context: &Context, snapshot: &Snapshot) -> io::Result<()> {
+    let (rows, columns) = context.screen().unwrap_or((24, 80));
+    let (text, _) = fitting(snapshot, columns, Some(rows), context.colored());
     let mut frame = String::from("\x1b[H");
     for (index, line) in text.lines().take(rows.max(1)).enumerate() {
         frame.push_str(if index > 0 { "\r\n" } else { "" });

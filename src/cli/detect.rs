@@ -92,5 +92,25 @@ fn table(context: &Context, detection: &Detection) -> String {
             text::sanitize(&found.why.join("; ")),
         ]
     };
-    table::lines(&columns, &detection.processes.iter().map(row).collect::<Vec<_>>()).join("\n")
+    let rows: Vec<_> = detection.processes.iter().map(row).collect();
+    let lines = table::lines(&columns, &rows);
+    let width = match context.screen() {
+        Some((_, width)) if lines.iter().any(|line| line.chars().count() > width) => width,
+        _ => return lines.join("\n"),
+    };
+    // Command and reason below each other.
+    let [pid, what, age, ..] = columns;
+    let mut lines = table::lines(&[pid, what, age], &rows).into_iter();
+    let mut narrow: Vec<String> = lines.next().into_iter().collect();
+    for (line, row) in lines.zip(&rows) {
+        narrow.push(line);
+        for cell in row.iter().skip(3) {
+            narrow.extend(
+                text::wrap(cell, width.saturating_sub(6).max(20))
+                    .iter()
+                    .map(|piece| format!("      {piece}")),
+            );
+        }
+    }
+    narrow.join("\n")
 }

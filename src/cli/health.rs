@@ -46,7 +46,11 @@ pub fn run_plugin(context: &Context, args: Args) -> Result<State> {
 pub fn run(context: &Context, args: Args) -> Result<State> {
     run_as(context, args, |report| match context.common.quiet {
         true => nagios::headline(report),
-        false => format!("{}{}", table::render(report, context.colored()), nagios::headline(report)),
+        false => format!(
+            "{}{}",
+            table::render(report, context.colored(), context.screen().map(|(_, columns)| columns)),
+            nagios::headline(report)
+        ),
     })
 }
 
@@ -63,7 +67,8 @@ fn run_as(context: &Context, args: Args, spell: impl Fn(&Report) -> String) -> R
     if let Some(file) = &args.prom {
         is_prom(file)?;
     }
-    let report = look(context, &loaded, &args);
+    let mut report = look(context, &loaded, &args);
+    context.tell(&mut report);
     if let Some(file) = &args.prom {
         // Of the collector's own user, who is not ours.
         durable::replace(file, prometheus::render(&report).as_bytes(), 0o644)?;

@@ -1,7 +1,7 @@
 //! `ops init`: recognises the agent, and writes a commented `ops.toml`.
 
 use super::Context;
-use crate::base::{Fault, State, durable};
+use crate::base::{Fault, State, durable, program, text};
 use crate::config::preset::Preset;
 use crate::config::{self, Config};
 use anyhow::{Context as _, Result};
@@ -39,11 +39,37 @@ struct Known {
 
 #[derive(Serialize)]
 struct Written<'a> {
-    file: PathBuf,
+    dry_run: bool,
+    file: &'a Path,
     agent: &'a str,
     preset: &'a str,
     recognised_by: Option<&'a [String]>,
-    missing: &'a [String],
+    /// None: it was not looked, for nothing was written.
+    missing: Option<&'a [String]>,
+    /// What would be written.
+    text: Option<&'a str>,
+}
+
+/// Where a new config goes, and the home it is for, both absolute.
+pub(super) struct Target {
+    pub(super) file: PathBuf,
+    home: PathBuf,
+}
+
+impl Target {
+    /// `ops.toml` in a home, or the file that is asked for; its folder is the home then, unless another is told.
+    pub(super) fn find(config: Option<&Path>, home: Option<&Path>) -> Result<Target> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
+        };
+        let file = config.map(absolute).transpose()?;
+        let home = match (home, &file) {
+            (Some(home), _) => absolute(home)?,
+            (None, Some(file)) => durable::parent(file).to_owned(),
+            (None, None) => absolute(Path::new("."))?,
+        };
+        Ok(Target { file: file.unwrap_or_else(|| home.join("ops.toml")), home })
+    }
 }
 
 /// What a new config is to say.
@@ -60,7 +86,8 @@ impl Choice {
     ///
     /// # Errors
     /// A [`Fault`] of state Unknown when several agents could be meant.
-    pub(super) fn make(home: &Path, preset: Option<&str>, name: Option<&str>) -> Result<Choice> {
+    pub(super) fn make(target: &Target, preset: Option<&str>, name: Option<&str>) -> Result<Choice> {
+        let home = &target.home;
         let named = |preset: &str| match (name, preset) {
             (Some(name), _) => name.to_owned(),
             (None, "builtin" | "none") => "agent".to_owned(),
@@ -68,9 +95,16 @@ impl Choice {
                 Path::new(preset).file_stem().unwrap_or_default().to_string_lossy().into_owned()
             }
         };
+        let asked = preset.map_or_else(|| name.map(str::to_owned), |preset| Some(named(preset)));
+        if let Some(name) = asked.filter(|name| !config::plain_name(name)) {
+            let message = format!("'{}' cannot be an agent's name", text::one_line(&name, 100));
+            return Err(Fault::unknown(message)
+                .hint("--name takes letters, digits, -, _ and ., and does not begin with .")
+                .into());
+        }
         if let Some(preset) = preset {
             let text = match preset.ends_with(".toml") {
-                true => from_home(home, preset)?,
+                true => from_folder(durable::parent(&target.file), preset)?,
                 false => preset.to_owned(),
             };
             return Ok(Choice { name: named(preset), preset: text, by: None, told: true });
@@ -104,57 +138,83 @@ impl Choice {
         }
     }
 
-    fn text(&self, home: &Path) -> Result<String> {
+    fn text(&self, target: &Target) -> Result<String> {
+        let (home, folder) = (&target.home, durable::parent(&target.file));
         let starter = match self.preset.as_str() {
-            "none" => Preset::find("builtin", home)?,
-            name => Preset::find(name, home)?,
+            "none" => Preset::find("builtin", folder)?,
+            name => Preset::find(name, folder)?,
         };
         let Some(starter) = starter else {
-            return Err(Fault::unknown(format!("there is no preset '{}'", self.preset))
-                .hint("ops init --list shows them; a path to one of your own ends in .toml")
-                .into());
+            return Err(Fault::unknown(format!(
+                "there is no preset '{}'",
+                text::one_line(&self.preset, 100)
+            ))
+            .hint("`ops init --list` shows them; a path to one of your own ends in .toml")
+            .into());
         };
-        Ok(config::starter(&self.name, &self.preset, &starter.about()?.suggested(home)))
+        let elsewhere = folder != home.as_path();
+        let told = home.to_str().filter(|_| elsewhere);
+        if elsewhere && told.is_none() {
+            return Err(Fault::unknown(format!("{} is not UTF-8", home.display()))
+                .hint("have the config in the home: without --config it is ops.toml there")
+                .into());
+        }
+        Ok(config::starter(&self.name, &self.preset, told, &starter.about()?.suggested(home)))
     }
 }
 
-/// Writes `ops.toml` into the home (`--home`, else this folder).
+/// Writes the config: `--config`, else `ops.toml` in the home (`--home`, else this folder).
 pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     if args.list {
         return list(context);
     }
-    let home = context.common.home.clone().unwrap_or_else(|| PathBuf::from("."));
-    let choice = Choice::make(&home, args.preset.as_deref(), args.name.as_deref())?;
+    let common = &context.common;
+    let target = Target::find(common.config.as_deref(), common.home.as_deref())?;
+    let choice = Choice::make(&target, args.preset.as_deref(), args.name.as_deref())?;
+    let text = choice.text(&target)?;
+    let mut written = Written {
+        dry_run: args.dry_run,
+        file: &target.file,
+        agent: &choice.name,
+        preset: &choice.preset,
+        recognised_by: choice.by.as_deref(),
+        missing: None,
+        text: None,
+    };
     if args.dry_run {
-        context.note(&choice.describe());
-        context.print(choice.text(&home)?.trim_end())?;
+        if common.json {
+            written.text = Some(&text);
+            context.print_json(&written)?;
+        } else {
+            context.note(&choice.describe());
+            context.print(text.trim_end())?;
+        }
         return Ok(State::Ok);
     }
-    let (file, missing) = write(&home, &choice)?;
-    if context.common.json {
-        context.print_json(&Written {
-            file,
-            agent: &choice.name,
-            preset: &choice.preset,
-            recognised_by: choice.by.as_deref(),
-            missing: &missing,
-        })?;
+    let missing = write(&target, &choice)?;
+    if common.json {
+        written.missing = Some(&missing);
+        context.print_json(&written)?;
         return Ok(State::Ok);
     }
-    let mut lines = vec![format!("wrote {} ({})", file.display(), choice.describe())];
+    let mut lines = vec![format!("wrote {} ({})", target.file.display(), choice.describe())];
     lines.extend(missing.iter().map(|line| format!("not found: {line}")));
     let first = if missing.is_empty() { "" } else { "say in it where these are, then " };
-    lines.push(format!("next: {first}ops up --home {}", home.display()));
+    let (option, path) = match common.config {
+        Some(_) => ("--config", &target.file),
+        None => ("--home", &target.home),
+    };
+    lines.push(format!("next: {first}ops up {option} {}", path.display()));
     context.print(&lines.join("\n"))?;
     Ok(State::Ok)
 }
 
-/// The path of a preset as the config is to have it: relative where it lies in the home.
-fn from_home(home: &Path, preset: &str) -> Result<String> {
+/// The path of a preset as the config in this folder is to have it: relative where it lies below it.
+fn from_folder(folder: &Path, preset: &str) -> Result<String> {
     let absolute =
         |path: &Path| std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()));
     let path = absolute(Path::new(preset))?;
-    let path = path.strip_prefix(absolute(home)?).unwrap_or(&path);
+    let path = path.strip_prefix(folder).unwrap_or(&path);
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
@@ -171,41 +231,32 @@ fn list(context: &Context) -> Result<State> {
     Ok(State::Ok)
 }
 
-/// Writes a new `ops.toml` and reads it back: the file, and what its services need that is not where they
-/// say. A file that is there is left alone.
-pub(super) fn write(home: &Path, choice: &Choice) -> Result<(PathBuf, Vec<String>)> {
-    let home = std::path::absolute(home).with_context(|| format!("cannot find {}", home.display()))?;
-    let file = home.join("ops.toml");
+/// Writes a new config that was read first: what its services need that is not where they say. A file that
+/// is there is left alone.
+pub(super) fn write(target: &Target, choice: &Choice) -> Result<Vec<String>> {
+    let file = &target.file;
     if file.exists() {
         return Err(Fault::unknown(format!("{} is there already; it was not touched", file.display()))
             .hint("edit it, or move it away first")
             .into());
     }
-    let text = choice.text(&home)?;
-    durable::make_folder(&home, 0o700)?;
-    durable::replace(&file, text.as_bytes(), 0o600)?;
-    match config::load(&file, None) {
-        Ok(loaded) => Ok((file, missing(&loaded.config))),
-        Err(error) => {
-            let _ = std::fs::remove_file(&file);
-            Err(error)
-        }
-    }
+    let text = choice.text(target)?;
+    let loaded = config::parse(file, &text, None)?;
+    durable::make_folder(&target.home, 0o700)?;
+    durable::make_folder(durable::parent(file), 0o700)?;
+    durable::replace(file, text.as_bytes(), 0o600)?;
+    Ok(missing(&loaded.config))
 }
 
 /// The programs and scripts of services that are not where they should be.
 fn missing(config: &Config) -> Vec<String> {
-    let on_path = |program: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    };
     let mut missing = Vec::new();
     for (name, service) in &config.service {
         for (index, word) in service.command.iter().enumerate() {
             let there = match word {
                 word if word.contains('{') || word.starts_with('-') => true,
                 word if word.contains('/') => service.cwd.join(word).exists(),
-                word => index > 0 || on_path(word),
+                word => index > 0 || program::find(word, &service.cwd).is_some(),
             };
             if !there {
                 missing.push(format!("{word}, of the service {name}"));

@@ -95,7 +95,7 @@ struct Installed {
 /// Gives the services to a manager, and starts those that do not run.
 pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
-    let (manager, system) = choose(&args)?;
+    let (manager, system) = choose(context, &args)?;
     let user = if system { Some(owner(loaded.home.root())?) } else { None };
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let _maintenance = (!args.dry_run).then(|| context.maintenance(&loaded, Span::minutes(15)));
@@ -138,20 +138,32 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
 }
 
 /// Which manager, and whether it is the system's.
-fn choose(args: &Args) -> Result<(Manager, bool)> {
+fn choose(context: &Context, args: &Args) -> Result<(Manager, bool)> {
     let manager = match args.manager {
         Choice::Auto => Manager::usual(),
         Choice::Systemd => Manager::Systemd,
         Choice::Launchd => Manager::Launchd,
     };
-    Ok((manager, scope(manager, args.system, args.user)?))
+    Ok((manager, scope(context, manager, args.system, args.user, args.dry_run)?))
 }
 
-/// Whether it is to be the system's manager; either way it answers.
-pub(super) fn scope(manager: Manager, system: bool, user: bool) -> Result<bool> {
+/// Whether it is to be the system's manager; either way it answers. What a dry run shows depends on nobody's
+/// answer.
+pub(super) fn scope(
+    context: &Context,
+    manager: Manager,
+    system: bool,
+    user: bool,
+    dry_run: bool,
+) -> Result<bool> {
     let root = rustix::process::geteuid().is_root();
-    let system = system || (root && !user && manager.check(true).is_ok());
-    manager.check(system)?;
+    // Where neither answers, it is shown as it is where they do.
+    let usual = || manager.check(true).is_ok() || (dry_run && manager.check(false).is_err());
+    let system = system || (root && !user && usual());
+    match manager.check(system) {
+        Err(error) if dry_run => context.note(&format!("it could not be done now: {error:#}")),
+        answer => answer?,
+    }
     Ok(system)
 }
 

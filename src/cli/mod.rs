@@ -7,6 +7,7 @@ mod agent;
 pub mod alert;
 mod archives;
 pub mod backup;
+mod commands;
 mod config;
 mod context;
 pub mod cron;

@@ -83,14 +83,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
             .into());
     }
     names.iter().try_for_each(|name| services.may_supervise(name))?;
-    if args.schedule {
-        schedule::check(&loaded)?;
-        if schedule::installed(home)?.is_some() || schedule::installed_timers(home)?.is_some() {
-            context.note(
-                "the jobs of this agent are in the crontab or in timers as well, and would run twice; \
-                 `ops cron-uninstall` takes them away",
-            );
-        }
+    if args.schedule && (schedule::installed(home)?.is_some() || schedule::installed_timers(home)?.is_some())
+    {
+        context.note(
+            "the jobs of this agent are in the crontab or in timers as well, and would run twice; \
+             `ops cron-uninstall` takes them away",
+        );
     }
     finish_earlier(context, &loaded, None)?;
 

@@ -3,7 +3,7 @@
 use super::{Context, crontab, install};
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::manager::{self, Manager};
-use crate::base::{State, events};
+use crate::base::{Fault, State, events};
 use crate::config::{self, Loaded};
 use crate::schedule::{self, Scene, Timers};
 use anyhow::Result;
@@ -34,7 +34,10 @@ struct Body<'a> {
 pub(super) fn install(context: &Context, loaded: &Loaded, manager: Manager, wish: &Wish) -> Result<State> {
     let system = match wish.print {
         true => wish.system,
-        false => install::scope(manager, wish.system, wish.user)?,
+        false => install::scope(context, manager, wish.system, wish.user, wish.dry_run).map_err(|error| {
+            Fault::unknown(format!("{error:#}"))
+                .hint("`ops cron-install`, without --manager, has cron run the jobs")
+        })?,
     };
     let user = if system { Some(install::owner(loaded.home.root())?) } else { None };
     let scene = Scene {
@@ -109,6 +112,20 @@ pub(super) fn remove(context: &Context, loaded: &Loaded, dry_run: bool) -> Resul
         true => format!("{name} would no longer run the jobs of {agent}."),
         false => format!("{name} no longer runs the jobs of {agent}."),
     })
+}
+
+/// Says that a manager has none.
+pub(super) fn nothing(context: &Context, loaded: &Loaded, manager: Manager, dry_run: bool) -> Result<()> {
+    #[derive(Serialize)]
+    struct Nothing {
+        changed: bool,
+        dry_run: bool,
+    }
+    if context.common.json {
+        return context.print_json(&Nothing { changed: false, dry_run });
+    }
+    let agent = &loaded.config.agent.name;
+    context.print(&format!("{} has no jobs of {agent}; nothing was changed.", manager.name()))
 }
 
 /// The timers that were there.

@@ -1,13 +1,13 @@
 //! `ops troubleshoot`: what is wrong, why, and what to do.
 
-use super::Context;
+use super::{Context, commands};
 use crate::base::render::paint;
 use crate::base::{State, text, units};
 use crate::troubleshoot::{self, Bundle, Cause, Diagnosis, Subject};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Find out why the agent does not run as it should, and what to do about it
 ///
@@ -36,9 +36,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let common = &context.common;
     let subject = Subject::find(&context.run, common.config.as_deref(), common.home.as_deref());
     let mut diagnosis = troubleshoot::examine(&subject);
-    let options = options(context);
+    let options = commands::options(common);
     for command in diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.remedy) {
-        *command = with_options(command, &options);
+        *command = commands::with_options(command, &options);
     }
     let bundle = match args.bundle {
         None => None,
@@ -96,24 +96,4 @@ fn one(cause: &Cause, colored: bool) -> Vec<String> {
     lines.extend(cause.remedy.iter().map(|command| format!("          do    {command}")));
     lines.extend(cause.advice.iter().map(|advice| format!("          know  {advice}")));
     lines
-}
-
-/// What makes a command mean this agent when it is copied; nothing, where the environment says it.
-fn options(context: &Context) -> String {
-    let common = &context.common;
-    let said = |path: &Option<PathBuf>, variable: &str| {
-        path.as_ref()
-            .filter(|path| std::env::var_os(variable).is_none_or(|value| Path::new(&value) != path.as_path()))
-            .cloned()
-    };
-    let option = |name: &str, path: Option<PathBuf>| {
-        path.map(|path| format!(" {name} {}", troubleshoot::quoted(&path.display().to_string())))
-    };
-    let config = option("--config", said(&common.config, "OPS_CONFIG"));
-    let home = option("--home", said(&common.home, "OPS_HOME"));
-    config.into_iter().chain(home).collect()
-}
-
-fn with_options(command: &str, options: &str) -> String {
-    if command.starts_with("ops ") { format!("{command}{options}") } else { command.to_owned() }
 }

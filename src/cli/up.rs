@@ -4,7 +4,7 @@
 
 use super::{Context, init, service};
 use crate::base::units::Span;
-use crate::base::{Home, Journal, State};
+use crate::base::{Home, Journal, State, text};
 use crate::config::{self, Loaded};
 use crate::dashboard::{self, Snapshot};
 use crate::health::{self, nagios, table};
@@ -55,11 +55,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         Some(file) => (file, false),
         None => {
             let home = new_home(context);
-            let choice = init::Choice::make(&home, None, None)?;
+            let target = init::Target::find(None, Some(&home))?;
+            let choice = init::Choice::make(&target, None, None)?;
             if choice.recognised() {
                 context.note(&choice.describe());
             }
-            (init::write(&home, &choice)?.0, true)
+            init::write(&target, &choice)?;
+            (target.file, true)
         }
     };
     let loaded = config::load(&file, context.common.home.as_deref())?;
@@ -76,10 +78,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     drop(maintenance);
     let (archive, made) = first_backup(context, &loaded, journal.as_ref())?;
 
-    let snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
+    let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
     if let Err(error) = health::record(&loaded.home, journal.as_ref(), &context.run, &snapshot.health) {
         context.note(&format!("no history is kept: {error:#}"));
     }
+    context.tell(&mut snapshot.health);
     let page = dashboard::write_page(&loaded, &snapshot)?;
 
     if context.common.json {
@@ -139,10 +142,11 @@ fn dry_run(context: &Context, found: Option<&Path>) -> Result<State> {
     let text = match found {
         None => {
             let home = new_home(context);
-            let what = init::Choice::make(&home, None, None)?.describe();
+            let target = init::Target::find(None, Some(&home))?;
+            let what = init::Choice::make(&target, None, None)?.describe();
             format!(
                 "would write {} ({what}), start the agent there, make a first backup and the page",
-                home.join("ops.toml").display()
+                target.file.display()
             )
         }
         Some(file) => format!(
@@ -170,7 +174,16 @@ fn screen(
         true => format!("{} is up already; nothing had to be done.\n\n", config.agent.name),
         false => format!("{} is up.\n\n", config.agent.name),
     };
-    let mut line = |label: &str, what: &str| text.push_str(&format!("  {label:<10} {what}\n"));
+    let columns = context.screen().map_or(usize::MAX, |(_, columns)| columns);
+    let mut line = |label: &str, what: &str| {
+        let mut label = label;
+        // A path alone stays whole: it is there to be copied.
+        let room = if what.contains(' ') { columns.saturating_sub(13).max(20) } else { usize::MAX };
+        for piece in text::wrap(what, room) {
+            text.push_str(&format!("  {label:<10} {piece}\n"));
+            label = "";
+        }
+    };
     let new = if created { " (new)" } else { "" };
     line("config", &format!("{}{new}", config.file.display()));
     for (name, started) in started {
@@ -182,7 +195,15 @@ fn screen(
     line("logs", &home.logs().display().to_string());
 
     text.push('\n');
-    for row in table::render(&snapshot.health, context.colored()).lines() {
+    // With the two blanks before it, and what stands above and below it.
+    let room = context.screen().map(|(_, columns)| columns.saturating_sub(2));
+    let rest = text.lines().count() + 12;
+    let fits = context.screen().is_none_or(|(rows, _)| rest + snapshot.health.findings.len() <= rows);
+    let table = match fits {
+        true => table::render(&snapshot.health, context.colored(), room),
+        false => table::brief(&snapshot.health, context.colored(), room),
+    };
+    for row in table.lines() {
         text.push_str(&format!("  {row}\n"));
     }
     text.push_str(&format!("  {}\n\nNext:\n", nagios::headline(&snapshot.health)));
@@ -195,7 +216,10 @@ fn screen(
         ("restore latest", "bring the last backup back"),
         ("stop", "stop it; nothing starts it again until you do"),
     ] {
-        text.push_str(&format!("  {ops} {verb:<16} {what}\n"));
+        let command = format!("  {ops} {verb:<16} ");
+        let left = columns.saturating_sub(command.chars().count());
+        text.push_str(format!("{command}{}", text::one_line(what, left)).trim_end());
+        text.push('\n');
     }
     text
 }

@@ -14,11 +14,11 @@ use std::ffi::OsString;
 
 /// Back up, stop, run a command, start, and watch the agent; put everything back if it does not come up
 ///
-/// Nothing is stopped before a backup is made and verified. When the command fails, when the agent does not
+/// Nothing is stopped before the command is found, and a backup is made and verified. When the command fails, when the agent does not
 /// start, ends or is restarted within the settling time, when a check is critical at its end that was not
-/// before, or on Ctrl-C: everything is put back. The state comes from the backup, and only what [backup]
-/// includes is in it. Code outside is the business of the `rollback` command of [upgrade]. What did not run
-/// before is not started.
+/// before, or on Ctrl-C: it is put back. The state comes from the backup, and only what [backup] includes
+/// is in it. Code outside is the business of the `rollback` command of [upgrade]: without one nothing is done
+/// about it. What did not run before is not started.
 ///
 /// Meanwhile nobody is alerted, nothing is restarted and no backup is made. One that was cut short is told by
 /// `alert`, and what may be half new is not started by itself until --back or --keep. Exit codes: 0 upgraded, 2 not upgraded (put back or
@@ -67,6 +67,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
             .hint(format!("ops upgrade -- CMD…, or command = [\"…\"] in [upgrade] of {file}"))
             .into());
     }
+    upgrade::need_programs(&loaded, &wish)?;
     if let Some(note) = cut_short(&loaded.home)? {
         return Err(Fault::unknown(note.describe(&loaded.home)).hint(REMEDY).into());
     }

@@ -18,7 +18,8 @@ pub(super) fn table(table: &mut DeTable<'_>, lookup: &Lookup<'_>) -> Result<(), 
     Ok(())
 }
 
-fn expand_value(value: &mut Spanned<DeValue<'_>>, lookup: &Lookup<'_>) -> Result<(), Wrong> {
+/// Expands every string in a value, in place.
+pub(super) fn expand_value(value: &mut Spanned<DeValue<'_>>, lookup: &Lookup<'_>) -> Result<(), Wrong> {
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) if text.contains("${") => {

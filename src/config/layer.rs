@@ -45,6 +45,11 @@ pub(super) fn stands_alone(preset: &Preset, lookup: &Lookup<'_>) -> Result<()> {
     if let Some((key, _)) = root.get_ref().get_key_value("agent") {
         return Err(wrong(Some(key.span()), "[agent] is for ops.toml: a preset has none").into());
     }
+    if root.get_ref().is_empty() {
+        return Err(wrong(None, "there is nothing in it")
+            .hint("docs/presets.md has one in ten lines")
+            .into());
+    }
     read_checks(root.get_mut(), &wrong)?;
     File::deserialize(Deserializer::from(root)).map_err(|error| wrong(error.span(), error.message()))?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -42,7 +42,8 @@ pub fn load(file: &Path, home: Option<&Path>) -> Result<Loaded> {
     parse(&file, &source, home)
 }
 
-fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
+/// [`load`], of a text that is to be the config of this absolute path.
+pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     let wrong = |span: Option<Range<usize>>, message: &str| place::fault(file, source, span, message);
     let mut root = DeTable::parse(source).map_err(|error| wrong(error.span(), error.message()))?;
 
@@ -69,6 +70,8 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
         None => BTreeMap::new(),
     };
+    let base = choose_preset(&root, folder, &wrong)?;
+    let asked = base.as_ref().map_or(Ok(BTreeMap::new()), |base| base.asked(home.root()))?;
     let borrowed = RefCell::new(BTreeSet::new());
     let lookup = |name: &str| match environment(name) {
         Some(value) => {
@@ -77,19 +80,25 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
             }
             Some(value)
         }
-        None => variables.get(name).cloned(),
+        None => variables.get(name).or_else(|| asked.get(name)).cloned(),
     };
-    expand::table(root.get_mut(), &lookup as &Lookup<'_>)
-        .map_err(|(span, message)| wrong(Some(span), &message))?;
+    // What is in [agent] was read already: twice would be once too often for `$${`.
+    for (_, value) in root.get_mut().iter_mut().filter(|(key, _)| key.get_ref() != "agent") {
+        expand::expand_value(value, &lookup as &Lookup<'_>)
+            .map_err(|(span, message)| wrong(Some(span), &message))?;
+    }
 
     // Of the file only: what stands in a preset has no place in it.
     let places = table_places(root.get_ref());
-    let base = choose_preset(&root, folder, &wrong)?;
+    let own = base.as_ref().filter(|base| base.file.is_some());
+    let mut own_places = HashMap::new();
     if let Some(base) = &base {
-        if base.file.is_some() {
+        let tables = base.tables(&lookup)?;
+        if own.is_some() {
             stands_alone(base, &lookup)?;
+            own_places = table_places(&tables);
         }
-        merge(root.get_mut(), base.tables(&lookup)?);
+        merge(root.get_mut(), tables);
         // Whoever wants copies wants to know when they stop.
         let has_bucket =
             root.get_ref().get("backup").is_some_and(|backup| backup.get_ref().get("s3").is_some());
@@ -117,7 +126,12 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
         builtin_agent: read.builtin_agent,
     };
     config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();
-    validate(&config).map_err(|(table, message)| wrong(places.get(&table).cloned(), &message))?;
+    validate(&config).map_err(|(table, message)| {
+        match (places.get(&table), own, own_places.get(&table)) {
+            (None, Some(preset), Some(place)) => preset.wrong(Some(place.clone()), &message),
+            (place, ..) => wrong(place.cloned(), &message),
+        }
+    })?;
     disabled::drop_disabled(&mut config);
     resolve(&mut config, &home);
     if let Some(s3) = &mut config.backup.s3 {

@@ -25,18 +25,20 @@ mod tables;
 mod template;
 mod upgrade;
 mod validate;
+pub mod when;
 
 pub use alerts::{Alerts, ChannelName};
 pub use bare::bare;
 pub use check::{Check, Kind};
 pub use find::{find, program};
-pub use load::{Loaded, load, read_env_file};
+pub use load::{Loaded, load, parse, read_env_file};
 pub use logs::Logs;
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
 pub use runtime::{Runtime, Version};
 pub use template::starter;
 pub use upgrade::Upgrade;
+pub use validate::plain_name;
 
 use crate::base::secret::Secret;
 use crate::base::units::Span;
@@ -376,6 +378,21 @@ pub struct Schedule {
     pub report: String,
     /// Up to this much later, each home at a moment of its own.
     pub jitter: Span,
+}
+
+impl Schedule {
+    /// When each job runs, by its key.
+    fn times(&self) -> [(&'static str, &str); 6] {
+        let Schedule { alert, rotate_logs, backup, drill, dashboard, report, jitter: _ } = self;
+        [
+            ("alert", alert),
+            ("rotate_logs", rotate_logs),
+            ("backup", backup),
+            ("drill", drill),
+            ("dashboard", dashboard),
+            ("report", report),
+        ]
+    }
 }
 
 impl Default for Schedule {

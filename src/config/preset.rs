@@ -5,9 +5,10 @@ use super::check::Pattern;
 use super::expand::{self, Lookup};
 use super::place;
 use crate::base::{Fault, lines};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,37 @@ pub struct About {
     pub about: String,
     /// What lies in the home of such an agent: it is one where all files of any of these lists are.
     pub recognise: Vec<Vec<String>>,
+    /// Where next to nothing lies there yet: the usual name of its home, and a file in it.
+    pub named: Vec<Named>,
     /// What a person may want to change: lines for a new `ops.toml`, commented out.
     pub starter: String,
     /// What the agent's own config decides.
     pub unless: Vec<Unless>,
+    /// What the agent's own config has of the variables of this preset.
+    pub ask: Vec<Ask>,
+}
+
+/// `[[preset.named]]`: a folder that is an agent's home by its name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The name of the folder.
+    pub folder: String,
+    /// What must be in it.
+    pub file: String,
+}
+
+/// `[[preset.ask]]`: a variable of the preset that the agent's own config decides, where neither the
+/// environment nor `env_file` does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The variable.
+    pub variable: String,
+    /// The agent's config, relative to its home. Where it is not there, nothing is known.
+    pub file: PathBuf,
+    /// Its value is the first group in this that takes part.
+    pub matches: Pattern,
 }
 
 /// `[[preset.unless]]`: lines for a new `ops.toml` of an agent whose own config does not say something.
@@ -58,16 +86,20 @@ impl About {
     pub fn suggested(&self, home: &Path) -> String {
         let mut suggested = self.starter.trim().to_owned();
         for unless in &self.unless {
-            let mut text = String::new();
-            let read = lines::open(&home.join(&unless.file))
-                .and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
-            if read.is_ok_and(|_| !unless.matches.0.is_match(&text)) {
+            if read(home, &unless.file).is_some_and(|text| !unless.matches.0.is_match(&text)) {
                 suggested.push_str("\n\n");
                 suggested.push_str(unless.write.trim());
             }
         }
         suggested
     }
+}
+
+/// A config of the agent's own; none: it is not there, or cannot be read.
+fn read(home: &Path, file: &Path) -> Option<String> {
+    let mut text = String::new();
+    lines::open(&home.join(file)).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Those that are compiled in: names and sources.
@@ -93,7 +125,7 @@ impl Preset {
     /// The preset of a name, or the one in a file. A relative path is one in this folder.
     ///
     /// # Errors
-    /// When there is a path, and the file cannot be read.
+    /// A [`Fault`] of state Unknown when there is a path, and the file cannot be read.
     pub fn find(name: &str, folder: &Path) -> Result<Option<Preset>> {
         if let Some(preset) = Preset::all().find(|preset| preset.name == name) {
             return Ok(Some(preset));
@@ -102,8 +134,10 @@ impl Preset {
             return Ok(None);
         }
         let path = folder.join(super::resolve::tilde(Path::new(name)));
-        let source =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let source = std::fs::read_to_string(&path).map_err(|error| {
+            Fault::unknown(format!("cannot read the preset {}: {error}", path.display()))
+                .hint("`ops init --list` shows those that come along; of your own, the path")
+        })?;
         Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))
     }
 
@@ -119,6 +153,16 @@ impl Preset {
         }
         let wrong = |error: toml::de::Error| self.wrong(error.span(), error.message());
         Ok(Deserializer::parse(&self.source).and_then(Head::deserialize).map_err(wrong)?.preset)
+    }
+
+    /// The variables that the agent's own config in this home decides.
+    pub(super) fn asked(&self, home: &Path) -> Result<BTreeMap<String, String>> {
+        let value = |ask: &Ask| {
+            let text = read(home, &ask.file)?;
+            let value = ask.matches.0.captures(&text)?.iter().skip(1).flatten().next()?;
+            Some((ask.variable.clone(), value.as_str().to_owned()))
+        };
+        Ok(self.about()?.ask.iter().filter_map(value).collect())
     }
 
     /// The tables that it adds to a config, with the variables in them filled in.

@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct Recognised {
     /// The name of its preset.
     pub preset: String,
-    /// The files that it was recognised by, relative to the folder.
+    /// The files that it was recognised by, relative to the folder, or its name as well.
     pub by: Vec<String>,
 }
 
@@ -19,9 +19,15 @@ pub struct Recognised {
 /// When a preset cannot be read.
 pub fn recognise(folder: &Path) -> Result<Vec<Recognised>> {
     let mut found = Vec::new();
+    let place = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     for preset in Preset::all() {
         let there = |files: &Vec<String>| files.iter().all(|file| folder.join(file).exists());
-        if let Some(by) = preset.about()?.recognise.into_iter().find(there) {
+        let about = preset.about()?;
+        let by_name = about.named.into_iter().find(|named| {
+            place.file_name().is_some_and(|name| *name == *named.folder) && folder.join(&named.file).exists()
+        });
+        let by_name = by_name.map(|named| vec!["its name".to_owned(), named.file]);
+        if let Some(by) = about.recognise.into_iter().find(there).or(by_name) {
             found.push(Recognised { preset: preset.name, by });
         }
     }
@@ -31,6 +37,23 @@ pub fn recognise(folder: &Path) -> Result<Vec<Recognised>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_home_with_a_config_alone_is_known_by_its_name() {
+        let user = tempfile::tempdir().unwrap();
+        for (name, file, preset) in [
+            (".gomikrobot", "config.json", Some("gomikrobot")),
+            (".mama", "config.yaml", Some("mama")),
+            ("x", "config.json", None),
+        ] {
+            let home = user.path().join(name);
+            std::fs::create_dir(&home).unwrap();
+            assert!(recognise(&home).unwrap().is_empty(), "a name alone is none");
+            std::fs::write(home.join(file), "").unwrap();
+            let found = recognise(&home).unwrap();
+            assert_eq!(found.first().map(|found| found.preset.as_str()), preset, "{found:?}");
+        }
+    }
 
     #[test]
     fn every_agent_is_recognised_and_only_it() {

@@ -1,10 +1,16 @@
 //! The `ops.toml` that `ops init` and `ops up` write: short, commented, complete by itself.
 
-/// The text of a new `ops.toml` for an agent of this name, with what its preset suggests to change.
+/// The text of a new `ops.toml` for an agent of this name, with what its preset suggests to change. `home` is
+/// told where it is not the file's folder.
 ///
 /// Everything in it that is commented out shows the default.
-pub fn starter(name: &str, preset: &str, suggested: &str) -> String {
-    let preset_line = format!("preset = \"{preset}\"");
+pub fn starter(name: &str, preset: &str, home: Option<&str>, suggested: &str) -> String {
+    let quoted = |path: &str| toml::Value::String(path.replace("${", "$${")).to_string();
+    let preset_line = format!("preset = {}", quoted(preset));
+    let home_line = match home {
+        Some(home) => format!("home = {}", quoted(home)),
+        None => "# home = \".\"               # this file's folder".to_owned(),
+    };
     format!(
         r##"# agent-ops: how the agent "{name}" is kept alive, backed up, quiet and visible.
 # Every key has a default. What is commented out shows it, or what to write instead. `ops config show`
@@ -13,7 +19,7 @@ pub fn starter(name: &str, preset: &str, suggested: &str) -> String {
 [agent]
 name = "{name}"
 {preset_line:<26} # services and checks that this file adds to
-# home = "."               # this file's folder
+{home_line}
 # env_file = ".env"        # NAME=value lines for ${{NAME}} here and for the services
 
 {suggested}
@@ -75,7 +81,7 @@ mod tests {
     #[test]
     fn every_suggestion_is_valid() {
         for preset in Preset::all() {
-            let text = super::starter("agent", &preset.name, &preset.about().unwrap().starter);
+            let text = super::starter("agent", &preset.name, None, &preset.about().unwrap().starter);
             let lines = text.lines().map(|line| {
                 let bare = line.strip_prefix("# ").unwrap_or(line);
                 let setting = bare.starts_with('[')

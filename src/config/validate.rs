@@ -1,6 +1,6 @@
 //! What the types of a config cannot say: names, and what refers to what.
 
-use super::{Config, Kind, Runtime, alerts};
+use super::{Config, Kind, Runtime, alerts, when};
 use crate::base::text;
 
 /// The table that is wrong, and why.
@@ -8,13 +8,21 @@ type Wrong = (String, String);
 
 /// What the types cannot say. An error names its table.
 pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
-    if !plain(&config.agent.name) {
+    if !plain_name(&config.agent.name) {
         let message =
             format!("the agent's name '{}' may only hold letters, digits, -, _ and .", config.agent.name);
         return Err(("agent".to_owned(), message));
     }
     services(config)?;
     checks(config)?;
+    for (key, time) in config.schedule.times() {
+        when::parse(time).map_err(|why| {
+            let fields = "minute, hour, day of the month, month, day of the week";
+            let message =
+                format!("schedule.{key} = \"{}\": {why}; five fields: {fields}", time.escape_debug());
+            (format!("schedule.{key}"), message)
+        })?;
+    }
     if config.schedule.jitter.0.as_secs() > 3600 {
         return Err(("schedule".to_owned(), "jitter: an hour at most".to_owned()));
     }
@@ -27,7 +35,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
 fn services(config: &Config) -> Result<(), Wrong> {
     for (name, service) in &config.service {
         let table = format!("service.{name}");
-        if !plain(name) {
+        if !plain_name(name) {
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
         if service.command.first().is_none_or(String::is_empty) {
@@ -57,7 +65,7 @@ fn services(config: &Config) -> Result<(), Wrong> {
 
 fn checks(config: &Config) -> Result<(), Wrong> {
     for (name, check) in &config.check {
-        if !plain(name) {
+        if !plain_name(name) {
             let table = format!("check.{name}");
             return Err((table, format!("the name '{name}' may only hold letters, digits, -, _ and .")));
         }
@@ -89,7 +97,7 @@ fn checks(config: &Config) -> Result<(), Wrong> {
 
 /// One that is switched off is a service all the same: its rule has nothing to do then.
 fn logs(config: &Config) -> Result<(), Wrong> {
-    if let Some(name) = config.logs.rule.keys().find(|name| !plain(name)) {
+    if let Some(name) = config.logs.rule.keys().find(|name| !plain_name(name)) {
         let message = format!("the name '{name}' may only hold letters, digits, -, _ and .");
         return Err(("logs.rule".to_owned(), message));
     }
@@ -166,7 +174,7 @@ fn recipients(config: &Config) -> Result<(), String> {
 }
 
 /// A name that can stand in a file name, a label and a mail.
-fn plain(name: &str) -> bool {
+pub fn plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))

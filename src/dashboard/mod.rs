@@ -4,6 +4,7 @@
 //! Whatever cannot be had (no journal, no backup, no logs, nothing runs) is missing in the
 //! snapshot, and every view of it is whole all the same.
 
+mod brief;
 mod gather;
 mod history;
 mod objectives;
@@ -33,6 +34,11 @@ pub fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Snapshot
 /// The view for a terminal: at most `width` columns, and whole without colours.
 pub fn terminal(snapshot: &Snapshot, width: usize, colored: bool) -> String {
     terminal::render(snapshot, width, colored)
+}
+
+/// The same for a terminal of so many rows: what is not well, and as much of the rest as fits.
+pub fn brief(snapshot: &Snapshot, width: usize, rows: usize, colored: bool) -> String {
+    brief::render(snapshot, width, rows, colored)
 }
 
 /// The page: one file of HTML that needs nothing else.

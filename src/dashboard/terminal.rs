@@ -3,14 +3,19 @@
 use super::{Service, Snapshot, Strip};
 use crate::base::State;
 use crate::base::render::paint;
-use crate::base::text::count;
+use crate::base::text::{self, count};
 use crate::base::units::{Size, Span, age, local};
+use crate::health::Finding;
 use crate::health::table::mark;
 use std::time::Duration;
 
+/// The column of names is no narrower, and no wider.
+const LEAST_NAME: usize = 14;
+const MOST_NAME: usize = 22;
+
 /// Lines of at most `width` columns; states are words and marks, colours only come on top.
 pub(super) fn render(snapshot: &Snapshot, width: usize, colored: bool) -> String {
-    let mut view = View { width: width.max(40), colored, text: String::new() };
+    let mut view = View::of(snapshot, width, colored);
     view.head(snapshot);
     view.title("Services");
     for service in &snapshot.services {
@@ -25,12 +30,7 @@ pub(super) fn render(snapshot: &Snapshot, width: usize, colored: bool) -> String
         }
     }
     view.title("Checks");
-    for finding in &snapshot.health.findings {
-        view.row(Some(finding.state), &finding.check, &finding.summary);
-        if let Some(remedy) = &finding.remedy {
-            view.row(None, "", &format!("-> {remedy}"));
-        }
-    }
+    snapshot.health.findings.iter().for_each(|finding| view.finding(finding));
     view.storage(snapshot);
     if !snapshot.incidents.is_empty() {
         view.title("Open incidents");
@@ -56,13 +56,11 @@ pub(super) fn render(snapshot: &Snapshot, width: usize, colored: bool) -> String
     if snapshot.alerts.is_empty() {
         view.row(None, "none", "");
     }
-    for event in snapshot.alerts.iter().take(5) {
-        view.line(&format!("  {} {} {}", event.time, event.level, event.text));
-    }
+    view.events(snapshot, 5);
     view.text
 }
 
-fn service_line(service: &Service) -> String {
+pub(super) fn service_line(service: &Service) -> String {
     match &service.process {
         Some(process) => {
             let extra =
@@ -81,13 +79,25 @@ fn service_line(service: &Service) -> String {
     }
 }
 
-struct View {
+/// What is written, and how.
+pub(super) struct View {
     width: usize,
     colored: bool,
-    text: String,
+    /// The width of the column of names.
+    name: usize,
+    pub(super) text: String,
 }
 
 impl View {
+    pub(super) fn of(snapshot: &Snapshot, width: usize, colored: bool) -> View {
+        let services = snapshot.services.iter().map(|service| service.name.as_str());
+        let checks = snapshot.health.findings.iter().map(|finding| finding.check.as_str());
+        let kinds = snapshot.incidents.iter().map(|incident| incident.kind.as_str());
+        let longest = services.chain(checks).chain(kinds).map(|name| name.chars().count()).max();
+        let name = longest.unwrap_or(0).clamp(LEAST_NAME, MOST_NAME);
+        View { width: width.max(40), colored, name, text: String::new() }
+    }
+
     /// One line, cut at the edge.
     fn line(&mut self, line: &str) {
         let cut: String = line.chars().take(self.width).collect();
@@ -95,7 +105,7 @@ impl View {
         self.text.push('\n');
     }
 
-    fn head(&mut self, snapshot: &Snapshot) {
+    pub(super) fn head(&mut self, snapshot: &Snapshot) {
         let word = format!("{} {}", mark(snapshot.state), snapshot.state);
         let rest = format!("  {} on {}  {}", snapshot.agent, snapshot.host, local(snapshot.time));
         let rest: String = rest.chars().take(self.width.saturating_sub(word.len())).collect();
@@ -104,32 +114,56 @@ impl View {
     }
 
     fn title(&mut self, title: &str) {
+        self.text.push('\n');
+        self.heading(title);
+    }
+
+    pub(super) fn heading(&mut self, title: &str) {
         let line = format!("{title} {}", "-".repeat(self.width.min(80).saturating_sub(title.len() + 1)));
         let line = if self.colored { format!("\x1b[2m{line}\x1b[0m") } else { line };
-        self.text.push_str(&format!("\n{line}\n"));
+        self.text.push_str(&format!("{line}\n"));
     }
 
     /// A mark, a name, and what is to be said: continued below where it is longer than a line.
-    fn row(&mut self, state: Option<State>, name: &str, what: &str) {
-        const NAME: usize = 14;
-        let room = self.width.saturating_sub(NAME + 4).max(20);
-        let name: String = name.chars().take(NAME).collect();
-        let mut pieces = wrap(what, room).into_iter();
+    pub(super) fn row(&mut self, state: Option<State>, name: &str, what: &str) {
+        let column = self.name;
+        let room = self.width.saturating_sub(column + 4).max(20);
+        let name = text::one_line(name, column);
+        let mut pieces = text::wrap(what, room).into_iter();
         let sign = state.map_or(" ".to_owned(), |state| paint(self.colored, state, &mark(state).to_string()));
         let first = pieces.next().unwrap_or_default();
-        self.text.push_str(format!("{sign} {name:<NAME$}  {first}").trim_end());
+        self.text.push_str(format!("{sign} {name:<column$}  {first}").trim_end());
         self.text.push('\n');
         for piece in pieces {
-            self.line(&format!("  {:<NAME$}  {piece}", ""));
+            self.line(&format!("  {:<column$}  {piece}", ""));
         }
     }
 
-    fn storage(&mut self, snapshot: &Snapshot) {
-        self.title("Storage");
+    /// How a check is, and what to do about it.
+    pub(super) fn finding(&mut self, finding: &Finding) {
+        self.row(Some(finding.state), &finding.check, &finding.summary);
+        if let Some(remedy) = &finding.remedy {
+            self.row(None, "", &format!("-> {remedy}"));
+        }
+    }
+
+    /// The last messages, so many at most.
+    pub(super) fn events(&mut self, snapshot: &Snapshot, most: usize) {
+        for event in snapshot.alerts.iter().take(most) {
+            self.line(&format!("  {} {} {}", event.time, event.level, event.text));
+        }
+    }
+
+    pub(super) fn disk(&mut self, snapshot: &Snapshot) {
         let disk = snapshot.disk.as_ref().map_or("could not be looked at".to_owned(), |disk| {
             format!("{} free of {} ({} % used)", Size(disk.free), Size(disk.total), disk.used_percent)
         });
         self.row(None, "disk", &disk);
+    }
+
+    fn storage(&mut self, snapshot: &Snapshot) {
+        self.title("Storage");
+        self.disk(snapshot);
         let bytes = snapshot.databases.iter().map(|file| file.bytes).sum();
         self.row(None, "databases", &format!("{}, {}", count(snapshot.databases.len(), "file"), Size(bytes)));
         let errors = snapshot.logs.errors.map_or(String::new(), |number| {
@@ -137,6 +171,10 @@ impl View {
         });
         let logs = &snapshot.logs;
         self.row(None, "logs", &format!("{}, {}{errors}", count(logs.files, "file"), Size(logs.bytes)));
+        self.backups(snapshot);
+    }
+
+    pub(super) fn backups(&mut self, snapshot: &Snapshot) {
         let newest = snapshot.backups.newest.as_ref().map_or("none yet".to_owned(), |newest| {
             let verified = if newest.verified { "verified" } else { "not verified" };
             let age = Span(Duration::from_secs(newest.age));
@@ -151,7 +189,7 @@ impl View {
     }
 
     /// A character a piece: `.` nobody looked, `=` ok.
-    fn strip(&mut self, strip: &Strip) {
+    pub(super) fn strip(&mut self, strip: &Strip) {
         let share = strip.runs.percent().map_or("no runs".to_owned(), |percent| format!("{percent:.1} % ok"));
         let mut line = format!("  {:<5} ", strip.name);
         for bucket in &strip.buckets {
@@ -162,42 +200,5 @@ impl View {
             });
         }
         self.text.push_str(&format!("{line} {share}\n"));
-    }
-}
-
-/// Cuts a text into lines of at most `width` characters, at blanks where there are any.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        while let Some(line) = lines.last_mut() {
-            let used = line.chars().count();
-            let gap = usize::from(used > 0);
-            if used + gap + word.len() <= width {
-                line.extend(std::iter::repeat_n(' ', gap).chain(word.iter().copied()));
-                break;
-            }
-            if used == 0 {
-                line.extend(word.drain(..width));
-            }
-            lines.push(String::new());
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn wrapped_text_fits_and_is_all_there(text in "[a-z]{0,9}( [a-zé]{1,50}){0,9}", width in 5usize..60) {
-            let lines = wrap(&text, width);
-            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
-            let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
-            prop_assert_eq!(letters(&lines.concat()), letters(&text));
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::memory::Memory;
 use super::{Finding, Metric, sqlite};
-use crate::base::{State, text};
+use crate::base::{State, text, units};
 use crate::config::{Check, Kind};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,16 @@ impl Answer {
     }
 
     /// The finding, in a state that may be another than what was seen: see [`super::streak`].
-    pub(super) fn into_finding(self, name: &str, check: &Check, state: State) -> Finding {
+    pub(super) fn into_finding(
+        mut self,
+        name: &str,
+        check: &Check,
+        state: State,
+        now: DateTime<Utc>,
+    ) -> Finding {
+        if let Some(at) = self.looked_at {
+            self.summary.push_str(&format!(", seen {} ago", units::age(now, at)));
+        }
         let summary = match (self.state == state, state) {
             (true, _) => self.summary,
             (false, State::Ok) => format!("{} ({}, not for long enough to count)", self.summary, self.state),

@@ -13,7 +13,7 @@ use std::fs;
 
 pub(super) fn look(view: &View, options: &BackupAge) -> Result<Answer> {
     let latest = view.loaded.config.backup.dir.join("latest");
-    let remedy = "ops backup makes one and says what is in the way";
+    let remedy = "`ops backup` makes one and says what is in the way";
     let target = match fs::canonicalize(&latest) {
         Ok(target) => target,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -35,7 +35,7 @@ impl Copies {
 
 pub(super) fn look(copies: Option<&Copies>, options: &CopyAge, now: DateTime<Utc>) -> Answer {
     let remedy =
-        "the backups here are not touched by it; ops backup copy tries now and says what is in the way";
+        "the backups here are not touched by it; `ops backup copy` tries now and says what is in the way";
     let Some(copies) = copies else {
         return Answer::unknown("the journal, which knows of copies, cannot be read".to_owned());
     };

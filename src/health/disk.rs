@@ -68,7 +68,7 @@ pub(super) fn look(view: &View, name: &str, options: &Disk) -> Result<Answer> {
         answer = answer.remember(FREE, &past);
     }
     Ok(answer
-        .remedy("ops rotate-logs frees what the logs take; ops backup prune shows what the backups take"))
+        .remedy("`ops rotate-logs` frees what the logs take; `ops backup prune` shows what the backups take"))
 }
 
 /// With one more number, and what it means if it is bad.

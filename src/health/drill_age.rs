@@ -44,7 +44,7 @@ impl Drills {
 }
 
 pub(super) fn look(drills: Option<&Drills>, options: &DrillAge, now: DateTime<Utc>) -> Answer {
-    let remedy = "ops restore --drill restores the newest backup on trial and says what is wrong";
+    let remedy = "`ops restore --drill` restores the newest backup on trial and says what is wrong";
     let Some(drills) = drills else {
         return Answer::unknown("the journal, which knows of drills, cannot be read".to_owned());
     };

@@ -33,7 +33,7 @@ pub(super) fn look(view: &View, name: &str, options: &Heartbeat) -> Result<Answe
         let before = view.recall::<Progress>(name, PROGRESS).map(|(_, progress)| progress);
         answer = progressed(answer, file, key, before, options, view.run.now);
     }
-    Ok(answer.remedy("ops logs shows what it was doing; ops restart --force ends a hang"))
+    Ok(answer.remedy("`ops logs` shows what it was doing; `ops restart --force` ends a hang"))
 }
 
 /// The answer, from plain values.

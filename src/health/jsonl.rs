@@ -74,7 +74,7 @@ pub(super) fn look(view: &View, name: &str, options: &Jsonl) -> Result<Answer> {
         .metric(Metric::new("size", bytes as f64, Unit::Bytes))
         .metric(growth)
         .remember(PLACES, &memory)
-        .remedy("ops restore --only brings the last whole state of a file back"))
+        .remedy("`ops restore --only` brings the last whole state of a file back"))
 }
 
 /// What one look at a file found.

@@ -73,7 +73,7 @@ pub(super) fn look(view: &View, name: &str, options: &LogErrors) -> Result<Answe
             .summary
             .push_str(&format!("; {} too many to read were skipped", text::count(skipped as usize, "byte")));
     }
-    Ok(answer.remedy("ops logs daemon -n 100 shows them"))
+    Ok(answer.remedy("`ops logs daemon -n 100` shows them"))
 }
 
 /// Of so long a time.

@@ -31,5 +31,5 @@ pub(super) fn look(view: &View, options: &LogSize) -> Result<Answer> {
         format!(", the largest {} with {}", view.loaded.home.show(path), Size(*size))
     });
     let summary = format!("{} in {}{largest}", Size(total), text::count(sizes.len(), "file"));
-    Ok(Answer::new(metric.judge(), summary).metric(metric).remedy("ops rotate-logs"))
+    Ok(Answer::new(metric.judge(), summary).metric(metric).remedy("`ops rotate-logs`"))
 }

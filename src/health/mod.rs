@@ -18,6 +18,7 @@ mod heartbeat;
 mod http;
 mod json;
 mod jsonl;
+mod kept;
 mod log_errors;
 mod log_size;
 mod memory;
@@ -59,9 +60,6 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an answer is remembered as, for `every`.
-const ANSWER: &str = "answer";
-
 /// Runs every enabled check side by side, each under its own deadline. One that cannot be done
 /// is `Unknown` and hides no other.
 ///
@@ -95,10 +93,12 @@ pub fn check_some(
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
     let looks = journal.filter(|_| due != Due::AtOnce).map(|journal| streak::load(journal, &enabled));
     let view = Arc::new(View::new(loaded, run, journal, &enabled));
-    let answers = answers(&view, &enabled, due);
+    // As it is before they are asked: what changes meanwhile makes an answer stand shorter, not longer.
+    let bases: Vec<_> = enabled.iter().map(|(name, check)| kept::Basis::now(&view, name, check)).collect();
+    let answers = answers(&view, &enabled, &bases, due);
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
-        let _ = remember(journal, run.now, &view.memories, &enabled, &answers);
+        let _ = remember(journal, &view, &enabled, &bases, &answers);
     }
     let findings = enabled.iter().zip(answers).map(|((name, check), answer)| {
         let common = &check.common;
@@ -106,7 +106,7 @@ pub fn check_some(
         let state = before.map_or(answer.state, |before| {
             streak::judge(common.streak, answer.state, before, common.critical)
         });
-        answer.into_finding(name, check, state)
+        answer.into_finding(name, check, state, run.now)
     });
     let mut findings: Vec<Finding> = findings.collect();
     if let Some(upgrade) = upgrade::look(&loaded.home, run.now).filter(|_| only.is_empty()) {
@@ -117,8 +117,15 @@ pub fn check_some(
 }
 
 /// Asks all of them that are due; those that are not keep their last answer.
-fn answers(view: &Arc<View>, checks: &[(&String, &Check)], due: Due) -> Vec<Answer> {
-    let standing = checks.iter().map(|(name, check)| view.not_due(name, check).filter(|_| due == Due::Only));
+fn answers(
+    view: &Arc<View>,
+    checks: &[(&String, &Check)],
+    bases: &[Option<kept::Basis>],
+    due: Due,
+) -> Vec<Answer> {
+    let standing = checks.iter().zip(bases).map(|((name, check), basis)| {
+        kept::not_due(view, name, check, basis.as_ref()?).filter(|_| due == Due::Only)
+    });
     let mut answers: Vec<Option<Answer>> = standing.collect();
     let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
     let jobs = open.iter().map(|&index| {
@@ -146,17 +153,21 @@ fn patience(check: &Check) -> Duration {
 /// Writes down what checks want to know next time.
 fn remember(
     journal: &Journal,
-    now: DateTime<Utc>,
-    memories: &Memories,
+    view: &View,
     checks: &[(&String, &Check)],
+    bases: &[Option<kept::Basis>],
     answers: &[Answer],
 ) -> anyhow::Result<()> {
-    let fresh = || checks.iter().zip(answers).filter(|(_, answer)| answer.looked_at.is_none());
-    let own = fresh().filter_map(|((name, _), answer)| Some((*name, answer.memory.clone()?)));
+    let now = view.run.now;
+    let all = || checks.iter().zip(bases).zip(answers);
+    let fresh = || all().filter(|(_, answer)| answer.looked_at.is_none());
+    let own = fresh().filter_map(|(((name, _), _), answer)| Some((*name, answer.memory.clone()?)));
     // What has not changed is written again once a day, so that it is not forgotten.
-    let own = own.filter(|(name, memory)| !memories.holds(name, memory, now));
-    let whole = fresh().filter(|((_, check), _)| check.common.every.is_some());
-    let whole = whole.filter_map(|((name, _), answer)| Some((*name, Memory::of(ANSWER, answer)?)));
+    let own = own.filter(|(name, memory)| !view.memories.holds(name, memory, now));
+    let whole = fresh().filter_map(|(((name, _), basis), answer)| {
+        let basis = basis.as_ref()?;
+        Some((*name, Memory::of(kept::ANSWER, &kept::Keep { basis, answer })?))
+    });
     let new: Vec<(&String, Memory)> = own.chain(whole).collect();
     let scans: Vec<&sqlite::Scans> =
         answers.iter().map(|answer| &answer.scans).filter(|scans| !scans.is_empty()).collect();
@@ -224,16 +235,6 @@ impl View {
     /// What a check remembers under a name, and since when.
     fn recall<T: DeserializeOwned>(&self, check: &str, what: &str) -> Option<(DateTime<Utc>, T)> {
         self.memories.recall(check, what, self.run.now)
-    }
-
-    /// The last answer of a check that is not due.
-    fn not_due(&self, name: &str, check: &Check) -> Option<Answer> {
-        let every = check.common.every?;
-        let (at, answer) = self.memories.recall::<Answer>(name, ANSWER, self.run.now)?;
-        // Runs are never exactly as far apart as they should be.
-        let slack = (every.0 / 20).min(Duration::from_secs(30));
-        ((self.run.now - at).to_std().ok()? + slack < every.0)
-            .then_some(Answer { looked_at: Some(at), ..answer })
     }
 
     fn answer(&self, name: &str, check: &Check) -> Answer {

@@ -40,7 +40,7 @@ pub(super) fn look(view: &View, name: &str, options: &Pin) -> Result<Answer> {
     let well = || (State::Ok, format!("{} as pinned", text::count(options.files.len(), "file")));
     let (state, summary) = named::sum_up(bad).unwrap_or_else(well);
     Ok(Answer::new(state, summary).metric(metric).remember(HASHES, &hashes).remedy(
-        "if the change was meant, pin the new SHA-256 in ops.toml; else ops restore --only brings the file back",
+        "if the change was meant, pin the new SHA-256 in ops.toml; else `ops restore --only` brings the file back",
     ))
 }
 

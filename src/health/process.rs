@@ -12,9 +12,9 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
     let name = &options.service;
     let status = view.services().status(name)?;
     let restart = if view.loaded.config.service.len() > 1 {
-        format!("ops start {name}")
+        format!("`ops start {name}`")
     } else {
-        "ops start".to_owned()
+        "`ops start`".to_owned()
     };
     let critical = |summary: String, remedy: &str| Ok(Answer::new(State::Critical, summary).remedy(remedy));
     let process = match status.liveness {
@@ -35,13 +35,13 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
     if let Some((other, command)) = status.pid_file_names {
         let summary =
             format!("{name} runs as pid {pid}, but its pid file names {other}, which is '{command}'");
-        return critical(summary, "ops restart");
+        return critical(summary, "`ops restart`");
     }
     let uptime = age(view.run.now, process.started);
     let answer = if process.stopped {
         let summary = format!("{name} (pid {pid}) is stopped by a signal");
         Answer::new(State::Critical, summary)
-            .remedy("`kill -CONT` lets it go on; ops restart --force starts it anew")
+            .remedy("`kill -CONT` lets it go on; `ops restart --force` starts it anew")
     } else {
         Answer::new(State::Ok, format!("{name} runs as pid {pid} for {uptime}, {}", Size(process.rss)))
     };

@@ -47,7 +47,7 @@ pub(super) fn look(view: &View, name: &str, options: &Resources) -> Result<Answe
     answer.summary = format!("{}{whose}: {}", options.service, told.join(", "));
     Ok(answer
         .remember(CPU, &spent)
-        .remedy("ops logs shows what it does; ops restart gives back what a leak took"))
+        .remedy("`ops logs` shows what it does; `ops restart` gives back what a leak took"))
 }
 
 /// What a process and those it started take together.

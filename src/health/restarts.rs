@@ -37,7 +37,7 @@ pub(super) fn look(view: &View, name: &str, options: &Restarts) -> Result<Answer
     Ok(Answer::new(metric.judge(), summary)
         .metric(metric)
         .remember(STARTS, &starts)
-        .remedy("ops logs shows its last words; ops alert why restart_loop tells what to look at"))
+        .remedy("`ops logs` shows its last words; `ops alert why restart_loop` tells what to look at"))
 }
 
 impl Starts {

@@ -29,7 +29,7 @@ pub(super) fn load(journal: &Connection) -> Result<Ran> {
 
 pub(super) fn look(view: &View, options: &Schedule) -> Result<Answer> {
     let Some(Planned { where_, since, mut bad }) = planned(view)? else {
-        return Ok(Answer::new(State::Ok, "nobody runs the jobs: ops cron-install has cron do it"));
+        return Ok(Answer::new(State::Ok, "nobody runs the jobs: `ops cron-install` has cron do it"));
     };
     let Some(ran) = &view.ran else {
         return Ok(Answer::unknown("the journal, which knows when the jobs ran, cannot be read"));
@@ -51,7 +51,7 @@ pub(super) fn look(view: &View, options: &Schedule) -> Result<Answer> {
     let (state, summary) = named::sum_up(bad).unwrap_or_else(well);
     Ok(Answer::new(state, summary)
         .metric(metric(worst))
-        .remedy("ops cron-install puts them back; is cron running? logs/cron.log has what the jobs said"))
+        .remedy("`ops cron-install` puts them back; is cron running? logs/cron.log has what the jobs said"))
 }
 
 /// Who is meant to run the jobs.

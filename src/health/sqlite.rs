@@ -109,7 +109,7 @@ pub(super) fn look(view: &View, name: &str, options: &Sqlite) -> Result<Answer> 
         .metric(Metric::new("scanned", f64::from(scan.scanned), Unit::Count))
         .metric(wal)
         .remember(FULL, &scan.full)
-        .remedy("ops backup list shows what there is; ops restore brings the last good state back");
+        .remedy("`ops backup list` shows what there is; `ops restore` brings the last good state back");
     if let Some(oldest) = oldest {
         let age = crate::base::units::age(view.run.now, *oldest);
         answer = answer.metric(Metric::new("full_check_age", age.as_secs().floor(), Unit::Seconds));

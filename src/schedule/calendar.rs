@@ -1,6 +1,6 @@
 //! The times of a job as systemd (`OnCalendar=`) and launchd (`StartCalendarInterval`) write them.
 
-use super::when::Times;
+use crate::config::when::Times;
 use std::collections::BTreeSet;
 
 /// The days of the week, as systemd calls them, from Sunday on.
@@ -86,7 +86,7 @@ pub(super) fn intervals(times: &Times) -> Result<Vec<Interval>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::when::{When, parse};
+    use crate::config::when::{When, parse};
 
     fn times(text: &str) -> Times {
         match parse(text).unwrap().unwrap() {

@@ -65,14 +65,17 @@ pub fn change(home: &Home, old: &[u8], new: &[u8]) -> Result<Change> {
     // That of root is not for the owner of the home to read.
     durable::replace_with(&before, 0o600, |file| file.write_all(old))?;
     let mut command = Command::new("crontab");
-    command.arg("-").env("LC_ALL", "C");
-    let output = process::run(command, Some(new), LIMIT).context("cannot write the crontab")?;
+    // Where nothing is left there was none before us: an empty one would stay.
+    let (word, input) = if new.is_empty() { ("-r", None) } else { ("-", Some(new)) };
+    command.arg(word).env("LC_ALL", "C");
+    let output = process::run(command, input, LIMIT).context("cannot write the crontab")?;
     let there = read()?;
     if output.status.success() && is(&there, new) {
         return Ok(Change { changed: true, before: Some(before) });
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let message = format!("crontab - ended with {} and said: {}", output.status, text::one_line(&said, 300));
+    let message =
+        format!("crontab {word} ended with {} and said: {}", output.status, text::one_line(&said, 300));
     let hint = if is(&there, old) {
         "the crontab is as it was".to_owned()
     } else {

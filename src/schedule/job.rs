@@ -1,7 +1,9 @@
 //! The jobs that cron does for an agent.
 
 use super::when;
+use crate::base::units::Span;
 use crate::config::Schedule;
+use crate::config::when::{When, parse};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -66,7 +68,7 @@ impl Job {
 
     /// Whether it runs when the machine, or the container, starts.
     pub fn at_boot(self, schedule: &Schedule) -> bool {
-        when::parse(self.when(schedule)) == Ok(Some(when::When::Boot))
+        parse(self.when(schedule)) == Ok(Some(When::Boot))
     }
 
     /// When it runs, as crontab(5) writes it; empty: not at all.
@@ -81,9 +83,17 @@ impl Job {
         }
     }
 
-    /// When it is due next; none: never.
-    pub fn next(self, schedule: &Schedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        when::next(self.when(schedule), now)
+    /// When it runs next, its part of the `jitter` later than it is due; none: never.
+    pub fn next(
+        self,
+        schedule: &Schedule,
+        host: &str,
+        home: &Path,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let delay = Span::seconds(self.delay(schedule, host, home)).delta();
+        // What is due already may be waiting still.
+        Some(when::next(self.when(schedule), now - delay)? + delay)
     }
 
     /// When it was due last; none: never.

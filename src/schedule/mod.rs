@@ -14,19 +14,18 @@ pub use job::Job;
 pub use timers::{Scene, TimerFile, Timers, installed_timers, timers};
 pub use when::next;
 
-use crate::base::Fault;
+use crate::base::{Fault, Home};
 use crate::config::Loaded;
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use std::path::Path;
 
 /// The block of an agent: its jobs at the times of `[schedule]`, run by the program `ops` with
 /// the config that was read, with `path` for `PATH`.
 ///
 /// # Errors
-/// A [`Fault`] of state Unknown, for times that cron does not understand and for paths that
-/// cannot be written into a crontab.
+/// A [`Fault`] of state Unknown, for paths that cannot be written into a crontab.
 pub fn block(loaded: &Loaded, ops: &Path, host: &str, path: &str) -> Result<String> {
-    check(loaded)?;
     let (config, schedule) = (&loaded.config.file, &loaded.config.schedule);
     let home = loaded.home.root();
     let (logs, log) = (loaded.home.logs(), loaded.home.log("cron"));
@@ -35,21 +34,9 @@ pub fn block(loaded: &Loaded, ops: &Path, host: &str, path: &str) -> Result<Stri
     jobs.render().map_err(|why| Fault::unknown(why).into())
 }
 
-/// Whether cron would understand the times.
-///
-/// # Errors
-/// A [`Fault`] of state Unknown that names the key.
-pub fn check(loaded: &Loaded) -> Result<()> {
-    for job in Job::ALL {
-        let (key, when) = (job.key(), job.when(&loaded.config.schedule));
-        if let Err(why) = when::parse(when) {
-            let file = loaded.config.file.display();
-            return Err(Fault::unknown(format!("{file}: schedule.{key} = \"{when}\": {why}"))
-                .hint(
-                    "five fields: minute, hour, day of the month, month, day of the week; empty: not at all",
-                )
-                .into());
-        }
-    }
-    Ok(())
+/// Since when somebody is meant to run the jobs; none: nobody is, or it cannot be told.
+pub fn since(home: &Home) -> Option<DateTime<Utc>> {
+    let timers = installed_timers(home).ok().flatten().map(|(_, since)| since);
+    let since = timers.or_else(|| installed(home).ok().flatten().map(|installed| installed.since));
+    since.map(DateTime::from)
 }

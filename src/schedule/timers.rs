@@ -3,12 +3,12 @@
 
 use super::calendar::{intervals, on_calendar};
 use super::job::Job;
-use super::when::{self, When};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
 use crate::base::systemd::quoted;
 use crate::base::{Fault, Home, durable, launchd, systemd, text};
 use crate::config::Loaded;
+use crate::config::when::{When, parse};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -62,7 +62,6 @@ pub struct Scene<'a> {
 /// # Errors
 /// A [`Fault`] of state Unknown for times and paths that cannot stand in them.
 pub fn timers(loaded: &Loaded, manager: Manager, system: bool, scene: &Scene<'_>) -> Result<Timers> {
-    super::check(loaded)?;
     let mut files = Vec::new();
     let folder = match manager {
         Manager::Systemd => systemd::folder(system)?,
@@ -70,7 +69,7 @@ pub fn timers(loaded: &Loaded, manager: Manager, system: bool, scene: &Scene<'_>
     };
     for job in Job::ALL {
         let when = job.when(&loaded.config.schedule);
-        let Ok(Some(due)) = when::parse(when) else { continue };
+        let Ok(Some(due)) = parse(when) else { continue };
         let writer = Writer { loaded, job, when, due, scene };
         let written = match manager {
             Manager::Systemd => writer.systemd(system, &folder),

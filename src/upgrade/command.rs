@@ -1,7 +1,10 @@
 //! The command of an upgrade: run in the home with our terminal, ended with all it started when we are
 //! told to stop.
 
+use super::Wish;
 use crate::base::process::{self, Process, Signal};
+use crate::base::{Fault, program, text};
+use crate::config::Loaded;
 use anyhow::{Context, Result, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::os::fd::AsFd;
@@ -76,6 +79,43 @@ impl Job<'_> {
         };
         judge(program, status)?;
         interrupt.map_or(Ok(()), Interrupt::check)
+    }
+}
+
+/// Looks whether what is to be run is there, so that nothing is stopped for the sake of a typing error.
+///
+/// # Errors
+/// A [`Fault`] of state Unknown when the command is not there, or the rollback command, unless `force` is
+/// given.
+pub fn need_programs(loaded: &Loaded, wish: &Wish) -> Result<()> {
+    let home = loaded.home.root();
+    let missing =
+        |words: &[String]| words.first().filter(|word| program::find(word, home).is_none()).cloned();
+    let fault = |what: &str, word: &str, hint: String| {
+        let word = text::one_line(word, 200);
+        let place =
+            if word.contains('/') { format!("from {}", home.display()) } else { "on PATH".to_owned() };
+        Err(Fault::unknown(format!("{what}: there is no program {word} {place}; nothing was changed"))
+            .hint(hint)
+            .into())
+    };
+    if let Some(word) = missing(&wish.command) {
+        return fault(
+            "cannot upgrade",
+            &word,
+            "look at how it is spelled, and whether it may be run".to_owned(),
+        );
+    }
+    match missing(&loaded.config.upgrade.rollback) {
+        Some(word) if !wish.force => {
+            let file = loaded.config.file.display();
+            fault(
+                "no way back",
+                &word,
+                format!("mend rollback in [upgrade] of {file}; or --force, without it"),
+            )
+        }
+        _ => Ok(()),
     }
 }
 

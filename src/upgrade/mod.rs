@@ -9,6 +9,8 @@ mod command;
 mod note;
 mod watch;
 
+pub use command::need_programs;
+
 use crate::backup::{self, Made};
 use crate::base::durable::Lock;
 use crate::base::name::Name;
@@ -384,14 +386,21 @@ fn can_go_back(loaded: &Loaded, made: &Made, force: bool) -> Result<()> {
 /// Says how putting back ended. The note stays as long as something is left to do.
 fn conclude(loaded: &Loaded, note: &Note, done: &mut Done, what: &str, left: back::Left) -> Result<()> {
     done.state = State::Critical;
+    let program_stays = note.changed && loaded.config.upgrade.rollback.is_empty();
     if left.troubles.is_empty() {
         note::remove(note, &loaded.home)?;
         done.outcome = Outcome::PutBack;
-        done.text = format!("{what}; everything was put back as it was");
+        done.text = match program_stays {
+            true => format!("{what}; the state in the backup was put back"),
+            false => format!("{what}; everything was put back as it was"),
+        };
     } else {
         done.outcome = Outcome::NotPutBack;
         done.text = format!("{what}; and it could not all be put back: {}", left.troubles.join("; "));
         done.remedies = left.remedies;
+    }
+    if program_stays {
+        done.text.push_str("; nothing was done about the program: set rollback in [upgrade]");
     }
     if let Some(added) = left.added {
         done.text.push_str(&format!("; {added}"));

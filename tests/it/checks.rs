@@ -68,6 +68,7 @@ fn what_is_not_due_is_not_looked_at() {
     drop(listener);
     let later = at(50, &[]);
     assert_eq!(later["state"], "ok", "{later}");
+    assert!(later["summary"].as_str().unwrap().ends_with(", seen 50m ago"), "{later}");
     assert!(later["looked_at"].is_string() && later["metrics"][0]["warn"].is_string(), "{later}");
     // By name it is looked at in any case, and the run after the hour does.
     assert_eq!(at(51, &["--only", "port"])["state"], "critical");

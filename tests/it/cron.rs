@@ -18,6 +18,7 @@ case "$1" in
    if [ -s "$file.new" ] && [ -n "$(tail -c 1 "$file.new")" ]; then
      echo "new crontab file is missing newline before EOF, can't install." >&2; exit 1; fi
    mv "$file.new" "$file" ;;
+-r) rm "$file" ;;
 *) exit 2 ;;
 esac
 "#,
@@ -45,7 +46,8 @@ fn foreign_lines_are_byte_for_byte_what_they_were() {
         assert!(said.stdout.contains("already"), "{}", said.stdout);
         assert_eq!(fs::read(&file).unwrap(), once, "twice is once");
         sandbox.expect(0, "ops", &["cron-uninstall"]);
-        assert_eq!(fs::read(&file).unwrap(), before);
+        assert_eq!(fs::read(&file).unwrap_or_default(), before);
+        assert_eq!(file.exists(), !before.is_empty(), "nothing is left, not even an empty one");
         let said = sandbox.expect(0, "ops", &["cron-uninstall"]);
         assert!(said.stdout.contains("nothing was changed"), "{}", said.stdout);
     }
@@ -153,8 +155,50 @@ fn torn_markers_bad_times_and_bad_paths_are_refused() {
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), torn);
     sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 25 * * *\"\n");
-    let said = sandbox.expect(3, "ops", &["cron-install"]);
-    assert!(said.stderr.contains("schedule.backup = \"0 25 * * *\": '25' is no hour"), "{}", said.stderr);
+    for words in [&["cron-install"][..], &["config", "check"]] {
+        let said = sandbox.expect(3, "ops", words);
+        let told = "ops.toml:4:1: schedule.backup = \"0 25 * * *\": '25' is no hour";
+        assert!(said.stderr.contains(told), "{}", said.stderr);
+    }
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 2 30 2 *\"\n");
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("ops.toml:4:1:") && said.stderr.contains("no such day"), "{}", said.stderr);
+}
+
+#[test]
+fn options_that_say_nothing_to_cron_are_refused() {
+    let (sandbox, file) = sandbox();
+    for option in ["--user", "--system"] {
+        let said = sandbox.expect(3, "ops", &["cron-install", option]);
+        assert!(said.stderr.contains("cron has no --system and no --user"), "{said:?}");
+    }
+    assert!(!file.exists());
+    sandbox.expect(0, "ops", &["cron-install"]);
+    let said = sandbox.expect(0, "ops", &["cron-uninstall", "--manager", "systemd"]);
+    assert!(said.stdout.contains("systemd has no jobs of tess; nothing was changed"), "{said:?}");
+    assert!(file.exists());
+    sandbox.expect(0, "ops", &["cron-uninstall", "--manager", "cron"]);
+    assert!(!file.exists());
+}
+
+#[test]
+fn where_no_manager_answers_cron_is_told_of_and_a_dry_run_shows_all_the_same() {
+    let (sandbox, _) = sandbox();
+    for program in ["systemctl", "launchctl"] {
+        sandbox.fake(program, "echo no bus here >&2; exit 1");
+    }
+    for (manager, word) in [("systemd", "OnCalendar="), ("launchd", "StartCalendarInterval")] {
+        let words = ["cron-install", "--manager", manager, "--user"];
+        let said = sandbox.expect(3, "ops", &words);
+        assert!(said.stderr.contains("`ops cron-install`, without --manager, has cron run"), "{said:?}");
+        let said = sandbox.expect(0, "ops", &[&words[..], &["-n"]].concat());
+        assert!(said.stdout.contains(word) && said.stderr.contains("could not be done now"), "{said:?}");
+    }
+    for (manager, word) in [("systemd", "ExecStart="), ("launchd", "ProgramArguments")] {
+        let said = sandbox.expect(0, "ops", &["install", "-n", "--manager", manager, "--user"]);
+        assert!(said.stdout.contains(word) && said.stderr.contains("could not be done now"), "{said:?}");
+        sandbox.expect(3, "ops", &["install", "--manager", manager, "--user"]);
+    }
 }
 
 /// Each home of a fleet waits for a moment of its own, always the same, and never longer than it may.
@@ -173,6 +217,16 @@ fn jitter_is_each_home_s_own() {
     assert_eq!(one, delays("one"));
     assert_ne!(one, two);
     // The page is nobody else's business.
+    let home = sandbox.outside("one");
+    let mut command = sandbox.program("ops");
+    command.args(["cron-install", "--home"]).arg(&home).env("OPS_NOW", "2026-11-20T12:07:00Z");
+    let said = crate::sandbox::said(command.output().unwrap());
+    // Of the run that was due at 12:05 too, if it waits still.
+    let waits = i64::try_from(one[0]).unwrap();
+    let due = if waits > 120 { 12 * 3600 + 300 } else { 12 * 3600 + 600 } + waits;
+    let next = format!("next 2026-11-20 {:02}:{:02}:{:02}", due / 3600, due / 60 % 60, due % 60);
+    let line = said.stdout.lines().find(|line| line.trim_start().starts_with("alert ")).unwrap();
+    assert!(line.ends_with(&next), "{waits}: {line}");
     assert!(one.len() == 5 && one.iter().chain(&two).all(|&seconds| seconds <= 600), "{one:?}");
     sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\njitter = \"2h\"\n");
     let said = sandbox.expect(3, "ops", &["cron-install"]);
@@ -237,6 +291,12 @@ fn jobs_that_do_not_run_are_missed() {
         assert!(said.status.code().unwrap() < 3, "{said:?}");
     };
     assert!(at(0)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
+    let usual = || {
+        let report: serde_json::Value =
+            serde_json::from_str(&sandbox.run("health-check", &["--json"]).stdout).unwrap();
+        crate::service::finding(&report, "schedule")["summary"].as_str().unwrap().to_owned()
+    };
+    assert!(usual().contains("nobody"));
     let config = std::fs::read_to_string(sandbox.path("ops.toml")).unwrap();
     // Only the two that run often: the others would be due at times that depend on the clock.
     sandbox.write(
@@ -245,6 +305,7 @@ fn jobs_that_do_not_run_are_missed() {
     );
     let said = sandbox.expect(0, "ops", &["cron-install"]);
     assert!(said.stdout.contains("alert        */5 * * * *    next "), "{}", said.stdout);
+    assert!(!usual().contains("nobody"), "what was known of before is not told as present: {}", usual());
     assert_eq!(at(1)["state"], "ok", "{}", at(1));
     run("alert", &[], 29);
     run("dashboard", &["web"], 29);
@@ -277,6 +338,7 @@ fn jobs_that_do_not_run_are_missed() {
     sandbox.expect(0, "ops", &["cron-install"]);
     sandbox.expect(0, "ops", &["cron-uninstall"]);
     assert!(at(29)["summary"].as_str().unwrap().contains("nobody runs the jobs"));
+    assert!(usual().contains("nobody"), "{}", usual());
 }
 
 #[test]

@@ -109,6 +109,37 @@ fn hostile_text_is_only_text() {
     assert!(!said.stdout.contains('\x1b') && !said.stdout.contains('\u{202e}'));
 }
 
+/// Three services, a check of a long name, and much that is not well, on the screen that everybody has.
+#[test]
+fn a_screen_of_24_rows_shows_the_services_and_what_is_not_well() {
+    let sandbox = Sandbox::new();
+    let services = ["serve", "autonomic", "bot"].map(|name| {
+        format!(
+            "[service.{name}]\ncommand = [\"sleep\", \"1000\"]\n[check.{name}_heartbeat]\nkind = \"process\"\nservice = \"{name}\"\n"
+        )
+    });
+    let ports = (1..30).map(|n| format!("[check.port{n}]\nkind = \"tcp\"\naddress = \"localhost:1\"\n"));
+    let config = services.into_iter().chain(ports).collect::<String>();
+    sandbox.write("ops.toml", format!("{config}[check.disk]\nkind = \"disk\"\nwarn = \"1\"\ncrit = \"0\"\n"));
+    let loaded = agent_ops::config::load(&sandbox.path("ops.toml"), None).unwrap();
+    let run = agent_ops::base::Run::begin("test");
+    let snapshot = agent_ops::dashboard::gather(&loaded, &run, None);
+    for rows in [22, 40, 200] {
+        let text = agent_ops::dashboard::brief(&snapshot, 80, rows, false);
+        assert!(text.lines().count() <= rows, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for name in ["serve", "autonomic", "bot"] {
+            assert!(text.lines().any(|line| line.starts_with(&format!("X {name} "))), "{text}");
+        }
+        assert!(text.contains("X autonomic_heartbeat  ") && text.contains("+ 1 ok"), "{text}");
+        assert_eq!(text.contains("more that are not well"), rows < 200, "{text}");
+    }
+    let table = agent_ops::health::table::render(&snapshot.health, false, Some(60));
+    assert!(table.lines().all(|line| line.chars().count() <= 60) && table.contains("port29"), "{table}");
+    let table = agent_ops::health::table::brief(&snapshot.health, false, Some(60));
+    assert!(table.lines().last().is_some_and(|line| line.starts_with("+ OK        1 ")), "{table}");
+}
+
 #[test]
 fn the_terminal_fits_80_columns_and_needs_no_colours() {
     let sandbox = sandbox();

@@ -1,6 +1,6 @@
 //! What every program does alike: help, usage errors, broken configs, homes that are not there.
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, said};
 
 /// Each program, with words that make it do its usual work.
 const PROGRAMS: [(&str, &[&str]); 8] = [
@@ -137,6 +137,75 @@ fn init_writes_once() {
     let said = sandbox.expect(3, "ops", &["init"]);
     assert!(said.stderr.contains("is there already"), "{}", said.stderr);
     assert_eq!(sandbox.read("ops.toml"), written);
+}
+
+#[test]
+fn init_writes_the_file_it_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let place = sandbox.outside("t3");
+    let file = place.join("my.toml");
+    let mut command = sandbox.program("ops");
+    let said = said(command.env_remove("OPS_HOME").args(["init", "-c", "t3/my.toml"]).output().unwrap());
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains(&format!("next: ops up --config {}", file.display())), "{said:?}");
+    assert!(!sandbox.home.parent().unwrap().join("ops.toml").exists());
+    let shown = sandbox.expect(0, "ops", &["config", "show", "-c", file.to_str().unwrap()]).stdout;
+    assert!(shown.contains("my.toml"), "{shown}");
+
+    // Elsewhere than in its home, and by the environment.
+    let odd = sandbox.outside("a \\ \"b\" ${x}");
+    let file = place.join("new/other.toml");
+    let mut command = sandbox.program("ops");
+    command.env("OPS_CONFIG", &file).env("OPS_HOME", &odd).arg("init");
+    assert!(command.status().unwrap().success());
+    let mut command = sandbox.program("ops");
+    command.env_remove("OPS_HOME").args(["config", "show", "--json", "-c"]).arg(&file);
+    let shown: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!(shown["config"]["agent"]["home"].as_str(), odd.to_str(), "{shown}");
+
+    // A preset beside the config, which is not in the home.
+    std::fs::write(place.join("bot.toml"), "[service.bot]\ncommand = [\"sleep\", \"1\"]\n").unwrap();
+    let words = ["init", "--preset", "t3/bot.toml", "-c", "t3/third.toml"];
+    sandbox.expect(0, "ops", &words);
+    sandbox.expect(0, "ops", &["config", "check", "-c", "t3/third.toml"]);
+}
+
+#[test]
+fn init_on_trial_is_one_document_and_a_bad_name_is_told_before() {
+    let sandbox = Sandbox::new();
+    let document = sandbox.json(0, "ops", &["init", "-n", "--name", "bot"]);
+    assert!(document["text"].as_str().unwrap().contains("name = \"bot\""), "{document}");
+    assert_eq!((&document["dry_run"], &document["agent"]), (&true.into(), &"bot".into()));
+    for name in ["a \"b", "", ".x", "a/b", "a\nb"] {
+        for words in [&["init"][..], &["init", "-n"]] {
+            let said = sandbox.expect(3, "ops", &[words, &["--name", name]].concat());
+            assert!(said.stderr.contains("cannot be an agent's name"), "{said:?}");
+            assert!(said.stderr.contains("hint: --name") && !said.stderr.contains("ops.toml:"), "{said:?}");
+        }
+    }
+    assert!(!sandbox.path("ops.toml").exists());
+}
+
+/// Copied as it stands, a command that is told must mean the agent that was asked for.
+#[test]
+fn what_is_told_to_do_next_means_this_agent() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n");
+    let home = sandbox.home.display();
+    let say = |words: &[&str]| {
+        let mut command = sandbox.program("ops");
+        let said = said(command.env_remove("OPS_HOME").args(words).output().unwrap());
+        said.stdout + &said.stderr
+    };
+    let health = say(&["health", "--home", "home"]);
+    assert!(health.contains(&format!("-> `ops start --home {home}`\n")), "{health}");
+    let status = say(&["status", "--home", "home"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(status.contains(&format!("`ops start --home {home}`")), "{status}");
+    let hint = say(&["restore", "latest", "--yes", "-c", "home/ops.toml"]);
+    assert!(hint.contains(&format!(" --config {home}/ops.toml`")), "{hint}");
+    // Where the environment says it, so it does for what is copied.
+    let health = sandbox.run("ops", &["health"]).stdout;
+    assert!(health.contains("-> `ops start`\n"), "{health}");
 }
 
 #[test]

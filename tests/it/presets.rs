@@ -220,6 +220,62 @@ fn ops_init_lists_recognises_and_says_so() {
     assert!(!both.join("ops.toml").exists());
 }
 
+/// Where each agent keeps its ports, and what of the config takes them from there.
+#[test]
+fn what_an_agent_s_own_config_says_is_not_asked() {
+    for (home, preset, file, text, ports) in [
+        (
+            ".mama",
+            "mama",
+            "config.yaml",
+            "channels:\n  api:\n    enabled: true\n    port: 43377\n",
+            &[43377][..],
+        ),
+        (
+            ".mama",
+            "mama",
+            "config.yaml",
+            "channels:\n    api:\n        # x\n\n        port: '43378' # y\n",
+            &[43378],
+        ),
+        (".mama", "mama", "config.yaml", "channels:\n  api: { enabled: true, port: 43379 }\n", &[43379]),
+        (
+            ".mama",
+            "mama",
+            "config.yaml",
+            "channels:\n  api:\n    enabled: true\n  webhooks:\n    port: 1\n",
+            &[3377],
+        ),
+        (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: ${PORT}\n", &[3377]),
+        (
+            ".gomikrobot",
+            "gomikrobot",
+            "config.json",
+            "{\"gateway\": {\n\"host\": \"x\", \"dashboardPort\": 28791, \"port\" : 28790 }}",
+            &[28790, 28791],
+        ),
+        (".gomikrobot", "gomikrobot", "config.json", "{\"channels\": {\"port\": 1}}", &[18790, 18791]),
+        ("machina", "machina", "ops/pids.started.json", "{\n  \"serve_port\": 28091\n}", &[28091]),
+    ] {
+        let agent = Agent::new(home);
+        agent.sandbox.write(file, text);
+        let name: &[&str] = if preset == "machina" { &["--preset", preset] } else { &[] };
+        let written = agent.sandbox.json(0, "ops", &[&["init"], name].concat());
+        assert_eq!(written["preset"], preset, "{text}");
+        let shown = agent.sandbox.json(0, "ops", &["config", "show"]);
+        let services = shown["config"]["service"].as_object().unwrap();
+        let found: Vec<_> = services.values().flat_map(|one| one["ports"].as_array().unwrap()).collect();
+        assert_eq!(found, ports.iter().collect::<Vec<_>>(), "{text}");
+        let url = shown["config"]["check"]["api"]["url"].to_string();
+        assert!(url.contains(&ports[0].to_string()), "{text}: {url}");
+        // Whoever sets it is right.
+        let variable = ["MAMA_API_PORT", "MIKROBOT_GATEWAY_PORT", "MACHINA_PORT"];
+        let mut command = agent.sandbox.program("ops");
+        command.envs(variable.map(|name| (name, "999"))).args(["config", "show"]);
+        assert!(said(command.output().unwrap()).stdout.contains(":999/"), "{text}");
+    }
+}
+
 #[test]
 fn a_preset_of_one_s_own_takes_ten_lines() {
     let sandbox = Sandbox::new();
@@ -253,7 +309,24 @@ fn a_preset_of_one_s_own_takes_ten_lines() {
         .write("bot.toml", "[service.bot]\ncommand = [\"sleep\"]\n[check.disk]\nkind = \"disk\"\nwarm = 1\n");
     let said = sandbox.expect(3, "ops", &["config", "check"]);
     assert!(said.stderr.contains("bot.toml:5:1: unknown key 'warm'"), "{said:?}");
-    fs::remove_file(preset).unwrap();
+    sandbox.write(
+        "bot.toml",
+        "[service.bot]\ncommand = [\"sleep\"]\n[check.p]\nkind = \"process\"\nservice = \"bto\"\n",
+    );
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("bot.toml:3:8: the check 'p' asks about a service 'bto'"), "{said:?}");
+    assert!(said.stderr.contains("did you mean 'bot'?"), "{said:?}");
+    for nothing in ["", "# a comment\n", "[preset]\nabout = \"x\"\n"] {
+        sandbox.write("bot.toml", nothing);
+        let said = sandbox.expect(3, "ops", &["config", "check"]);
+        assert!(said.stderr.contains("bot.toml: there is nothing in it"), "{said:?}");
+        let said = sandbox.expect(3, "ops", &["init", "--preset", preset.to_str().unwrap(), "--home", "new"]);
+        assert!(said.stderr.contains("bot.toml: there is nothing in it"), "{said:?}");
+    }
+    fs::remove_file(&preset).unwrap();
+    let said = sandbox.expect(3, "ops", &["init", "--preset", preset.to_str().unwrap(), "--home", "new"]);
+    assert!(said.stderr.contains("cannot read the preset") && said.stderr.contains("hint: "), "{said:?}");
+    assert!(!sandbox.home.parent().unwrap().join("new").exists(), "nothing is written that is wrong");
     let said = sandbox.expect(3, "ops", &["config", "check"]);
     assert!(said.stderr.contains("ops.toml:7:") && said.stderr.contains("bot.toml"), "{said:?}");
 }

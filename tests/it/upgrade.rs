@@ -122,6 +122,36 @@ fn a_command_that_fails_is_undone_state_and_program() {
 }
 
 #[test]
+fn what_no_rollback_command_puts_back_is_not_said_to_be() {
+    let sandbox = with_daemon("");
+    let text = sandbox.read("ops.toml");
+    let without = text.lines().filter(|line| !line.starts_with("rollback")).collect::<Vec<_>>().join("\n");
+    sandbox.write("ops.toml", without);
+    let script = "printf '\\n# new\\n' >> daemon.sh; echo gone > memory/journal.jsonl; exit 3";
+    let (document, _) = document(2, &sandbox, &[], script);
+    let told = document["text"].as_str().unwrap();
+    assert!(
+        told.contains("the state in the backup was put back; nothing was done about the program"),
+        "{told}"
+    );
+    assert!(told.contains("rollback in [upgrade]") && !told.contains("everything"), "{told}");
+    assert_eq!((document["outcome"].as_str(), runs(&sandbox)), (Some("put_back"), true));
+    assert_eq!(sandbox.read("memory/journal.jsonl"), "{\"n\":1}\n");
+    assert!(sandbox.read("daemon.sh").ends_with("# new\n"), "that is what it says");
+}
+
+#[test]
+fn a_rollback_command_that_is_not_there_is_no_way_back() {
+    let sandbox = with_daemon("");
+    let text = sandbox.read("ops.toml").replace("rollback = [\"sh\"", "rollback = [\"./no-such\"");
+    sandbox.write("ops.toml", text);
+    let said = expect(3, upgrade(&sandbox, &[], "touch ran"));
+    assert!(said.stderr.contains("no way back: there is no program ./no-such"), "{}", said.stderr);
+    assert!(!sandbox.path("ran").exists() && !sandbox.path("backups").exists());
+    expect(0, upgrade(&sandbox, &["--force"], "touch ran"));
+}
+
+#[test]
 fn an_agent_that_does_not_come_up_or_does_not_stay_up_is_put_back() {
     for (program, settle, words) in [
         ("echo no module named agno >&2; exit 1", "300ms", "no module named agno"),
@@ -284,6 +314,17 @@ fn bad_usage_changes_nothing() {
     let said = sandbox.expect(3, "ops", &["upgrade", "--", "touch", "ran"]);
     assert!(said.stderr.contains("no terminal") && said.stderr.contains("--yes"), "{}", said.stderr);
     sandbox.expect(3, "ops", &["upgrade", "--back", "--keep"]);
+    sandbox.write("plain-file", "");
+    for (word, place) in
+        [("gti", "on PATH"), ("./gti", "from /"), ("./plain-file", "from /"), ("memory", "on PATH")]
+    {
+        for words in [&["--yes"][..], &["--yes", "--force"], &["--dry-run"]] {
+            let said = sandbox.expect(3, "ops", &[&["upgrade"], words, &["--", word, "pull"]].concat());
+            let told = format!("there is no program {word} {place}");
+            assert!(said.stderr.contains(&told) && said.stderr.contains("nothing was changed"), "{said:?}");
+        }
+    }
+    assert!(!sandbox.path("backups").exists());
     let said = sandbox.expect(0, "ops", &["upgrade", "-n", "--", "touch", "ran"]);
     assert!(
         said.stdout.contains("daemon will be stopped") && said.stdout.contains("Nothing was done"),
@@ -339,6 +380,7 @@ fn a_secret_in_the_command_is_told_to_nobody() {
         }
         assert!(said.stderr.contains("command: sh -c exit $1 deploy"), "{}", said.stderr);
     }
+    sandbox.fake("deploy", "");
     let said = sandbox.expect(0, "ops", &["upgrade", "-n", "--", "deploy", "--token", "hunter2hunter2"]);
     assert!(!said.stdout.contains("hunter2") && said.stdout.contains("deploy --token"), "{}", said.stdout);
 }

@@ -508,7 +508,7 @@ fn a_calendar_of_systemd_means_what_the_crontab_means() {
         // By the clock on the wall, whatever the zone of this machine.
         let (mut at, mut ours) = (from.naive_utc().and_local_timezone(Local).unwrap().to_utc(), Vec::new());
         while ours.len() < 5 {
-            at = agent_ops::schedule::Job::Backup.next(&loaded.config.schedule, at).unwrap();
+            at = agent_ops::schedule::next(&loaded.config.schedule.backup, at).unwrap();
             ours.push(at.with_timezone(&Local).naive_local().and_utc());
         }
         assert_eq!(elapses(&lines, from, 5), ours, "{text}: {lines:?}");

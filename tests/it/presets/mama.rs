@@ -107,6 +107,8 @@ fn mama_is_not_asked_for_an_api_that_is_off() {
     for (config, asked) in [
         ("channels:\n  terminal:\n    enabled: true\n  api:\n    enabled: false\n", false),
         ("channels:\n  terminal:\n    enabled: true\n", false),
+        ("channels:\n  api:\n    port: 1\n    host: x\n    enabled: true\n", true),
+        ("channels:\n  api:\n    port: 1\n  telegram:\n    enabled: true\n", false),
         ("channels:\n  api: # mine\n    # yes\n    enabled: true\n    port: 3377\n", true),
     ] {
         let agent = Agent::new(".mama");

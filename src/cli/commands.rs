@@ -1,0 +1,71 @@
+//! Commands in what is said to people: copied as they are, they are to mean the agent that was meant here.
+
+use super::context::Common;
+use crate::troubleshoot::quoted;
+use std::path::{Path, PathBuf};
+
+/// Our programs, as they begin a command that is quoted in a sentence.
+const PROGRAMS: [&str; 7] =
+    ["ops ", "health-check ", "alert ", "backup ", "restore ", "rotate-logs ", "dashboard "];
+
+/// What makes a command mean this agent; nothing where nobody said which, or the environment does.
+pub(super) fn options(common: &Common) -> String {
+    let said = |path: &Option<PathBuf>, variable: &str| {
+        let path = path.as_ref()?;
+        let known = std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path.as_path());
+        // Whoever copies it may be elsewhere by then.
+        (!known).then(|| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+    };
+    let option = |name: &str, path: Option<PathBuf>| {
+        path.map(|path| format!(" {name} {}", quoted(&path.display().to_string())))
+    };
+    let config = option("--config", said(&common.config, "OPS_CONFIG"));
+    let home = option("--home", said(&common.home, "OPS_HOME"));
+    config.into_iter().chain(home).collect()
+}
+
+/// A command with these options: before what belongs to another program.
+pub(super) fn with_options(command: &str, options: &str) -> String {
+    if !PROGRAMS.iter().any(|program| command.starts_with(program)) {
+        return command.to_owned();
+    }
+    match command.split_once(" -- ") {
+        Some((ours, theirs)) => format!("{ours}{options} -- {theirs}"),
+        None => format!("{command}{options}"),
+    }
+}
+
+/// A text in which commands stand `between backticks`, each with these options.
+pub(super) fn told(text: &str, options: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    // A lone backtick quotes nothing.
+    if options.is_empty() || parts.len().is_multiple_of(2) {
+        return text.to_owned();
+    }
+    let part = |(index, part): (usize, &&str)| match index % 2 {
+        1 => with_options(part, options),
+        _ => (*part).to_owned(),
+    };
+    parts.iter().enumerate().map(part).collect::<Vec<_>>().join("`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_commands_of_ours_get_them() {
+        for (text, with) in [
+            ("`ops detect` says more of who has it", "`ops detect --home /x` says more of who has it"),
+            ("`backup list`, `ops stop`", "`backup list --home /x`, `ops stop --home /x`"),
+            ("`kill -CONT` lets it go on; ops is ours", "`kill -CONT` lets it go on; ops is ours"),
+            ("`ops upgrade -- ops x`", "`ops upgrade --home /x -- ops x`"),
+            ("a lone ` before ops detect", "a lone ` before ops detect"),
+            ("`alert` tells", "`alert` tells"),
+            ("", ""),
+        ] {
+            assert_eq!(told(text, " --home /x"), with);
+            assert_eq!(told(text, ""), text);
+        }
+    }
+}
