@@ -105,11 +105,28 @@ fn each(
     let services = Services { home: &home, config: &config, run: &context.run };
     let mut outcomes = Vec::new();
     let mut lines = Vec::new();
+    let mut failed = None;
     for name in services.names(only)? {
-        let (outcome, pid) = if dry_run { (now(&services, &name)?, None) } else { act(&services, &name)? };
+        let done = if dry_run { now(&services, &name).map(|now| (now, None)) } else { act(&services, &name) };
+        let (outcome, pid) = match (done, &failed) {
+            (Ok(done), _) => done,
+            // The others are asked all the same: what was said of all of them holds for each.
+            (Err(error), None) => {
+                failed = Some(error);
+                continue;
+            }
+            (Err(error), Some(_)) => {
+                context.note(&format!("{error:#}"));
+                continue;
+            }
+        };
         let pid_text = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
         lines.push(format!("{name}: {outcome}{pid_text}"));
         outcomes.push(Outcome { service: name, outcome, pid });
+    }
+    if let Some(error) = failed {
+        lines.iter().for_each(|line| context.note(line));
+        return Err(error);
     }
     if outcomes.is_empty() {
         context.note("this agent has no services");

@@ -140,7 +140,7 @@ fn judge(facts: &Facts) -> Found {
         (Liveness::Running(process), _) => running(facts, process, &mut found),
         (_, Some(stopped)) => {
             let (name, told) = (&facts.service, stopped.told(facts.now));
-            found.notes.push(format!("{name} was stopped {told}: `ops start {name}` starts it"));
+            found.notes.push(format!("{name} was stopped {told}, and stays so until `ops start {name}`"));
         }
         (Liveness::Stranger { pid, command, resembles }, None) => {
             found.causes.push(told(facts, stranger(facts, *pid, command, *resembles)));
