@@ -235,7 +235,7 @@ fn a_home_and_files_of_another_user() {
 #[test]
 fn databases_in_trouble() {
     let sandbox = well("[check.memory]\nkind = \"sqlite\"\npaths = [\"must.db\", \"*.db\"]\n");
-    expect(&sandbox, "database_missing", "warning");
+    expect(&sandbox, "database_missing", "critical");
     sandbox.write("must.db", "");
     let found = expect(&sandbox, "database_corrupt", "critical");
     assert!(found["cause"].as_str().unwrap().contains("is empty"), "{found}");
@@ -251,6 +251,54 @@ fn databases_in_trouble() {
     fs::rename(sandbox.path("kept"), sandbox.path("must.db-wal")).unwrap();
     let found = expect(&sandbox, "database_left_open", "warning");
     assert!(found["advice"].as_str().unwrap().contains("never delete it"), "{found}");
+}
+
+/// Does what a remedy says, as it is printed; a restore is told that it is meant.
+fn follow(sandbox: &Sandbox, cause: &Value) {
+    let programs = crate::sandbox::built("ops").parent().unwrap().display().to_string();
+    for command in cause["remedy"].as_array().unwrap() {
+        let mut command = command.as_str().unwrap().to_owned();
+        if command.starts_with("ops restore") && !command.contains("--dry-run") {
+            command.push_str(" --yes");
+        }
+        let mut shell = std::process::Command::new("sh");
+        shell.env_clear().env("PATH", format!("{programs}:/usr/bin:/bin")).env("OPS_HOME", &sandbox.home);
+        let done = said(shell.args(["-c", &format!("umask 022; {command}")]).output().unwrap());
+        assert_eq!(done.code, 0, "{command}: {done:?}");
+    }
+}
+
+#[test]
+fn a_damaged_memory_is_mended_as_it_is_printed_and_nobody_else_reads_what_is_kept_of_it() {
+    let checks = "[backup]\ninclude = [\"memory/**\"]\n[check.memory]\nkind = \"sqlite\"\npaths = [\"memory/agent.db\"]\n";
+    let sandbox = home(checks);
+    fs::create_dir(sandbox.path("memory")).unwrap();
+    fs::set_permissions(sandbox.path("memory"), fs::Permissions::from_mode(0o700)).unwrap();
+    let write = || {
+        let database = rusqlite::Connection::open(sandbox.path("memory/agent.db")).unwrap();
+        database.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    };
+    expect(&sandbox, "database_missing", "warning");
+    write();
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["backup"]);
+    sandbox.write("memory/agent.db", "no database");
+    follow(&sandbox, &expect(&sandbox, "database_corrupt", "critical"));
+    let kept: Vec<_> = fs::read_dir(sandbox.path(".ops")).unwrap().map(Result::unwrap).collect();
+    let kept = kept.iter().find(|entry| entry.file_name().to_string_lossy().starts_with("damaged-")).unwrap();
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_to_string(kept.path().join("agent.db")).unwrap(), "no database");
+    assert!(!ids(&sandbox).iter().any(|id| id.contains("database") || id == "crashed"));
+    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
+    follow(&sandbox, &expect(&sandbox, "database_missing", "critical"));
+    assert!(sandbox.path("memory/agent.db").exists());
+    assert_eq!(ids(&sandbox).iter().find(|id| id.contains("database") || *id == "crashed"), None);
+    assert!(agent_ops::base::process::Process::find(pid_of(&sandbox)).unwrap().is_some());
+    // What its operator stopped is not started by the remedy.
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
+    let found = expect(&sandbox, "database_missing", "critical");
+    assert!(!found["remedy"].to_string().contains("ops start"), "{found}");
 }
 
 #[test]
