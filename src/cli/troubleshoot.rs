@@ -18,9 +18,13 @@ use std::path::{Path, PathBuf};
 /// something to look at, 3 when nothing was found but something could not be told.
 #[derive(ClapArgs, Clone, Debug)]
 pub(super) struct Args {
-    /// Also write an archive for a bug report, without secrets (default: in this folder)
+    /// Also write an archive for a bug report, without secrets and what the agent wrote, to this file or
+    /// into this folder (default: where you are)
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     bundle: Option<Option<PathBuf>>,
+    /// Into that also what the agent wrote: the lines of its logs, and of ours that quote them
+    #[arg(long, requires = "bundle")]
+    with_logs: bool,
 }
 
 #[derive(Serialize)]
@@ -45,8 +49,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         Some(file) => {
             let usual =
                 || PathBuf::from(format!("agent-ops-bundle-{}.tar.gz", units::stamp(context.run.now)));
-            let file = std::path::absolute(file.unwrap_or_else(usual))?;
-            Some(troubleshoot::write_bundle(&subject, &diagnosis, &render(&diagnosis, false), &file)?)
+            let file = match file {
+                Some(folder) if folder.is_dir() => folder.join(usual()),
+                Some(file) => file,
+                None => usual(),
+            };
+            let file = std::path::absolute(file)?;
+            let render = |diagnosis: &Diagnosis| render(diagnosis, false);
+            Some(troubleshoot::write_bundle(&subject, &diagnosis, render, &file, args.with_logs)?)
         }
     };
     if common.json {

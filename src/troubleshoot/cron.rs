@@ -222,7 +222,7 @@ fn judge(facts: &Facts) -> Found {
                 .run("sudo systemctl enable --now cron || sudo service cron start"),
             _ => warning("jobs_late", 73, "jobs of ours in the crontab did not run when they should")
                 .seen_all(jobs)
-                .seen_all(facts.words.iter().map(|line| format!("last words in {line}")))
+                .last_words(&facts.words)
                 .run("grep -i cron /var/log/syslog | tail -20")
                 .run("ops cron-install")
                 .advise("is the path of our programs in the lines still right? was the machine asleep? on macOS cron needs Full Disk Access"),
@@ -264,7 +264,7 @@ fn judge_timers(manager: &str, wrong: &[String], facts: &Facts, found: &mut Foun
         found.causes.push(
             warning("jobs_late", 73, &format!("jobs that {manager} should start did not run"))
                 .seen_all(jobs)
-                .seen_all(facts.words.iter().map(|line| format!("last words in {line}")))
+                .last_words(&facts.words)
                 .run(look)
                 .advise("timers of a user run only while the user is logged in: loginctl enable-linger"),
         );

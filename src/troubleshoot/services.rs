@@ -292,8 +292,7 @@ fn dead(facts: &Facts, why: &str) -> Cause {
 
 /// What belongs to every service that is not there.
 fn told(facts: &Facts, cause: Cause) -> Cause {
-    let mut cause =
-        cause.of(&facts.service).seen_all(facts.words.iter().map(|line| format!("last words in {line}")));
+    let mut cause = cause.of(&facts.service).last_words(&facts.words);
     if let Some(Ok(file)) = &facts.status_file
         && file.status == "running"
     {
@@ -330,7 +329,7 @@ fn restart_loop(facts: &Facts, found: &mut Found) {
         format!("{name} crashes again and again: {number} restarts within an hour"),
     )
     .of(name)
-    .seen_all(facts.words.iter().map(|line| format!("last words in {line}")));
+    .last_words(&facts.words);
     if let Some(last) = facts.restarts.last() {
         cause = cause.seen(format!("the last one at {}", units::local(*last)));
     }
