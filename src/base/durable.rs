@@ -29,7 +29,8 @@ pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io:
         let mut temp = tempfile::Builder::new()
             .prefix(".part-")
             .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(folder)?;
+            .tempfile_in(folder)
+            .map_err(cause)?;
         write(temp.as_file_mut())?;
         // The umask may have taken bits away.
         temp.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
@@ -209,6 +210,14 @@ pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Why a temporary file could not be made, without its name, which nobody knows.
+fn cause(error: io::Error) -> io::Error {
+    let code = |error: &io::Error| {
+        std::error::Error::source(error.get_ref()?)?.downcast_ref::<io::Error>()?.raw_os_error()
+    };
+    code(&error).map_or(error, io::Error::from_raw_os_error)
+}
+
 /// The folder a path is in.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -323,6 +332,12 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_told_by_its_own_name() {
+        let told = format!("{:#}", replace(Path::new("/nowhere/at/all.json"), b"", 0o644).unwrap_err());
+        assert_eq!(told, "cannot write /nowhere/at/all.json: No such file or directory (os error 2)");
     }
 
     #[test]

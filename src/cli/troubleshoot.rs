@@ -40,9 +40,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let common = &context.common;
     let subject = Subject::find(&context.run, common.config.as_deref(), common.home.as_deref());
     let mut diagnosis = troubleshoot::examine(&subject);
-    let options = options(context);
+    let (before, after) = around(context, &subject, diagnosis.owner);
     for command in diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.remedy) {
-        *command = with_options(command, &options);
+        if command.starts_with("ops ") {
+            *command = format!("{before}{command}{after}");
+        }
     }
     let bundle = match args.bundle {
         None => None,
@@ -108,22 +110,27 @@ fn one(cause: &Cause, colored: bool) -> Vec<String> {
     lines
 }
 
-/// What makes a command mean this agent when it is copied; nothing, where the environment says it.
-fn options(context: &Context) -> String {
+/// What makes a command mean this agent when it is copied, and run as whom it should be: what stands before
+/// it and after it. Nothing, where the environment says it.
+fn around(context: &Context, subject: &Subject, owner: Option<u32>) -> (String, String) {
     let common = &context.common;
-    let said = |path: &Option<PathBuf>, variable: &str| {
-        path.as_ref()
-            .filter(|path| std::env::var_os(variable).is_none_or(|value| Path::new(&value) != path.as_path()))
-            .cloned()
-    };
     let option = |name: &str, path: Option<PathBuf>| {
+        let path = path.map(|path| std::path::absolute(&path).unwrap_or(path));
         path.map(|path| format!(" {name} {}", troubleshoot::quoted(&path.display().to_string())))
+            .unwrap_or_default()
+    };
+    if let (Some(owner), Some(agent)) = (owner, &subject.agent) {
+        // sudo takes the environment away, and another user has another home.
+        let (file, home) = (&agent.config.file, agent.home.root());
+        let config = option("--config", Some(file.clone()).filter(|file| *file != home.join("ops.toml")));
+        return (format!("sudo -u '#{owner}' "), config + &option("--home", Some(home.to_owned())));
+    }
+    let said = |path: &Option<PathBuf>, variable: &str| {
+        let by_environment = |path: &Path| {
+            path.is_absolute() && std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path)
+        };
+        path.clone().filter(|path| !by_environment(path))
     };
     let config = option("--config", said(&common.config, "OPS_CONFIG"));
-    let home = option("--home", said(&common.home, "OPS_HOME"));
-    config.into_iter().chain(home).collect()
-}
-
-fn with_options(command: &str, options: &str) -> String {
-    if command.starts_with("ops ") { format!("{command}{options}") } else { command.to_owned() }
+    (String::new(), config + &option("--home", said(&common.home, "OPS_HOME")))
 }

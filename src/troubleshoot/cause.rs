@@ -158,6 +158,9 @@ pub struct Diagnosis {
     pub notes: Vec<String>,
     /// What was looked at.
     pub looked_at: Vec<&'static str>,
+    /// The user whose home it is, where that is another than who looks: commands of ours are for that one.
+    #[serde(skip)]
+    pub owner: Option<u32>,
 }
 
 impl Diagnosis {

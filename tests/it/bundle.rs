@@ -94,7 +94,12 @@ fn what_is_in_a_bundle_and_what_is_not() {
     }
     toml::from_str::<toml::Table>(&found["config.toml"]).unwrap();
     let digest = &found["logs/many.log.digest"];
-    assert!(digest.lines().count() == 501 && digest.contains("T09:30:01.000+00:00 info 31\n") && digest.ends_with(" 8\n"), "{digest}");
+    assert!(
+        digest.lines().count() == 501
+            && digest.contains("T09:30:01.000+00:00 info 31\n")
+            && digest.ends_with(" 8\n"),
+        "{digest}"
+    );
     assert!(found["system.txt"].contains(env!("CARGO_PKG_VERSION")));
     assert!(found["crontab.txt"].contains(">>> agent-ops bot") && found["journal.json"].contains("\"jobs\""));
     let user = sandbox.outside("").display().to_string();

@@ -127,7 +127,8 @@ fn everything(folder: &Path) -> BTreeMap<String, String> {
 fn where_nothing_is_wrong_nothing_is_found() {
     let sandbox = well("");
     // What this machine is short of is not ours.
-    let of_machine = |id: &String| ["memory", "disk_full", "disk_inodes"].contains(&id.as_str());
+    let of_machine =
+        |id: &String| ["memory", "disk_full", "disk_inodes", "cron_not_running"].contains(&id.as_str());
     let mut found = ids(&sandbox);
     let all = found.is_empty();
     found.retain(|id| !of_machine(id));
@@ -251,6 +252,70 @@ fn databases_in_trouble() {
     fs::rename(sandbox.path("kept"), sandbox.path("must.db-wal")).unwrap();
     let found = expect(&sandbox, "database_left_open", "warning");
     assert!(found["advice"].as_str().unwrap().contains("never delete it"), "{found}");
+}
+
+/// Runs `ops` as another user, and a copy of it that this one may run.
+#[cfg(target_os = "linux")]
+fn as_another(sandbox: &Sandbox, args: &[&str]) -> Said {
+    use std::os::unix::process::CommandExt;
+    // What is around the home is closed, as everything of a test.
+    fs::set_permissions(sandbox.outside(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = sandbox.outside("programs").join("ops");
+    fs::copy(crate::sandbox::built("ops"), &program).unwrap();
+    let mut command = std::process::Command::new(program);
+    let path = format!("{}:/usr/bin:/bin", sandbox.outside("bin").display());
+    command.env_clear().env("PATH", path).env("TMPDIR", "/tmp").env("TZ", "UTC").current_dir("/");
+    said(command.args(args).uid(65_534).gid(65_534).output().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_home_of_another_is_the_first_cause_where_it_is_closed_and_commands_are_for_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root is somebody else at will; the judgement is tested beside the probe.
+        let sandbox = home("");
+        fs::set_permissions(sandbox.path("ops.toml"), fs::Permissions::from_mode(0o000)).unwrap();
+        let found = expect(&sandbox, "config", "critical");
+        assert!(found["cause"].as_str().unwrap().contains("Permission denied"), "{found}");
+        return;
+    }
+    let sandbox = home("");
+    let root = sandbox.home.display().to_string();
+    fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o700)).unwrap();
+    let said = as_another(&sandbox, &["troubleshoot", "--json", "--home", &root]);
+    let found = cause(&said, "home_not_ours", "critical");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#0' ops troubleshoot --home {root}"));
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["causes"][0]["id"], "home_not_ours", "{document:#}");
+    assert!(!said.stdout.contains("there is no config"), "{document:#}");
+    fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = as_another(&sandbox, &["troubleshoot", "--json", "--home", &root]);
+    cause(&said, "home_not_ours", "warning");
+    let found = cause(&said, "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#0' ops cron-install --home {root}"));
+    // Root, in a home of another.
+    std::os::unix::fs::chown(&sandbox.home, Some(65_534), None).unwrap();
+    let found = expect(&sandbox, "home_not_ours", "warning");
+    assert!(found["cause"].as_str().unwrap().ends_with("you are root"), "{found}");
+    let found = expect(&sandbox, "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#65534' ops cron-install --home {root}"));
+    let said = sandbox.expect(1, "ops", &["cron-install"]);
+    let better = format!("better: `sudo -u '#65534' ops cron-install --home {root}`");
+    assert!(said.stderr.contains(&better), "{said:?}");
+}
+
+#[test]
+fn a_relative_home_is_absolute_in_what_is_to_be_copied() {
+    let sandbox = home("");
+    let absolute = format!("ops cron-install --home {}", sandbox.home.display());
+    let mut program = sandbox.program("ops");
+    program.env_remove("OPS_HOME").args(["troubleshoot", "--json", "--home", "home"]);
+    let found = cause(&said(program.output().unwrap()), "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], *absolute);
+    let mut program = sandbox.program("ops");
+    program.env("OPS_HOME", "home").args(["troubleshoot", "--json"]);
+    let found = cause(&said(program.output().unwrap()), "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], *absolute);
 }
 
 /// Does what a remedy says, as it is printed; a restore is told that it is meant.

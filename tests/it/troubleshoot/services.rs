@@ -117,7 +117,7 @@ fn its_manager_starts_it_at_the_next_boot_as_well_after_a_start_that_was_refused
     for manager in ["systemd", "launchd"] {
         let sandbox = home(&format!("ports = [{port}]\n"));
         crate::managers::stand_in(&sandbox);
-        sandbox.expect(0, "ops", &["install", "--manager", manager]);
+        sandbox.expect(0, "ops", &["install", "--user", "--manager", manager]);
         sandbox.expect(0, "ops", &["stop", "--force"]);
         let enabled = || {
             let noted = fs::read_dir(sandbox.outside("manager")).unwrap();
