@@ -26,11 +26,10 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
     let work = || -> Result<()> {
-        let mut temp = tempfile::Builder::new()
-            .prefix(".part-")
-            .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(folder)
-            .map_err(cause)?;
+        // Its own way of opening one names it in errors: a name that nobody knows.
+        let open =
+            |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path);
+        let mut temp = tempfile::Builder::new().prefix(".part-").make_in(folder, open)?;
         write(temp.as_file_mut())?;
         // The umask may have taken bits away.
         temp.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
@@ -208,14 +207,6 @@ pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     missing.iter().rev().for_each(|made| hand_over(made));
     Ok(())
-}
-
-/// Why a temporary file could not be made, without its name, which nobody knows.
-fn cause(error: io::Error) -> io::Error {
-    let code = |error: &io::Error| {
-        std::error::Error::source(error.get_ref()?)?.downcast_ref::<io::Error>()?.raw_os_error()
-    };
-    code(&error).map_or(error, io::Error::from_raw_os_error)
 }
 
 /// The folder a path is in.
