@@ -98,6 +98,27 @@ fn a_start_that_is_refused_after_a_stop_is_no_stop_any_more() {
 }
 
 #[test]
+fn under_a_supervisor_a_start_that_is_refused_is_tried_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let sandbox = home(&format!("ports = [{port}]\n"));
+    let mut supervisor = sandbox.program("ops").args(["run", "-q"]).spawn().unwrap();
+    let runs = || sandbox.path("bot.pid").exists();
+    wait_until("it runs", runs);
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert_eq!(said.stderr.matches("was not started").count(), 1, "{said:?}");
+    assert!(said.stderr.contains("is taken") && !runs(), "{said:?}");
+    drop(listener);
+    wait_until("its supervisor started it again", runs);
+    let pid = rustix::process::Pid::from_child(&supervisor);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    supervisor.wait().unwrap();
+}
+
+#[test]
 fn a_program_that_is_not_there_is_missed_once_a_start_was_asked_for() {
     let sandbox = well("");
     sandbox.expect(0, "ops", &["stop", "--force"]);
