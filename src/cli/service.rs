@@ -8,6 +8,7 @@ use crate::service::{Liveness, Services, Started};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use std::cell::Cell;
 
 /// Which service.
 #[derive(ClapArgs, Clone, Debug)]
@@ -83,9 +84,17 @@ pub(super) fn restart(context: &Context, args: RestartArgs) -> Result<State> {
         let made = super::backup::make_and_log(context, &loaded, context.journal(&loaded).as_ref())?;
         context.note(&made.line(&loaded.home));
     }
+    let failed = Cell::new(false);
     each(context, args.stop.service.as_deref(), args.stop.dry_run, |services, name| {
-        let process = services.restart(name, args.stop.force)?;
-        Ok(("restarted", Some(process.identity.pid)))
+        // What keeps one from coming up may keep the next: one that runs is worth more.
+        if failed.get()
+            && let Liveness::Running(process) = services.status(name)?.liveness
+        {
+            return Ok(("left as it runs", Some(process.identity.pid)));
+        }
+        let restarted = services.restart(name, args.stop.force);
+        failed.set(failed.get() || restarted.is_err());
+        Ok(("restarted", Some(restarted?.identity.pid)))
     })
 }
 

@@ -191,7 +191,9 @@ fn check(path: &Path, left: bool, budget: Duration) -> Result<Verdict> {
 fn judge(facts: &Facts) -> Vec<Cause> {
     let Facts { name, bytes, wal, .. } = facts;
     let damaged = quoted(&facts.path.display().to_string());
-    let folder = quoted(&facts.mending.keep.display().to_string());
+    // One each: a folder that is there already may be another's.
+    let file = facts.path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = quoted(&format!("{}-{file}", facts.mending.keep.display()));
     let corrupt = |text: String| {
         let commands = [
             format!("mkdir -m 700 {folder} && cp -p {damaged}* {folder}/"),
