@@ -31,9 +31,11 @@ pub(super) fn want(services: &Services<'_>, name: &str) -> Result<()> {
     let managed = record.managed && status.process().is_some();
     let wanted = Record { stopped_by_operator: None, managed, ..record };
     wanted.write(services.home, name)?;
-    let installed = Definition::installed(services.home, name)?;
-    if let Some(definition) = installed.filter(|definition| definition.home.exists()) {
-        definition.enable().with_context(|| format!("{name} was not started"))?;
+    match Definition::installed(services.home, name)? {
+        // Of a home that was moved: `ops install` enables what it writes anew.
+        Some(definition) if !definition.home.exists() => return Ok(()),
+        Some(definition) => definition.enable().with_context(|| format!("{name} was not started"))?,
+        None => {}
     }
     Record { disabled: false, ..wanted }.write(services.home, name)
 }
