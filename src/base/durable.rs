@@ -26,10 +26,10 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
     let work = || -> Result<()> {
-        let mut temp = tempfile::Builder::new()
-            .prefix(".part-")
-            .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(folder)?;
+        // Its own way of opening one names it in errors: a name that nobody knows.
+        let open =
+            |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path);
+        let mut temp = tempfile::Builder::new().prefix(".part-").make_in(folder, open)?;
         write(temp.as_file_mut())?;
         // The umask may have taken bits away.
         temp.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
@@ -323,6 +323,12 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_told_by_its_own_name() {
+        let told = format!("{:#}", replace(Path::new("/nowhere/at/all.json"), b"", 0o644).unwrap_err());
+        assert_eq!(told, "cannot write /nowhere/at/all.json: No such file or directory (os error 2)");
     }
 
     #[test]

@@ -11,22 +11,31 @@ const PROGRAMS: [&str; 7] =
 /// What makes a command mean this agent; nothing where nobody said which, or the environment does.
 pub(super) fn options(common: &Common) -> String {
     let said = |path: &Option<PathBuf>, variable: &str| {
-        let path = path.as_ref()?;
-        let known = std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path.as_path());
-        // Whoever copies it may be elsewhere by then.
-        (!known).then(|| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        let known = |path: &Path| {
+            path.is_absolute() && std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path)
+        };
+        path.clone().filter(|path| !known(path))
     };
+    naming(said(&common.config, "OPS_CONFIG"), said(&common.home, "OPS_HOME"))
+}
+
+/// The options that name a config and a home, wherever they are typed.
+pub(super) fn naming(config: Option<PathBuf>, home: Option<PathBuf>) -> String {
     let option = |name: &str, path: Option<PathBuf>| {
+        let path = path.map(|path| std::path::absolute(&path).unwrap_or(path));
         path.map(|path| format!(" {name} {}", quoted(&path.display().to_string())))
     };
-    let config = option("--config", said(&common.config, "OPS_CONFIG"));
-    let home = option("--home", said(&common.home, "OPS_HOME"));
-    config.into_iter().chain(home).collect()
+    option("--config", config).into_iter().chain(option("--home", home)).collect()
+}
+
+/// Whether a command is one of ours.
+pub(super) fn is_ours(command: &str) -> bool {
+    PROGRAMS.iter().any(|program| command.starts_with(program))
 }
 
 /// A command with these options: before what belongs to another program.
 pub(super) fn with_options(command: &str, options: &str) -> String {
-    if !PROGRAMS.iter().any(|program| command.starts_with(program)) {
+    if !is_ours(command) {
         return command.to_owned();
     }
     match command.split_once(" -- ") {

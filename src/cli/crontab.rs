@@ -6,6 +6,7 @@ use crate::base::manager::search_path;
 use crate::base::{Fault, State, events, units};
 use crate::config::{self, Loaded};
 use crate::schedule::{self, Change, Job, Torn};
+use crate::troubleshoot::quoted;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
@@ -41,6 +42,12 @@ pub(super) fn install(context: &Context, loaded: &Loaded, print: bool, dry_run: 
     let put = |old: &[u8]| schedule::install(old, loaded.home.root(), &block);
     let change = change(context, loaded, dry_run, &block, put)?;
     tell(context, loaded, change, dry_run, &block)?;
+    if schedule::cron_runs() == Some(false) {
+        context.note(
+            "no cron runs here, so nothing is done yet: start it (`sudo systemctl enable --now cron`, `sudo service cron start`); \
+             in a container `ops run --schedule` does the jobs; with systemd `ops cron-install --manager systemd`",
+        );
+    }
     Ok(state)
 }
 
@@ -117,17 +124,26 @@ pub(super) fn next_times(context: &Context, loaded: &Loaded) -> String {
     Job::ALL.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The jobs run as the user whose crontab it is: that should be the owner of the home.
+/// The jobs run as the user whose crontab it is: that should be the owner of the home. Told before anything
+/// is done, and done all the same: who may write both may mean it.
 fn whose_crontab(context: &Context, loaded: &Loaded) -> Result<State> {
     let home = loaded.home.root();
     let meta = home.metadata().with_context(|| format!("cannot look at {}", home.display()))?;
-    if meta.uid() == rustix::process::geteuid().as_raw() {
+    let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner == me {
         return Ok(State::Ok);
     }
+    let shown = home.display();
+    let own = loaded.config.file == home.join("ops.toml");
+    let config = if own {
+        String::new()
+    } else {
+        format!(" --config {}", quoted(&loaded.config.file.display().to_string()))
+    };
     context.note(&format!(
-        "{} belongs to another user (uid {}): run this as that user, or the jobs will run as you",
-        home.display(),
-        meta.uid()
+        "{shown} belongs to user {owner}, and this is the crontab of user {me}, as whom its jobs run; better: \
+         `sudo -u '#{owner}' ops cron-install{config} --home {}`, and `ops cron-uninstall` here",
+        quoted(&shown.to_string())
     ));
     Ok(State::Warning)
 }

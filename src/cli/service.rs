@@ -8,6 +8,7 @@ use crate::service::{Liveness, Services, Started};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use std::cell::Cell;
 
 /// Which service.
 #[derive(ClapArgs, Clone, Debug)]
@@ -83,9 +84,17 @@ pub(super) fn restart(context: &Context, args: RestartArgs) -> Result<State> {
         let made = super::backup::make_and_log(context, &loaded, context.journal(&loaded).as_ref())?;
         context.note(&made.line(&loaded.home));
     }
+    let failed = Cell::new(false);
     each(context, args.stop.service.as_deref(), args.stop.dry_run, |services, name| {
-        let process = services.restart(name, args.stop.force)?;
-        Ok(("restarted", Some(process.identity.pid)))
+        // What keeps one from coming up may keep the next: one that runs is worth more.
+        if failed.get()
+            && let Liveness::Running(process) = services.status(name)?.liveness
+        {
+            return Ok(("left as it runs", Some(process.identity.pid)));
+        }
+        let restarted = services.restart(name, args.stop.force);
+        failed.set(failed.get() || restarted.is_err());
+        Ok(("restarted", Some(restarted?.identity.pid)))
     })
 }
 
@@ -105,11 +114,28 @@ fn each(
     let services = Services { home: &home, config: &config, run: &context.run };
     let mut outcomes = Vec::new();
     let mut lines = Vec::new();
+    let mut failed = None;
     for name in services.names(only)? {
-        let (outcome, pid) = if dry_run { (now(&services, &name)?, None) } else { act(&services, &name)? };
+        let done = if dry_run { now(&services, &name).map(|now| (now, None)) } else { act(&services, &name) };
+        let (outcome, pid) = match (done, &failed) {
+            (Ok(done), _) => done,
+            // The others are asked all the same: what was said of all of them holds for each.
+            (Err(error), None) => {
+                failed = Some(error);
+                continue;
+            }
+            (Err(error), Some(_)) => {
+                context.note(&format!("{error:#}"));
+                continue;
+            }
+        };
         let pid_text = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
         lines.push(format!("{name}: {outcome}{pid_text}"));
         outcomes.push(Outcome { service: name, outcome, pid });
+    }
+    if let Some(error) = failed {
+        lines.iter().for_each(|line| context.note(line));
+        return Err(error);
     }
     if outcomes.is_empty() {
         context.note("this agent has no services");

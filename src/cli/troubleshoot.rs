@@ -18,9 +18,13 @@ use std::path::PathBuf;
 /// something to look at, 3 when nothing was found but something could not be told.
 #[derive(ClapArgs, Clone, Debug)]
 pub(super) struct Args {
-    /// Also write an archive for a bug report, without secrets (default: in this folder)
+    /// Also write an archive for a bug report, without secrets and what the agent wrote, to this file or
+    /// into this folder (default: where you are)
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     bundle: Option<Option<PathBuf>>,
+    /// Into that also what the agent wrote: the lines of its logs, and of ours that quote them
+    #[arg(long, requires = "bundle")]
+    with_logs: bool,
 }
 
 #[derive(Serialize)]
@@ -36,17 +40,24 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let common = &context.common;
     let subject = Subject::find(&context.run, common.config.as_deref(), common.home.as_deref());
     let mut diagnosis = troubleshoot::examine(&subject);
-    let options = commands::options(common);
-    for command in diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.remedy) {
-        *command = commands::with_options(command, &options);
+    let (before, options) = around(context, &subject, diagnosis.owner);
+    let remedies = diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.remedy);
+    for command in remedies.filter(|command| commands::is_ours(command)) {
+        *command = format!("{before}{}", commands::with_options(command, &options));
     }
     let bundle = match args.bundle {
         None => None,
         Some(file) => {
             let usual =
                 || PathBuf::from(format!("agent-ops-bundle-{}.tar.gz", units::stamp(context.run.now)));
-            let file = std::path::absolute(file.unwrap_or_else(usual))?;
-            Some(troubleshoot::write_bundle(&subject, &diagnosis, &render(&diagnosis, false), &file)?)
+            let file = match file {
+                Some(folder) if folder.is_dir() => folder.join(usual()),
+                Some(file) => file,
+                None => usual(),
+            };
+            let file = std::path::absolute(file)?;
+            let render = |diagnosis: &Diagnosis| render(diagnosis, false);
+            Some(troubleshoot::write_bundle(&subject, &diagnosis, render, &file, args.with_logs)?)
         }
     };
     if common.json {
@@ -96,4 +107,16 @@ fn one(cause: &Cause, colored: bool) -> Vec<String> {
     lines.extend(cause.remedy.iter().map(|command| format!("          do    {command}")));
     lines.extend(cause.advice.iter().map(|advice| format!("          know  {advice}")));
     lines
+}
+
+/// What makes a command mean this agent when it is copied, and run as whom it should be: what stands before
+/// it, and its options. Nothing, where the environment says it.
+fn around(context: &Context, subject: &Subject, owner: Option<u32>) -> (String, String) {
+    let (Some(owner), Some(agent)) = (owner, &subject.agent) else {
+        return (String::new(), commands::options(&context.common));
+    };
+    // sudo takes the environment away, and another user has another home.
+    let (file, home) = (&agent.config.file, agent.home.root());
+    let config = Some(file.clone()).filter(|file| *file != home.join("ops.toml"));
+    (format!("sudo -u '#{owner}' "), commands::naming(config, Some(home.to_owned())))
 }

@@ -4,12 +4,14 @@
 mod block;
 mod calendar;
 mod crontab;
+mod daemon;
 mod job;
 mod timers;
 mod when;
 
 pub use block::{Jobs, Torn, install, uninstall};
 pub use crontab::{Change, Installed, change, installed, note_installed, read};
+pub use daemon::cron_runs;
 pub use job::Job;
 pub use timers::{Scene, TimerFile, Timers, installed_timers, timers};
 pub use when::next;

@@ -218,13 +218,15 @@ impl Services<'_> {
         exec::exec(self, name)
     }
 
-    /// Starts a service and waits until it is ready. The operator wants it to run from now on.
+    /// Starts a service and waits until it is ready. The operator wants it to run from now on, whether this
+    /// start comes to something or not.
     ///
     /// # Errors
     /// When it ends at once or is not ready in time, with the last lines of its log; when
     /// something is in the way that may be the service itself, or is left of its last run.
     pub fn start(&self, name: &str) -> Result<Started> {
         let _lock = self.lock(name)?;
+        start::want(self, name)?;
         start::start(self, name, false)
     }
 
@@ -245,9 +247,11 @@ impl Services<'_> {
         stop::stop(self, name, force, remember)
     }
 
-    /// Stops, starts, and waits for a sign of life newer than the start.
+    /// Stops, starts, and waits for a sign of life newer than the start. The operator wants it to run from now
+    /// on, as with [`Services::start`].
     pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
         let _lock = self.lock(name)?;
+        start::want(self, name)?;
         stop::stop(self, name, force, false)?;
         Ok(start::start(self, name, force)?.process().clone())
     }

@@ -19,19 +19,40 @@ use std::time::{Duration, Instant};
 /// How many lines of its log a failed start shows.
 const SHOWN_LINES: usize = 10;
 
+/// Its operator wants it to run from now on, whatever comes of the start: one that is refused and still counted
+/// as stopped would never be started again, and nobody would hear of it.
+pub(super) fn want(services: &Services<'_>, name: &str) -> Result<()> {
+    let status = services.status(name)?;
+    if status.stopped_by_operator.is_none() {
+        return Ok(());
+    }
+    let record = Record::read(services.home, name);
+    // What its manager does now is by our word, as in `launch`.
+    let managed = record.managed && status.process().is_some();
+    let wanted = Record { stopped_by_operator: None, managed, ..record };
+    wanted.write(services.home, name)?;
+    match Definition::installed(services.home, name)? {
+        // Of a home that was moved: `ops install` enables what it writes anew.
+        Some(definition) if !definition.home.exists() => return Ok(()),
+        Some(definition) => definition.enable().with_context(|| format!("{name} was not started"))?,
+        None => {}
+    }
+    Record { disabled: false, ..wanted }.write(services.home, name)
+}
+
 /// With `force`, what is left of its last run is killed if it does not end by itself.
 pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<Started> {
     let service = services.service(name)?;
-    let mut record = Record::read(services.home, name);
+    let record = Record::read(services.home, name);
     let status = services.status(name)?;
     if let Liveness::Running(process) = status.liveness {
-        if record.stopped_by_operator.take().is_some() {
-            record.write(services.home, name)?;
-        }
         return Ok(Started::Already(process));
     }
     refuse_double(name, &status.liveness)?;
-    clear_the_way(services, service, name, &record, force)?;
+    // A supervisor does that itself, and again each time that it tries.
+    if !services.supervised(name) {
+        clear_the_way(services, service, name, &record, force)?;
+    }
 
     let since = Utc::now();
     let begun = Instant::now();
@@ -44,7 +65,11 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     };
     let failure = loop {
         let process = match launched.look(services, name)? {
-            Look::Ended(how) => break format!("{name} was not started: {how}"),
+            Look::Ended(how) => {
+                // A supervisor may have put it the same way.
+                let refused = format!("{name} was not started: ");
+                break format!("{refused}{}", how.strip_prefix(&refused).unwrap_or(&how));
+            }
             Look::Runs(process) if ready::is_ready(service, &process.identity, since, begun) => {
                 if let Launched::Child(child) = &launched {
                     log("INFO", "Started", &format!("{name} as pid {}", child.id()));
@@ -85,8 +110,7 @@ pub(super) fn refuse_double(name: &str, liveness: &Liveness) -> Result<()> {
     Err(Fault::unknown(message).hint(hint).into())
 }
 
-/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way, and
-/// there is a folder for its output. With `force`, what does not end is killed.
+/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way. With `force`, what does not end is killed.
 pub(super) fn clear_the_way(
     services: &Services<'_>,
     service: &Service,
@@ -102,8 +126,7 @@ pub(super) fn clear_the_way(
             .hint("`ops detect` says more of who has it")
             .into());
     }
-    drop_stale_pid_file(services, service)?;
-    durable::make_folder(&services.home.logs(), 0o755)
+    drop_stale_pid_file(services, service)
 }
 
 /// A service that was told to start.
@@ -253,6 +276,7 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
+        durable::make_folder(durable::parent(&paths[0]), 0o755)?;
         let open = |path: &Path| -> Result<(File, u64)> {
             let file = lines::append(path)
                 .and_then(|file| lines::wait_for_readers(&file).map(|()| file))

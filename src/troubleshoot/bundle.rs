@@ -1,6 +1,7 @@
 //! The archive for a bug report: what helps to understand, without what must not leave this machine.
 
 use super::cause::Diagnosis;
+use super::digest;
 use super::parts;
 use super::redact::Redactor;
 use super::view::{Subject, View};
@@ -34,11 +35,18 @@ pub struct Bundle {
     pub bytes: u64,
 }
 
-/// Writes the archive, readable by its owner alone. `report` is the diagnosis as people read it.
+/// Writes the archive, readable by its owner alone. `render` gives the diagnosis as people read it. What the
+/// agent wrote is in it only with `quotes`.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown when there is such a file already.
-pub fn write(subject: &Subject, diagnosis: &Diagnosis, report: &str, file: &Path) -> Result<Bundle> {
+pub fn write(
+    subject: &Subject,
+    diagnosis: &Diagnosis,
+    render: impl Fn(&Diagnosis) -> String,
+    file: &Path,
+    quotes: bool,
+) -> Result<Bundle> {
     // First, that nothing is gathered in vain, or written over.
     let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(|error| {
         let fault = Fault::unknown(format!("cannot make the bundle {}: {error}", file.display()));
@@ -49,7 +57,13 @@ pub fn write(subject: &Subject, diagnosis: &Diagnosis, report: &str, file: &Path
             _ => fault.hint("--bundle FILE puts it elsewhere"),
         }
     })?;
-    let written = fill(&out, subject, diagnosis, report);
+    let written = match quotes {
+        true => fill(&out, subject, diagnosis, &render(diagnosis), true),
+        false => {
+            let diagnosis = diagnosis.without_quotes();
+            fill(&out, subject, &diagnosis, &render(&diagnosis), false)
+        }
+    };
     match written {
         Ok(files) => {
             Ok(Bundle { file: file.to_owned(), files, bytes: out.metadata().map_or(0, |meta| meta.len()) })
@@ -61,7 +75,13 @@ pub fn write(subject: &Subject, diagnosis: &Diagnosis, report: &str, file: &Path
     }
 }
 
-fn fill(out: &File, subject: &Subject, diagnosis: &Diagnosis, report: &str) -> Result<Vec<String>> {
+fn fill(
+    out: &File,
+    subject: &Subject,
+    diagnosis: &Diagnosis,
+    report: &str,
+    quotes: bool,
+) -> Result<Vec<String>> {
     let redactor = Redactor::of(subject, true);
     let mut parts = vec![
         ("report.txt".to_owned(), redactor.text(report)),
@@ -90,22 +110,35 @@ fn fill(out: &File, subject: &Subject, diagnosis: &Diagnosis, report: &str) -> R
         );
     }
     if let Some(journal) = view.journal() {
-        add("journal.json", parts::history(&journal).and_then(|history| pretty(redactor.json(history))));
+        let checks = view.agent.as_ref().map(|loaded| &loaded.config.check);
+        let kind = |check: &str| checks.and_then(|checks| checks.get(check)).map(|check| check.kind.name());
+        let has_none = |check: &str| quotes || kind(check).is_some_and(digest::kind_quotes_nobody);
+        add(
+            "journal.json",
+            parts::history(&journal, has_none).and_then(|history| pretty(redactor.json(history))),
+        );
     }
     if let Some(loaded) = view.at_home() {
-        for (name, path) in parts::chosen(loaded) {
-            let text = lines::last_lines(&path, LINES, BYTES).map(|lines| {
+        for (name, log) in parts::chosen(loaded) {
+            if !quotes && !digest::quotes_nobody(&loaded.home, &log.path) {
+                add(&format!("logs/{name}.digest"), digest::of(&log, LINES, view.run.now));
+                continue;
+            }
+            let text = lines::last_lines(&log.path, LINES, BYTES).map(|lines| {
                 let lines: Vec<String> = lines.iter().map(|line| text::sanitize(line)).collect();
                 redactor.text(&(lines.join("\n") + "\n"))
             });
-            add(&format!("logs/{name}"), text.with_context(|| format!("cannot read {}", path.display())));
+            add(&format!("logs/{name}"), text.with_context(|| format!("cannot read {}", log.path.display())));
         }
     }
     // Once more, over all of it: names and what was put together.
     for (name, content) in &mut parts {
         (*name, *content) = (redactor.known(name), redactor.known(content));
     }
-    parts.insert(0, ("MANIFEST.txt".to_owned(), manifest(subject, &parts, &missing, redactor.unknown)));
+    parts.insert(
+        0,
+        ("MANIFEST.txt".to_owned(), manifest(subject, &parts, &missing, redactor.unknown, quotes)),
+    );
     archive(out, subject, &parts)?;
     Ok(parts.into_iter().map(|(name, _)| name).collect())
 }
@@ -126,7 +159,13 @@ fn archive(out: &File, subject: &Subject, parts: &[(String, String)]) -> Result<
     Ok(())
 }
 
-fn manifest(subject: &Subject, parts: &[(String, String)], missing: &[String], unknown: usize) -> String {
+fn manifest(
+    subject: &Subject,
+    parts: &[(String, String)],
+    missing: &[String],
+    unknown: usize,
+    quotes: bool,
+) -> String {
     let mut text = format!(
         "A bundle of `ops troubleshoot`, version {}, made {}.\nLook through it before you send it to somebody.\n\nWhat is in it, and how often something was left out of it:\n",
         env!("CARGO_PKG_VERSION"),
@@ -137,13 +176,25 @@ fn manifest(subject: &Subject, parts: &[(String, String)], missing: &[String], u
         text.push_str(&format!("  {:>9}  {hidden:>5}  {name}\n", Size(content.len() as u64).to_string()));
     }
     text.push_str(
-        "\nLeft out, with [redacted] in its place: the secrets of the config and where they stand in logs; the values of\n\
-         the env_file and of a service's environment; what follows the name of a password, token or key; Bearer and\n\
-         Basic headers; users, passwords and queries in addresses; private keys; keys of well-known services; long\n\
-         words of letters and digits. Of mail addresses only the part behind the @ is left; a user's home is ~.\n\
-         Never in it: databases and memory of the agent, contents of alerts, lines of the crontab that are not ours.\n\
-         Of each log the last 500 lines are in it, of compressed ones none.\n",
+        "\nLeft out, with [redacted] in its place: the secrets of the config and where they stand elsewhere; the values of\n\
+         the env_file and of a service's environment, and those of -p, -P and -a in its command, from 4 characters on;\n\
+         what follows the name of a password, token or key; Bearer and Basic headers; users, passwords and queries in\n\
+         addresses; private keys; keys of well-known services; long words of letters and digits; who is told by alerts;\n\
+         numbers of telephones and cards. Of mail addresses only the part behind the @ is left; a user's home is ~.\n\
+         Never in it: databases and memory of the agent, lines of the crontab that are not ours.\n",
     );
+    text.push_str(match quotes {
+        false => {
+            "Nor is what the agent wrote, or what was sent to people: of its logs, and of ours that quote them, only when\n\
+             each of the last 500 lines was written, how bad and how long it is. What checks found in its logs, files and\n\
+             answers, and its last words, are left out as well. Of the logs restart, backup and rotation the last 500\n\
+             lines are in it. --with-logs puts all of that in.\n"
+        }
+        true => {
+            "Made with --with-logs: the last 500 lines of each log are in it as they are, with whatever the agent wrote:\n\
+             names, and texts of messages. Only what is listed above was left out of them.\n"
+        }
+    });
     if unknown > 0 {
         text.push_str(&format!(
             "\n{} could not be fetched: where a log quotes one, only its look gives it away.\n",

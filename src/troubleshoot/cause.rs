@@ -30,6 +30,12 @@ pub struct Cause {
     /// What to know about it, or to do by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// Which of the evidence quotes the agent, or what was sent to people.
+    #[serde(skip)]
+    quotes: Vec<usize>,
+    /// What is said instead of the cause where that quotes them.
+    #[serde(skip)]
+    in_short: Option<String>,
     /// Of two that are as bad, the one with the lower number explains the other.
     #[serde(skip)]
     rank: u16,
@@ -46,6 +52,8 @@ impl Cause {
             evidence: Vec::new(),
             remedy: Vec::new(),
             advice: None,
+            quotes: Vec::new(),
+            in_short: None,
             rank,
         }
     }
@@ -67,6 +75,34 @@ impl Cause {
 
     pub(super) fn seen_all<T: AsRef<str>>(self, evidence: impl IntoIterator<Item = T>) -> Cause {
         evidence.into_iter().fold(self, Cause::seen)
+    }
+
+    /// What the agent wrote, or was sent to people: it does not leave this machine unasked.
+    pub(super) fn quotes<T: AsRef<str>>(self, lines: impl IntoIterator<Item = T>) -> Cause {
+        lines.into_iter().fold(self, |mut cause, line| {
+            cause.quotes.push(cause.evidence.len());
+            cause.seen(line)
+        })
+    }
+
+    /// The last lines of its logs.
+    pub(super) fn last_words(self, lines: &[String]) -> Cause {
+        self.quotes(lines.iter().map(|line| format!("last words in {line}")))
+    }
+
+    /// The cause quotes somebody: this is said instead where that must not leave this machine.
+    pub(super) fn in_short(mut self, text: impl AsRef<str>) -> Cause {
+        self.in_short = Some(text::one_line(text.as_ref(), LONGEST));
+        self
+    }
+
+    fn without_quotes(&self) -> Cause {
+        let mut cause = self.clone();
+        for index in &self.quotes {
+            cause.evidence[*index] = "(left out: it quotes a log)".to_owned();
+        }
+        cause.cause = self.in_short.clone().unwrap_or(cause.cause);
+        cause
     }
 
     /// A command to copy.
@@ -122,6 +158,17 @@ pub struct Diagnosis {
     pub notes: Vec<String>,
     /// What was looked at.
     pub looked_at: Vec<&'static str>,
+    /// The user whose home it is, where that is another than who looks: commands of ours are for that one.
+    #[serde(skip)]
+    pub owner: Option<u32>,
+}
+
+impl Diagnosis {
+    /// The same, without what quotes the agent, or what was sent to people.
+    #[must_use]
+    pub fn without_quotes(&self) -> Diagnosis {
+        Diagnosis { causes: self.causes.iter().map(Cause::without_quotes).collect(), ..self.clone() }
+    }
 }
 
 /// In the order in which a person should look at them.

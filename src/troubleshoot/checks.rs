@@ -1,6 +1,7 @@
 //! What the checks of the config find, and the errors in the logs: everything that no other probe asks.
 
 use super::cause::{Cause, Found};
+use super::digest;
 use super::view::View;
 use crate::base::{State, database, units};
 use crate::config::{Check, Kind, Loaded, check};
@@ -152,7 +153,11 @@ fn judge(findings: &[Finding], follows: impl Fn(&Finding) -> bool) -> Vec<Cause>
         let aside = ["drill_age", "copy_age", "log_size", "log_errors", "permissions", "pin"].contains(&kind);
         let state = if aside && finding.seen == State::Critical { State::Warning } else { finding.seen };
         let text = format!("the check {} says: {}", finding.check, finding.summary);
-        let cause = Cause::new("check", state, 150, text);
+        let cause = match digest::kind_quotes_nobody(kind) {
+            true => Cause::new("check", state, 150, text),
+            false => Cause::new("check", state, 150, text)
+                .in_short(format!("the check {} is {}", finding.check, finding.seen)),
+        };
         let cause = match &finding.service {
             Some(service) => cause.of(service),
             None => cause,
@@ -193,7 +198,7 @@ fn recent(view: &View, loaded: &Loaded) -> Vec<String> {
 fn errors(lines: &[String]) -> Option<Cause> {
     (!lines.is_empty()).then(|| {
         Cause::new("recent_errors", State::Warning, 160, "the logs speak of errors within the last hour")
-            .seen_all(lines)
+            .quotes(lines)
             .run("ops logs all --since 1h --level error")
     })
 }

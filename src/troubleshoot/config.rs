@@ -25,7 +25,8 @@ struct Facts {
 pub(super) fn probe(view: &View) -> Result<Found> {
     let file = view.agent.as_ref().map(|loaded| loaded.config.file.display().to_string()).unwrap_or_default();
     let mut facts = Facts {
-        broken: view.broken.clone(),
+        // What is closed to us is not known to be wrong.
+        broken: view.broken.clone().filter(|_| !(view.closed() && view.other_owner().is_some())),
         file,
         shell_only: BTreeSet::new(),
         empty: Vec::new(),

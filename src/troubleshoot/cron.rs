@@ -3,7 +3,7 @@
 use super::cause::{Cause, Found};
 use super::view::View;
 use super::words;
-use crate::base::{Journal, State, process, units};
+use crate::base::{Journal, State, units};
 use crate::config::{Loaded, Schedule};
 use crate::schedule::{self, Job};
 use anyhow::Result;
@@ -13,6 +13,9 @@ use std::path::PathBuf;
 
 /// No job counts as late before this is over.
 const PATIENCE: TimeDelta = TimeDelta::minutes(15);
+
+/// So many times in a row, and a job is run by something that goes by the schedule.
+const PERIODS: usize = 3;
 
 /// What became of our lines.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +41,7 @@ struct Facts {
     daemon: Option<bool>,
     /// Jobs that were due so long ago and did not run.
     late: Vec<(&'static str, units::Span)>,
-    /// The alert job ran when it should, whoever started it.
+    /// The alert job runs when it should, whoever starts it.
     runs: bool,
     /// What starts the agent at boot: a unit, a line in the crontab.
     boot: Option<String>,
@@ -77,9 +80,13 @@ pub(super) fn probe(view: &View) -> Result<Found> {
             .as_ref()
             .and_then(|crontab| crontab.as_ref().err())
             .map(|error| format!("{error:#}")),
-        daemon: daemon(),
+        daemon: schedule::cron_runs(),
         late: since.map(|since| late(schedule, &ran, since, view.run.now)).unwrap_or_default(),
-        runs: runs(schedule, &ran, view.run.now),
+        runs: runs(
+            schedule,
+            &view.journal().map(|journal| alerts(&journal, view.run.now)).unwrap_or_default(),
+            view.run.now,
+        ),
         boot: at_boot(loaded, text.map_or(&[][..], Vec::as_slice))
             .or_else(|| supervised.then(|| "`ops run`, and that by a container, perhaps".to_owned())),
         recovers: loaded.config.alerts.recover
@@ -116,39 +123,36 @@ fn late(
     now: DateTime<Utc>,
 ) -> Vec<(&'static str, units::Span)> {
     let of = |job: Job| {
-        let due = job.last(schedule, now - PATIENCE - schedule.jitter.delta())?;
-        let done = ran.get(job.key()).is_some_and(|at| *at >= due);
-        (!done && due > since).then(|| (job.key(), units::age(now, due)))
+        // The first time that was missed.
+        let done = ran.get(job.key()).map_or(since, |at| since.max(*at));
+        let due = schedule::next(job.when(schedule), done)?;
+        (due < now - PATIENCE - schedule.jitter.delta()).then(|| (job.key(), units::age(now, due)))
     };
     Job::ALL.into_iter().filter_map(of).collect()
 }
 
-/// Whether the alert job ran at its last time or the one before.
-fn runs(schedule: &Schedule, ran: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    let last = Job::Alert.last(schedule, now);
-    let before = last.and_then(|last| Job::Alert.last(schedule, last - TimeDelta::seconds(1)));
-    before.is_some_and(|due| ran.get(Job::Alert.key()).is_some_and(|at| *at >= due))
+/// When `alert` ran, of late.
+fn alerts(journal: &Journal, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let since = (now - TimeDelta::days(8)).timestamp_millis();
+    let read = || -> rusqlite::Result<Vec<i64>> {
+        let query = "SELECT at FROM runs WHERE program IN ('alert', 'ops alert') AND at > ?1";
+        let mut statement = journal.connection().prepare(query)?;
+        statement.query_map([since], |row| row.get(0))?.collect()
+    };
+    read().unwrap_or_default().into_iter().filter_map(DateTime::from_timestamp_millis).collect()
 }
 
-/// launchd starts cron when there is something to do.
-fn daemon() -> Option<bool> {
-    if cfg!(target_os = "macos") {
-        return None;
-    }
-    let is_cron = |process: process::Process| {
-        let arguments = process.arguments();
-        let name = |at: usize| {
-            let word = arguments.get(at)?.to_string_lossy().into_owned();
-            Some(word.rsplit('/').next().unwrap_or_default().to_owned())
-        };
-        let known = |name: Option<String>| {
-            name.is_some_and(|name| {
-                ["cron", "crond", "fcron", "supercronic", "dcron"].contains(&name.as_str())
-            })
-        };
-        known(name(0)) || (name(0).is_some_and(|name| name == "busybox") && known(name(1)))
-    };
-    process::all().ok().map(|all| all.into_iter().filter(process::Process::alive).any(is_cron))
+/// Whether somebody runs the alert job as it should be run: at each of its last times. Once, or now and
+/// then, is a person.
+fn runs(schedule: &Schedule, alerts: &[DateTime<Utc>], now: DateTime<Utc>) -> bool {
+    let mut end = Job::Alert.last(schedule, now);
+    (0..PERIODS).all(|_| {
+        let begin = end.and_then(|end| Job::Alert.last(schedule, end - TimeDelta::seconds(1)));
+        let ran =
+            begin.zip(end).is_some_and(|(begin, end)| alerts.iter().any(|at| (begin..end).contains(at)));
+        end = begin;
+        ran
+    })
 }
 
 /// Who starts the agent at boot, by the words of what would do it.
@@ -213,20 +217,25 @@ fn judge(facts: &Facts) -> Found {
                 .advise("who took them out? `crontab FILE` of another program replaces everything"),
         ),
     }
-    if !facts.late.is_empty() && matches!(facts.lines, Lines::There | Lines::Another | Lines::Changed) {
-        let jobs = facts.late.iter().map(|(job, ago)| format!("{job} was due {ago} ago and did not run"));
-        found.causes.push(match facts.daemon {
-            Some(false) => warning("cron_not_running", 70, "cron does not run: the jobs in the crontab are not done")
-                .seen_all(jobs)
+    let ours = matches!(facts.lines, Lines::There | Lines::Another | Lines::Changed);
+    let late = || facts.late.iter().map(|(job, ago)| format!("{job} was due {ago} ago and did not run"));
+    if ours && facts.daemon == Some(false) && (!facts.runs || !facts.late.is_empty()) {
+        found.causes.push(
+            warning("cron_not_running", 70, "cron does not run: the jobs in the crontab are not done")
                 .seen("there is no process cron or crond")
-                .run("sudo systemctl enable --now cron || sudo service cron start"),
-            _ => warning("jobs_late", 73, "jobs of ours in the crontab did not run when they should")
-                .seen_all(jobs)
-                .seen_all(facts.words.iter().map(|line| format!("last words in {line}")))
+                .seen_all(late())
+                .run("sudo systemctl enable --now cron || sudo service cron start")
+                .advise("in a container: ops run --schedule does the jobs without cron; with systemd: ops cron-install --manager systemd"),
+        );
+    } else if ours && !facts.late.is_empty() {
+        found.causes.push(
+            warning("jobs_late", 73, "jobs of ours in the crontab did not run when they should")
+                .seen_all(late())
+                .last_words(&facts.words)
                 .run("grep -i cron /var/log/syslog | tail -20")
                 .run("ops cron-install")
                 .advise("is the path of our programs in the lines still right? was the machine asleep? on macOS cron needs Full Disk Access"),
-        });
+        );
     }
     judge_boot(facts, alert, &mut found);
     found
@@ -264,7 +273,7 @@ fn judge_timers(manager: &str, wrong: &[String], facts: &Facts, found: &mut Foun
         found.causes.push(
             warning("jobs_late", 73, &format!("jobs that {manager} should start did not run"))
                 .seen_all(jobs)
-                .seen_all(facts.words.iter().map(|line| format!("last words in {line}")))
+                .last_words(&facts.words)
                 .run(look)
                 .advise("timers of a user run only while the user is logged in: loginctl enable-linger"),
         );
@@ -313,7 +322,9 @@ mod tests {
             (Facts { late: late(), ..facts(Lines::There) }, &["jobs_late"]),
             (Facts { late: late(), daemon: None, ..facts(Lines::There) }, &["jobs_late"]),
             (Facts { late: late(), daemon: Some(false), ..facts(Lines::There) }, &["cron_not_running"]),
-            (Facts { daemon: Some(false), ..facts(Lines::There) }, &[]),
+            (Facts { daemon: Some(false), ..facts(Lines::There) }, &["cron_not_running"]),
+            (Facts { daemon: Some(false), runs: true, ..facts(Lines::There) }, &[]),
+            (Facts { daemon: Some(false), ..facts(Lines::None) }, &["no_schedule", "not_started_at_boot"]),
             (Facts { unreadable: Some("x".to_owned()), ..facts(Lines::There) }, &["could_not_tell"]),
             (Facts { recovers: false, ..facts(Lines::There) }, &["not_started_at_boot"]),
             (Facts { program: false, timers: Some(("systemd", Vec::new())), ..facts(Lines::None) }, &[]),
@@ -335,16 +346,22 @@ mod tests {
     fn a_job_is_late_when_it_did_not_run_since_it_was_due() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let schedule = Schedule { alert: "*/5 * * * *".to_owned(), ..Schedule::default() };
-        let keys = |ran: &[(&str, i64)], since: i64| {
-            let at = |minutes: i64| now - TimeDelta::minutes(minutes);
+        let at = |minutes: i64| now - TimeDelta::minutes(minutes);
+        let late = |ran: &[(&str, i64)], since: i64| {
             let ran = ran.iter().map(|(name, minutes)| ((*name).to_owned(), at(*minutes))).collect();
             let late = late(&schedule, &ran, at(since), now);
-            (late.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), runs(&schedule, &ran, now))
+            late.into_iter().map(|(key, ago)| (key, ago.as_secs().round() as u64 / 60)).collect::<Vec<_>>()
         };
-        assert_eq!(keys(&[("alert", 3), ("dashboard", 1)], 60).0, Vec::<&str>::new());
-        assert_eq!(keys(&[("alert", 40), ("dashboard", 1)], 60), (vec!["alert"], false));
-        assert_eq!(keys(&[], 10).0, Vec::<&str>::new(), "installed just now");
-        assert!(keys(&[("alert", 3)], 60).1);
+        assert_eq!(late(&[("alert", 3), ("dashboard", 1)], 60), []);
+        // Since when it was due, not when it was due last.
+        assert_eq!(late(&[("alert", 43), ("dashboard", 1)], 60), [("alert", 40)]);
+        assert_eq!(late(&[("alert", 300), ("dashboard", 1)], 55), [("alert", 50)]);
+        assert_eq!(late(&[], 10), [], "installed just now");
+        let runs = |minutes: &[i64]| {
+            runs(&schedule, &minutes.iter().map(|&minutes| at(minutes)).collect::<Vec<_>>(), now)
+        };
+        assert!(runs(&[4, 9, 14, 19]) && runs(&[1, 5, 10, 15, 20]));
+        assert!(!runs(&[]) && !runs(&[1]) && !runs(&[2, 3, 4]) && !runs(&[1, 7]), "by hand");
     }
 
     #[test]

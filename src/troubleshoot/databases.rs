@@ -6,8 +6,9 @@ use super::permissions;
 use super::view::View;
 use crate::base::database::{self, Verdict};
 use crate::base::units::Size;
-use crate::base::{Home, State, process};
+use crate::base::{Home, State, process, units};
 use crate::config::{Config, Kind};
+use crate::service::Status;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,12 +33,48 @@ struct Facts {
     held: bool,
     /// What SQLite says; not asked of one that is empty.
     verdict: Result<Verdict, String>,
+    mending: Mending,
+}
+
+/// What goes around a remedy that must have the database to itself.
+#[derive(Clone)]
+struct Mending {
+    /// Its operator stopped the agent before: then it is not started afterwards either.
+    stopped: bool,
+    /// Where a damaged one is kept: a folder of ours, which nobody else may enter, no backup takes and no
+    /// check looks into.
+    keep: PathBuf,
+}
+
+impl Mending {
+    fn run(&self, cause: Cause, commands: impl IntoIterator<Item = String>) -> Cause {
+        let around = |command: &str| (!self.stopped).then(|| command.to_owned());
+        around("ops stop").into_iter().chain(commands).chain(around("ops start")).fold(cause, Cause::run)
+    }
 }
 
 pub(super) fn probe(view: &View) -> Result<Found> {
     let Some(loaded) = view.at_home() else { return Ok(Found::default()) };
     let (home, config) = (&loaded.home, &loaded.config);
-    let mut causes: Vec<Cause> = missing(home, config);
+    let how = |status: &Result<Status, String>| status.as_ref().ok().cloned();
+    let stopped = |status: &Status| status.stopped_by_operator.is_some() && status.process().is_none();
+    let mending = Mending {
+        stopped: view.each().all(|(.., status)| how(status).is_some_and(|status| stopped(&status))),
+        keep: home.ops().join(format!("damaged-{}", units::stamp(view.run.now))),
+    };
+    let past = Past {
+        ran: view
+            .each()
+            .any(|(_, name, ..)| view.runs(name) || view.services(loaded).last_start(name).is_some()),
+        saved: view.journal().is_some_and(|journal| {
+            let query = "SELECT count(*) FROM backups";
+            journal.connection().query_row(query, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+        }),
+    };
+    let mut causes: Vec<Cause> = missing(home, config)
+        .iter()
+        .map(|path| judge_missing(&home.show(path), path.strip_prefix(home.root()).is_ok(), &past, &mending))
+        .collect();
     let named = permissions::databases(home, config);
     let asked = config.check.values().any(|check| matches!(check.kind, Kind::Sqlite(_)));
     let paths = if asked { named } else { found_in(home) };
@@ -53,13 +90,14 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     for path in paths {
         let real = canonical(&path);
         let held = holders.iter().any(|(_, held)| Some(held) == real.as_ref()) || (blind && running);
-        causes.extend(judge(&look(home, &path, held, BUDGET.saturating_sub(begun.elapsed()))));
+        let budget = BUDGET.saturating_sub(begun.elapsed());
+        causes.extend(judge(&look(home, &path, held, budget, mending.clone())));
     }
     Ok(causes.into())
 }
 
 /// The databases that must be there and are not.
-fn missing(home: &Home, config: &Config) -> Vec<Cause> {
+fn missing(home: &Home, config: &Config) -> Vec<PathBuf> {
     let checks = config.check.values().filter(|check| check.common.enabled);
     let patterns = checks.flat_map(|check| match &check.kind {
         Kind::Sqlite(options) => options.paths.as_slice(),
@@ -67,15 +105,40 @@ fn missing(home: &Home, config: &Config) -> Vec<Cause> {
     });
     let literal =
         patterns.filter(|pattern| !pattern.contains(['*', '?', '['])).map(|pattern| home.path(pattern));
-    let gone = literal.filter(|path| matches!(path.try_exists(), Ok(false)));
-    gone.map(|path| {
-        let name = home.show(&path);
-        Cause::new("database_missing", State::Warning, 65, format!("the database {name} is not there"))
+    literal.filter(|path| matches!(path.try_exists(), Ok(false))).collect()
+}
+
+/// What tells whether a database that is not there once was.
+struct Past {
+    /// A service runs, or was started once.
+    ran: bool,
+    /// There are backups.
+    saved: bool,
+}
+
+fn judge_missing(name: &str, inside: bool, past: &Past, mending: &Mending) -> Cause {
+    let text = format!("the database {name} is not there");
+    if !past.ran && !past.saved {
+        return Cause::new("database_missing", State::Warning, 65, text)
             .run("ops backup list")
-            .run("ops restore latest --list")
-            .advise("an agent that never ran has not made it yet; else it was moved or deleted, and a backup has it")
-    })
-    .collect()
+            .advise("an agent that never ran has not made it yet; else it was moved or deleted");
+    }
+    let cause = Cause::new("database_missing", State::Critical, 13, text);
+    if !past.saved || !inside {
+        return cause.run("ops backup list").advise(
+            "was it moved or deleted? put it back before the agent starts: it may make an empty one instead",
+        );
+    }
+    let only = quoted(name);
+    mending
+        .run(
+            cause,
+            [
+                format!("ops restore latest --only {only} --dry-run"),
+                format!("ops restore latest --only {only}"),
+            ],
+        )
+        .advise("it was moved or deleted; an agent that starts without it may make an empty one instead")
 }
 
 /// What looks like a database in a home of which no check names any.
@@ -101,7 +164,7 @@ fn found_in(home: &Home) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-fn look(home: &Home, path: &Path, held: bool, budget: Duration) -> Facts {
+fn look(home: &Home, path: &Path, held: bool, budget: Duration, mending: Mending) -> Facts {
     let size = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
     let [wal, _, journal] = database::sidecars(path);
     let (bytes, wal) = (size(path), size(&wal));
@@ -110,7 +173,7 @@ fn look(home: &Home, path: &Path, held: bool, budget: Duration) -> Facts {
         () if bytes == 0 || hot => Ok(Verdict::Sound),
         () => check(path, wal > 0 && !held, budget).map_err(|error| format!("{error:#}")),
     };
-    Facts { name: home.show(path), path: path.to_owned(), bytes, wal, journal: hot, held, verdict }
+    Facts { name: home.show(path), path: path.to_owned(), bytes, wal, journal: hot, held, verdict, mending }
 }
 
 /// A WAL that nobody has open would be played back by whoever opens it first: a copy of it is asked.
@@ -127,14 +190,20 @@ fn check(path: &Path, left: bool, budget: Duration) -> Result<Verdict> {
 
 fn judge(facts: &Facts) -> Vec<Cause> {
     let Facts { name, bytes, wal, .. } = facts;
-    let keep = quoted(&facts.path.display().to_string());
+    let damaged = quoted(&facts.path.display().to_string());
+    // One each: a folder that is there already may be another's.
+    let file = facts.path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = quoted(&format!("{}-{file}", facts.mending.keep.display()));
     let corrupt = |text: String| {
-        Cause::new("database_corrupt", State::Critical, 13, text)
-            .run("ops stop")
-            .run(format!("cp -p {keep}* /var/tmp/"))
-            .run("ops restore latest --dry-run")
-            .run("ops restore latest")
-            .advise("the longer it is written to, the more is lost; the second command keeps the damaged one for a rescue")
+        let commands = [
+            format!("mkdir -m 700 {folder} && cp -p {damaged}* {folder}/"),
+            "ops restore latest --dry-run".to_owned(),
+            "ops restore latest".to_owned(),
+        ];
+        facts.mending.run(Cause::new("database_corrupt", State::Critical, 13, text), commands).advise(
+            "the longer it is written to, the more is lost; the damaged one is kept for a rescue, where only its \
+             owner can read it: delete that folder when you need it no more",
+        )
     };
     if *bytes == 0 && *wal == 0 {
         return vec![
@@ -166,6 +235,23 @@ fn judge(facts: &Facts) -> Vec<Cause> {
 mod tests {
     use super::*;
 
+    fn mending(stopped: bool) -> Mending {
+        Mending { stopped, keep: "/h/.ops/damaged-1".into() }
+    }
+
+    #[test]
+    fn one_that_is_not_there_comes_from_a_backup_if_there_is_one() {
+        let judged = |ran, saved, stopped| {
+            let cause = judge_missing("a b.db", true, &Past { ran, saved }, &mending(stopped));
+            (cause.state, cause.remedy)
+        };
+        assert_eq!(judged(false, false, false).0, State::Warning, "it never ran");
+        assert_eq!(judged(true, false, false), (State::Critical, vec!["ops backup list".to_owned()]));
+        let restore = ["ops restore latest --only 'a b.db' --dry-run", "ops restore latest --only 'a b.db'"];
+        assert_eq!(judged(true, true, false).1, [&["ops stop"], &restore[..], &["ops start"]].concat());
+        assert_eq!(judged(true, true, true).1, restore);
+    }
+
     #[test]
     fn what_a_database_may_lack() {
         let facts = |bytes, wal, journal, held, verdict| Facts {
@@ -176,6 +262,7 @@ mod tests {
             journal,
             held,
             verdict,
+            mending: mending(false),
         };
         let damaged = || Ok(Verdict::Damaged("row missing".to_owned()));
         for (facts, expected) in [

@@ -1,6 +1,6 @@
 //! Is there room, on every disk that is written, and what takes it?
 
-use super::cause::{Cause, Found};
+use super::cause::{Cause, Found, quoted};
 use super::view::View;
 use crate::base::State;
 use crate::base::units::Size;
@@ -8,6 +8,7 @@ use crate::config::Kind;
 use crate::logs;
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -19,6 +20,8 @@ const INODES: (f64, f64) = (5.0, 1.0);
 
 struct Disk {
     what: String,
+    /// Its first folder.
+    path: PathBuf,
     free: u64,
     total: u64,
     /// Free inodes in percent; none: it has no table of them.
@@ -59,6 +62,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let Ok(stat) = rustix::fs::statvfs(&path) else { continue };
         let disk = Disk {
             what,
+            path: mounted_at(&path),
             free: stat.f_bavail * stat.f_frsize,
             total: stat.f_blocks * stat.f_frsize,
             inodes: (stat.f_files > 0).then(|| stat.f_favail as f64 / stat.f_files as f64 * 100.0),
@@ -79,6 +83,14 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     Ok(judge(&facts).into())
 }
 
+/// Where the disk of a folder begins.
+fn mounted_at(folder: &Path) -> PathBuf {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let device = |path: &Path| path.metadata().ok().map(|meta| meta.dev());
+    let of = device(&folder);
+    folder.ancestors().take_while(|path| device(path) == of).last().unwrap_or(&folder).to_owned()
+}
+
 fn asides(home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
     let aside = |name: &str| name.starts_with(".pre-restore.");
@@ -92,7 +104,7 @@ fn size_of(folder: &Path) -> u64 {
 
 fn judge(facts: &Facts) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let taken = |cause: Cause| {
+    let taken = |cause: Cause, path: &str| {
         cause
             .seen(format!(
                 "the logs take {}, the backups {}, what restores moved aside {}",
@@ -102,19 +114,25 @@ fn judge(facts: &Facts) -> Vec<Cause> {
             ))
             .run("ops rotate-logs")
             .run("ops backup prune --dry-run")
-            .advise("the first frees what the logs take, the second shows what the rule would free; du -xh / | sort -h | tail shows what else is large")
+            .run(format!("du -xh {path} 2>/dev/null | sort -h | tail"))
+            .advise("the first frees what the logs take, the second shows what the rule would free, the third what else is large")
     };
     for disk in &facts.disks {
-        let Disk { what, free, total, inodes, limits } = disk;
+        let Disk { what, path, free, total, inodes, limits } = disk;
+        let path = quoted(&path.display().to_string());
         let state = match *free {
             free if free < limits.1 => State::Critical,
             free if free < limits.0 => State::Warning,
             _ => State::Ok,
         };
         if state != State::Ok {
-            let cause =
-                format!("the disk of {what} is nearly full: {} free of {}", Size(*free), Size(*total));
-            causes.push(taken(Cause::new("disk_full", state, 5, cause)));
+            let wanted = Size(if state == State::Critical { limits.1 } else { limits.0 });
+            let how = match *free > total / 2 {
+                true => format!("too small, {wanted} are to be free"),
+                false => "nearly full".to_owned(),
+            };
+            let cause = format!("the disk of {what} is {how}: {} free of {}", Size(*free), Size(*total));
+            causes.push(taken(Cause::new("disk_full", state, 5, cause), &path));
         }
         let left = inodes.unwrap_or(100.0);
         if left < INODES.0 {
@@ -124,7 +142,7 @@ fn judge(facts: &Facts) -> Vec<Cause> {
             );
             causes.push(
                 Cause::new("disk_inodes", state, 5, cause)
-                    .run("find / -xdev 2>/dev/null | cut -d/ -f2-4 | sort | uniq -c | sort -n | tail")
+                    .run(format!("find {path} -xdev 2>/dev/null | sed 's|/[^/]*$||' | sort | uniq -c | sort -n | tail"))
                     .advise("some folder has very many small files: a cache, a queue, sessions that nobody deletes"),
             );
         }
@@ -138,11 +156,30 @@ mod tests {
 
     #[test]
     fn room_and_inodes_against_their_limits() {
-        let ids = |free, inodes| {
-            let disk = Disk { what: "the home".to_owned(), free, total: 1000, inodes, limits: (500, 200) };
-            let facts = Facts { disks: vec![disk], logs: 1, backups: 2, asides: 3 };
-            judge(&facts).iter().map(|cause| (cause.id, cause.state)).collect::<Vec<_>>()
+        let judged = |free, total, inodes| {
+            let disk = Disk {
+                what: "the home".to_owned(),
+                path: "/srv/my bot".into(),
+                free,
+                total,
+                inodes,
+                limits: (500, 200),
+            };
+            judge(&Facts { disks: vec![disk], logs: 1, backups: 2, asides: 3 })
         };
+        let ids = |free, inodes| {
+            judged(free, 1000, inodes).iter().map(|cause| (cause.id, cause.state)).collect::<Vec<_>>()
+        };
+        let small = judged(190, 200, None).remove(0);
+        assert_eq!(
+            small.cause,
+            "the disk of the home is too small, 200 B are to be free: 190 B free of 200 B"
+        );
+        assert_eq!(small.remedy[2], "du -xh '/srv/my bot' 2>/dev/null | sort -h | tail");
+        assert_eq!(
+            judged(100, 1000, None)[0].cause,
+            "the disk of the home is nearly full: 100 B free of 1.0 KB"
+        );
         assert!(ids(600, Some(50.0)).is_empty() && ids(600, None).is_empty());
         assert_eq!(ids(400, None), [("disk_full", State::Warning)]);
         assert_eq!(ids(100, None), [("disk_full", State::Critical)]);

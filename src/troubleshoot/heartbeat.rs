@@ -59,7 +59,7 @@ fn judge(facts: &Facts) -> Option<Cause> {
             .of(service)
             .seen(format!("heartbeat: {summary}"))
             .seen_all(facts.waits.iter().map(|waits| format!("process {pid}: {waits}")))
-            .seen_all(facts.words.iter().map(|line| format!("last words in {line}")))
+            .last_words(&facts.words)
     };
     match state {
         State::Ok => None,

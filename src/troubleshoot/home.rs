@@ -16,6 +16,8 @@ struct Facts {
     /// Why it cannot be looked at.
     error: Option<String>,
     us: u32,
+    /// Whose it is, where that is another than who looks, and whether it is closed to us.
+    other: Option<(u32, bool)>,
     /// Folders that may not be written by their agent.
     closed: Vec<String>,
     read_only: bool,
@@ -48,6 +50,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         folder,
         error: meta.err().map(|error| error.to_string()),
         us: rustix::process::geteuid().as_raw(),
+        other: view.other_owner().map(|owner| (owner, view.closed())),
         closed: closed.unwrap_or_default(),
         read_only: disk.is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY)),
         restore: loaded.home.restore_journal().exists(),
@@ -71,6 +74,14 @@ fn may_write(user: u32, owner: u32, mode: u32) -> bool {
 
 fn judge(facts: &Facts) -> Vec<Cause> {
     let home = &facts.home;
+    if let Some((owner, true)) = facts.other {
+        let text = format!("{home} is closed to you, user {}: it belongs to user {owner}", facts.us);
+        return vec![
+            Cause::new("home_not_ours", State::Critical, 0, text)
+                .run("ops troubleshoot")
+                .advise("nothing in it can be looked at as another user; what ops would make here would be of no use to it"),
+        ];
+    }
     let Some((owner, _)) = facts.folder else {
         let why = facts.error.as_deref().unwrap_or("it is not a folder");
         return vec![
@@ -92,17 +103,17 @@ fn judge(facts: &Facts) -> Vec<Cause> {
             .advise("copy what matters away first; mount -o remount,rw, or repair the disk"),
         );
     }
-    if facts.us != 0 && facts.us != owner {
-        causes.push(
-            Cause::new(
-                "home_not_ours",
-                State::Warning,
-                20,
-                format!("{home} belongs to user {owner}, and you are user {}", facts.us),
-            )
-            .run(format!("sudo -u '#{owner}' ops troubleshoot"))
-            .advise("as another user you see less, and what you start runs as you"),
-        );
+    if let Some((owner, _)) = facts.other {
+        let (who, know) = match facts.us {
+            0 => (
+                "root".to_owned(),
+                "as root the crontab is root's, and what root makes in a home its owner may not be able to write",
+            ),
+            us => (format!("user {us}"), "as another user you see less, and what you start runs as you"),
+        };
+        let text = format!("{home} belongs to user {owner}, and you are {who}");
+        let cause = Cause::new("home_not_ours", State::Warning, 20, text);
+        causes.push(cause.run("ops troubleshoot").advise(know));
     }
     for folder in &facts.closed {
         causes.push(
@@ -162,6 +173,7 @@ mod tests {
             folder: Some((1000, 0o40_755)),
             error: None,
             us: 1000,
+            other: None,
             closed: Vec::new(),
             read_only: false,
             restore: false,
@@ -176,8 +188,10 @@ mod tests {
         let ids = |facts: &Facts| judge(facts).iter().map(|cause| cause.id).collect::<Vec<_>>();
         assert!(ids(&facts()).is_empty());
         assert_eq!(ids(&Facts { folder: None, restore: true, ..facts() }), ["home_missing"]);
-        assert_eq!(ids(&Facts { us: 1001, ..facts() }), ["home_not_ours"]);
-        assert!(ids(&Facts { us: 0, ..facts() }).is_empty());
+        let other = |us, closed| judge(&Facts { us, other: Some((1000, closed)), ..facts() }).remove(0);
+        assert_eq!((other(1001, false).id, other(1001, false).state), ("home_not_ours", State::Warning));
+        assert_eq!((other(1001, true).id, other(1001, true).state), ("home_not_ours", State::Critical));
+        assert!(other(0, false).cause.ends_with("you are root"));
         assert_eq!(ids(&Facts { read_only: true, ..facts() }), ["disk_read_only"]);
         assert_eq!(ids(&Facts { closed: vec!["/srv/bot/logs".to_owned()], ..facts() }), ["not_writable"]);
         assert_eq!(ids(&Facts { restore: true, ..facts() }), ["restore_broken_off"]);

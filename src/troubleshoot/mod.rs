@@ -13,10 +13,12 @@ mod copy;
 mod crew;
 mod cron;
 mod databases;
+mod digest;
 mod disk;
 mod heartbeat;
 mod home;
 mod keeping;
+mod known;
 mod parts;
 mod permissions;
 mod ports;
@@ -67,7 +69,7 @@ const PROBES: [(&str, u64, Probe); 16] = [
 pub fn examine(subject: &Subject) -> Diagnosis {
     let asked = subject.clone();
     let Some((view, _copies)) = crew::within(PATIENCE, move || View::new(&asked)) else {
-        return conclude(subject, vec![hangs(subject)], Vec::new());
+        return conclude(subject, vec![hangs(subject)], Vec::new(), None);
     };
     let view = Arc::new(view);
     let jobs = PROBES.map(|(about, seconds, probe)| {
@@ -79,7 +81,8 @@ pub fn examine(subject: &Subject) -> Diagnosis {
         causes.extend(found.causes);
         notes.extend(found.notes);
     }
-    conclude(subject, causes, notes)
+    let owner = crew::within(PATIENCE, move || view.other_owner()).flatten();
+    conclude(subject, causes, notes, owner)
 }
 
 /// The disk of a home that does not answer: nothing more can be asked of it.
@@ -92,7 +95,12 @@ fn hangs(subject: &Subject) -> Cause {
         .advise("a network file system whose server is away, or a disk that dies")
 }
 
-fn conclude(subject: &Subject, mut causes: Vec<Cause>, mut notes: Vec<String>) -> Diagnosis {
+fn conclude(
+    subject: &Subject,
+    mut causes: Vec<Cause>,
+    mut notes: Vec<String>,
+    owner: Option<u32>,
+) -> Diagnosis {
     // A log line or an error may quote a secret.
     let redactor = Redactor::of(subject, false);
     causes.iter_mut().for_each(|cause| cause.redact(|text| redactor.text(text), |text| redactor.known(text)));
@@ -106,5 +114,6 @@ fn conclude(subject: &Subject, mut causes: Vec<Cause>, mut notes: Vec<String>) -
         causes,
         notes,
         looked_at: PROBES.map(|(about, _, _)| about).into(),
+        owner,
     }
 }

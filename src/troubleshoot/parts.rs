@@ -7,13 +7,13 @@ use crate::base::status_file::StatusFile;
 use crate::base::units::{self, Size};
 use crate::base::{Journal, State, arguments, process, text};
 use crate::config::Loaded;
-use crate::logs;
+use crate::logs::{self, Log};
 use crate::service::Liveness;
 use anyhow::{Context, Result};
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// So many logs go in, those written last.
 const LOGS: usize = 40;
@@ -99,9 +99,13 @@ fn hide(table: &mut toml::Table, redactor: &Redactor) {
             toml::Value::Array(words) if ["command", "run"].contains(&key.as_str()) => {
                 let words: Vec<OsString> =
                     words.iter().filter_map(|word| Some(word.as_str()?.into())).collect();
-                *value = redactor.text(&arguments::shown(&words, 1000)).into();
+                *value = redactor.command(&arguments::shown(&words, 1000)).into();
             }
             toml::Value::String(text) if arguments::names_secret(key) && !text.starts_with("file:") => {
+                *value = REDACTED.into();
+            }
+            // Who is told, and as whom.
+            toml::Value::String(_) if ["chat", "user"].contains(&key.as_str()) => {
                 *value = REDACTED.into();
             }
             value => hide_value(value, redactor),
@@ -158,7 +162,8 @@ pub(super) fn status(view: &View) -> Value {
     json!({"schema": 1, "services": services.collect::<Vec<_>>()})
 }
 
-pub(super) fn history(journal: &Journal) -> Result<Value> {
+/// Of incidents without the summary, unless `has_none` says of their check that it quotes nobody.
+pub(super) fn history(journal: &Journal, has_none: impl Fn(&str) -> bool) -> Result<Value> {
     let mut all = serde_json::Map::from_iter([("schema".to_owned(), json!(1))]);
     for (name, query) in QUERIES {
         let mut statement = journal.connection().prepare(query)?;
@@ -167,6 +172,11 @@ pub(super) fn history(journal: &Journal) -> Result<Value> {
             let mut object = serde_json::Map::new();
             for (index, column) in columns.iter().enumerate() {
                 object.insert(column.clone(), told(column, row.get_ref(index)?));
+            }
+            if let Some(Value::String(check)) = object.get("check_name")
+                && !has_none(check)
+            {
+                object.insert("summary".to_owned(), json!(null));
             }
             Ok(Value::Object(object))
         })?;
@@ -211,7 +221,7 @@ pub(super) fn our_lines(crontab: &[u8], home: &Path) -> String {
 
 /// The logs: plain ones that are called so. What lies in a folder of memory, or is a database by
 /// another name, is none.
-pub(super) fn chosen(loaded: &Loaded) -> Vec<(String, PathBuf)> {
+pub(super) fn chosen(loaded: &Loaded) -> Vec<(String, Log)> {
     let home = &loaded.home;
     let mut found = logs::find(home, &loaded.config.logs).logs;
     found.retain(|log| {
@@ -225,7 +235,7 @@ pub(super) fn chosen(loaded: &Loaded) -> Vec<(String, PathBuf)> {
     found.sort_by_key(|log| std::cmp::Reverse(log.modified));
     found.truncate(LOGS);
     let name = |path: &Path| home.show(path).trim_start_matches("logs/").replace(['/', '\\'], "_");
-    found.into_iter().map(|log| (text::sanitize(&name(&log.path)), log.path)).collect()
+    found.into_iter().map(|log| (text::sanitize(&name(&log.path)), log)).collect()
 }
 
 #[cfg(test)]

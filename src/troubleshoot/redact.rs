@@ -1,25 +1,13 @@
 //! What must not leave this machine: secrets that the config knows, and whatever looks like one. Too much
 //! is hidden rather than too little.
 
+use super::known::{Known, SHORTEST};
 use super::view::Subject;
 use crate::base::arguments;
 use crate::base::secret::REDACTED;
-use crate::config::{self, Config};
 use regex_lite::Regex;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::path::Path;
-use std::time::Duration;
-
-/// How long the command of a secret may take.
-const LIMIT: Duration = Duration::from_secs(3);
-
-/// A shorter value stands in too many places by chance.
-const SHORTEST: usize = 4;
-
-/// The same, for what is not known to be a secret, but may be: a value of `env_file`.
-const SHORTEST_MAYBE: usize = 6;
 
 /// Longer words of letters and digits are keys, hashes or ids.
 const LONG: usize = 32;
@@ -50,17 +38,27 @@ const SHAPES: [(&str, &str); 12] = [
 /// What the name of a secret holds.
 const NAME: &str = "(?:token|secret|passw|passphrase|passcode|credential|api[_-]?key|access[_-]?key|private[_-]?key|webhook|pwd|auth[_-]?key)";
 
-/// What says who somebody is: only in what is sent away.
-const PEOPLE: [(&str, &str); 2] = [
+/// What says who somebody is, and short options with a password at once: only in what is sent away.
+const PEOPLE: [(&str, &str); 6] = [
     (r"[A-Za-z0-9._%+-]+@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})", "…@$1"),
     (r#"(?:/home|/Users)/[^/\s"':;,]+"#, "~"),
+    // Telephones, and the numbers of cards.
+    (r"\+[0-9][0-9 ()/.-]{6,}[0-9]", "[redacted]"),
+    (r"\b[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7}\b", "[redacted]"),
+    (r#"(^|[\s"'])-p[^\s"'=-][^\s"']*"#, "$1-p[redacted]"),
+    (r#"(\s(?:-u|--user)[ =])([^\s:"']+):[^\s"']+"#, "$1$2:[redacted]"),
 ];
+
+/// Options that a password follows, in a command line.
+const FOLLOWED: &str = r#"(^|[\s"'])(-[pPa])\s+[^\s"'-][^\s"']*"#;
 
 /// Takes secrets out of texts.
 pub(super) struct Redactor {
     /// The longest first: one may hold another.
     values: Vec<String>,
+    words: Option<Regex>,
     shapes: Vec<(Regex, &'static str)>,
+    followed: Option<Regex>,
     long: Option<Regex>,
     home: Option<String>,
     /// Secrets whose value is not known: they could not be fetched.
@@ -71,22 +69,16 @@ impl Redactor {
     /// Knows the secrets of a config, its `env_file`, and the command lines in it. `away`: what it sees is
     /// sent to others, so people are hidden too, and the commands of secrets are asked.
     pub(super) fn of(subject: &Subject, away: bool) -> Redactor {
-        let (mut values, mut unknown) = (BTreeSet::new(), 0);
-        if let Some(loaded) = &subject.agent {
-            unknown = known(&loaded.config, away, &mut values);
-            let source = std::fs::read(&loaded.config.file).unwrap_or_default();
-            written(&String::from_utf8_lossy(&source), away, &mut values);
-        }
-        Redactor::new(values, unknown, away)
+        Redactor::new(Known::of(subject, away), away)
     }
 
-    fn new(values: BTreeSet<String>, unknown: usize, away: bool) -> Redactor {
+    fn new(known: Known, away: bool) -> Redactor {
         let escaped = |value: &String| {
             let json = serde_json::to_string(value).unwrap_or_default();
             [value.clone(), json.trim_matches('"').to_owned(), percent(value)]
         };
         let all: BTreeSet<String> =
-            values.iter().flat_map(escaped).filter(|value| value.len() >= SHORTEST).collect();
+            known.values.iter().flat_map(escaped).filter(|value| value.len() >= SHORTEST).collect();
         let mut values: Vec<String> = all.into_iter().collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         let shapes = SHAPES.iter().chain(if away { &PEOPLE[..] } else { &[] });
@@ -95,10 +87,20 @@ impl Redactor {
         let home = std::env::var("HOME").ok().filter(|home| away && home.len() > 1);
         Redactor {
             values,
+            words: words(&known.words),
             shapes: compiled.collect(),
+            followed: Regex::new(FOLLOWED).ok().filter(|_| away),
             long: Regex::new(&format!("[A-Za-z0-9_+=-]{{{LONG},}}")).ok().filter(|_| away),
             home,
-            unknown,
+            unknown: known.unknown,
+        }
+    }
+
+    /// A command line without what it must not tell.
+    pub(super) fn command(&self, line: &str) -> String {
+        match &self.followed {
+            Some(followed) => self.text(&followed.replace_all(line, "$1$2 [redacted]")),
+            None => self.text(line),
         }
     }
 
@@ -124,6 +126,12 @@ impl Redactor {
                 text = text.replace(value.as_str(), REDACTED);
             }
         }
+        if let Some(words) = &self.words {
+            // One that follows another at once is found in a second pass.
+            for _ in 0..2 {
+                text = words.replace_all(&text, "${1}[redacted]$2").into_owned();
+            }
+        }
         match &self.home {
             Some(home) => text.replace(home.as_str(), "~"),
             None => text,
@@ -142,6 +150,7 @@ impl Redactor {
                     _ if arguments::names_secret(&key) => {
                         (self.text(&key), Value::String(REDACTED.to_owned()))
                     }
+                    Value::String(line) if key == "command" => (key, Value::String(self.command(&line))),
                     value => (self.text(&key), self.json(value)),
                 })
                 .collect(),
@@ -167,70 +176,13 @@ fn percent(value: &str) -> String {
         .collect()
 }
 
-/// Adds what the config knows; gives how many secrets could not be fetched.
-fn known(config: &Config, away: bool, values: &mut BTreeSet<String>) -> usize {
-    let mut unknown = 0;
-    for secret in config.secrets() {
-        // Whatever a password manager asks its user is not asked for a look.
-        match secret.is_command() && !away {
-            true => unknown += 1,
-            false => match secret.reveal_within(LIMIT) {
-                Ok(value) => {
-                    values.extend(value.lines().map(str::to_owned));
-                    values.insert(value);
-                }
-                Err(_) => unknown += 1,
-            },
-        }
-    }
-    let variables = config.agent.env_file.as_ref().and_then(|path| config::read_env_file(path).ok());
-    for (name, value) in variables.into_iter().flatten() {
-        add_variable(&name, &value, away, values);
-    }
-    for service in config.service.values() {
-        for (name, value) in &service.env {
-            add_variable(name, value, away, values);
-        }
-        let words: Vec<OsString> = service.command.iter().map(OsString::from).collect();
-        values.extend(arguments::left_out(&words));
-    }
-    let run = config.alerts.command.iter().map(|command| &command.run);
-    for words in run {
-        values.extend(arguments::left_out(&words.iter().map(OsString::from).collect::<Vec<_>>()));
-    }
-    unknown
-}
-
-/// A variable is a secret by its name, or if its value could be one: no path, no small number, no word
-/// that stands everywhere.
-fn add_variable(name: &str, value: &str, away: bool, values: &mut BTreeSet<String>) {
-    let number = value.len() < 8 && value.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let everywhere = ["localhost", "127.0.0.1", "development", "production"].contains(&value);
-    let path = value.contains(['{', '$']) || (value.starts_with(['/', '~']) && Path::new(value).exists());
-    // Here a word of a language stays, where others read it does not.
-    let word = !away && value.chars().all(|c| c.is_ascii_lowercase());
-    let maybe = value.len() >= SHORTEST_MAYBE && !number && !everywhere && !path && !word;
-    if maybe || arguments::names_secret(name) {
-        values.insert(value.to_owned());
-    }
-}
-
-/// Adds what stands in the file behind a name of a secret, or of a variable, whether it can be read as a
-/// config or not.
-fn written(source: &str, away: bool, values: &mut BTreeSet<String>) {
-    let Ok(pairs) = Regex::new(r#"["']?([A-Za-z0-9_.-]+)["']?\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')"#) else {
-        return;
-    };
-    for pair in pairs.captures_iter(source) {
-        let value = pair.get(2).or(pair.get(3)).map_or("", |value| value.as_str());
-        let name = &pair[1];
-        let variable = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-        let elsewhere =
-            ["file:", "command:"].iter().any(|start| value.starts_with(start)) || value.contains("${");
-        if !elsewhere && (variable || arguments::names_secret(name)) {
-            add_variable(name, value, away, values);
-        }
-    }
+/// What finds values where they are a word of their own.
+fn words(values: &BTreeSet<String>) -> Option<Regex> {
+    let long_enough = values.iter().filter(|value| value.len() >= SHORTEST);
+    let mut values: Vec<String> = long_enough.map(|value| regex_lite::escape(value)).collect();
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    let pattern = format!("(^|[^A-Za-z0-9])(?:{})([^A-Za-z0-9]|$)", values.join("|"));
+    Regex::new(&pattern).ok().filter(|_| !values.is_empty())
 }
 
 #[cfg(test)]
@@ -239,7 +191,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn redactor(values: &[&str], away: bool) -> Redactor {
-        Redactor::new(values.iter().map(|&value| value.to_owned()).collect(), 0, away)
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        Redactor::new(Known { values, ..Known::default() }, away)
     }
 
     #[test]
@@ -308,14 +261,27 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_config_has_its_secrets_too() {
-        let mut values = BTreeSet::new();
-        written(
-            "password = \"hunter2\"\n[x\nenv = { BOT_KEY='abcdefg', MODE = \"fast\" }\ntoken = \"file:x\"\nname = \"bot-of-mine\"",
-            true,
-            &mut values,
-        );
-        assert_eq!(values.into_iter().collect::<Vec<_>>(), ["abcdefg", "hunter2"]);
+    fn short_values_and_people_are_left_out_of_what_is_sent_away() {
+        let known =
+            Known { words: ["hunt2", "4711", "-12.3", "a|b)"].map(str::to_owned).into(), ..Known::default() };
+        let redactor = Redactor::new(known, true);
+        for (text, shown) in [
+            ("hunt2 4711 4711", "[redacted] [redacted] [redacted]"),
+            ("SHORT=hunt2", "SHORT=[redacted]"),
+            ("chat -12.3, or a|b).", "chat [redacted], or [redacted]."),
+            ("pid 14711", "pid 14711"),
+            ("call +49 (170) 555-0123 now", "call [redacted] now"),
+            ("card 4111 1111 1111 1111", "card [redacted]"),
+            ("mysql -phunt3r -h x", "mysql -p[redacted] -h x"),
+            ("curl -u me:hunt3r x", "curl -u me:[redacted] x"),
+            (
+                "[2026-11-20 09:30:01] [INFO] 2026-11-20T09:30:01.123Z",
+                "[2026-11-20 09:30:01] [INFO] 2026-11-20T09:30:01.123Z",
+            ),
+        ] {
+            assert_eq!(redactor.text(text), shown);
+        }
+        assert_eq!(redactor.command("redis-cli -a hunt3r -p x"), "redis-cli -a [redacted] -p [redacted]");
     }
 
     proptest! {

@@ -140,7 +140,7 @@ fn judge(facts: &Facts) -> Found {
         (Liveness::Running(process), _) => running(facts, process, &mut found),
         (_, Some(stopped)) => {
             let (name, told) = (&facts.service, stopped.told(facts.now));
-            found.notes.push(format!("{name} was stopped {told}: `ops start {name}` starts it"));
+            found.notes.push(format!("{name} was stopped {told}, and stays so until `ops start {name}`"));
         }
         (Liveness::Stranger { pid, command, resembles }, None) => {
             found.causes.push(told(facts, stranger(facts, *pid, command, *resembles)));
@@ -292,8 +292,7 @@ fn dead(facts: &Facts, why: &str) -> Cause {
 
 /// What belongs to every service that is not there.
 fn told(facts: &Facts, cause: Cause) -> Cause {
-    let mut cause =
-        cause.of(&facts.service).seen_all(facts.words.iter().map(|line| format!("last words in {line}")));
+    let mut cause = cause.of(&facts.service).last_words(&facts.words);
     if let Some(Ok(file)) = &facts.status_file
         && file.status == "running"
     {
@@ -330,7 +329,7 @@ fn restart_loop(facts: &Facts, found: &mut Found) {
         format!("{name} crashes again and again: {number} restarts within an hour"),
     )
     .of(name)
-    .seen_all(facts.words.iter().map(|line| format!("last words in {line}")));
+    .last_words(&facts.words);
     if let Some(last) = facts.restarts.last() {
         cause = cause.seen(format!("the last one at {}", units::local(*last)));
     }

@@ -5,9 +5,11 @@ use crate::base::database::{self, Verdict};
 use crate::base::maintenance::Maintenance;
 use crate::base::{Fault, Home, Journal, Run, State, units};
 use crate::config::{self, Loaded, Service};
-use crate::service::{Liveness, Services, Status};
+use crate::service::{Definition, Liveness, Services, Status};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -125,6 +127,36 @@ impl View {
             Past::Copied(home) => Journal::open_to_read(home),
             _ => None,
         }
+    }
+
+    /// The owner of the home, where that is not who looks: what is done here should be done as that user. As
+    /// root it may be right, where the manager of the system runs every service.
+    pub(super) fn other_owner(&self) -> Option<u32> {
+        let root = self.agent.as_ref()?.home.root();
+        let owner = match root.metadata() {
+            Ok(meta) => meta.uid(),
+            // Of what may not be looked at, the owner of what is above it.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                root.ancestors().find_map(|folder| folder.metadata().ok())?.uid()
+            }
+            Err(_) => return None,
+        };
+        let us = rustix::process::geteuid();
+        let by_system = || {
+            let mut each = self.each().peekable();
+            let of_system =
+                |definition: Option<Definition>| definition.is_some_and(|definition| definition.system);
+            each.peek().is_some()
+                && each.all(|(loaded, name, ..)| self.services(loaded).installed(name).is_ok_and(of_system))
+        };
+        Some(owner).filter(|owner| *owner != us.as_raw() && !(us.is_root() && by_system()))
+    }
+
+    /// Whether the config, and with it the home, may not be looked at.
+    pub(super) fn closed(&self) -> bool {
+        let Some(loaded) = &self.agent else { return false };
+        let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+        std::fs::File::open(&loaded.config.file).is_err_and(denied)
     }
 
     /// Each service of a config that can be read, and how it is.

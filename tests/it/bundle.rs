@@ -50,7 +50,8 @@ fn what_is_in_a_bundle_and_what_is_not() {
     let database = rusqlite::Connection::open(sandbox.path("data.log")).unwrap();
     database.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES('private thought');").unwrap();
     drop(database);
-    let many: String = (0..2000).map(|n| format!("line {n}\n")).collect();
+    let many: String = (0..1999).map(|n| format!("[2026-11-20 09:30:01] INFO {n}\n")).collect();
+    let many = many + "the last\n";
     sandbox.write("logs/many.log", many);
 
     let folder = sandbox.outside("out");
@@ -78,7 +79,7 @@ fn what_is_in_a_bundle_and_what_is_not() {
         "status.json",
         "crontab.txt",
         "journal.json",
-        "logs/many.log",
+        "logs/many.log.digest",
         "logs/restart.log",
     ] {
         assert!(names.contains(&expected), "no {expected} in {names:?}");
@@ -92,8 +93,13 @@ fn what_is_in_a_bundle_and_what_is_not() {
         }
     }
     toml::from_str::<toml::Table>(&found["config.toml"]).unwrap();
-    assert!(found["logs/many.log"].ends_with("line 1998\nline 1999\n"));
-    assert_eq!(found["logs/many.log"].lines().count(), 500);
+    let digest = &found["logs/many.log.digest"];
+    assert!(
+        digest.lines().count() == 501
+            && digest.contains("T09:30:01.000+00:00 info 31\n")
+            && digest.ends_with(" 8\n"),
+        "{digest}"
+    );
     assert!(found["system.txt"].contains(env!("CARGO_PKG_VERSION")));
     assert!(found["crontab.txt"].contains(">>> agent-ops bot") && found["journal.json"].contains("\"jobs\""));
     let user = sandbox.outside("").display().to_string();
@@ -110,12 +116,81 @@ fn what_is_in_a_bundle_and_what_is_not() {
         }
     }
 
+    // Into a folder, with the logs.
+    assert!(run(&["--with-logs"]).stderr.contains("--bundle"));
+    let more = sandbox.outside("more");
+    let made = run(&["--with-logs", "--json", "--bundle", more.to_str().unwrap()]);
+    let document: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    let inside = Path::new(document["bundle"]["file"].as_str().unwrap()).to_owned();
+    assert_eq!(inside.parent(), Some(&*more));
+    let log = &contents(&inside)["logs/many.log"];
+    assert!(log.lines().count() == 500 && log.ends_with("INFO 1998\nthe last\n"), "{log}");
+
     // Nothing is written over, and nothing is left of what could not be made.
     let again = run(&["--bundle", file.to_str().unwrap()]);
     assert!(again.code == 3 && again.stderr.contains("nothing is overwritten"), "{again:?}");
     assert_eq!(contents(&file), found);
     let nowhere = run(&["--bundle", "/nowhere/at/all.tar.gz"]);
     assert!(nowhere.code == 3 && nowhere.stderr.contains("--bundle FILE"), "{nowhere:?}");
+}
+
+/// A bundle of an agent whose logs tell what it was told, and what was in its config.
+fn talkative(more: &[&str]) -> BTreeMap<String, String> {
+    let sandbox = Sandbox::new();
+    crontab(&sandbox);
+    sandbox.write(".env", "SHORT=hunt2\nPIN=4711\nLOG_LEVEL=info\nPORT=8099\n");
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\nenv_file = \".env\"\n[alerts.desktop]\nenabled = false\n\
+         [service.bot]\ncommand = [\"sh\", \"-c\", \"sleep 6077\", \"-phunter2\", \"-a\", \"hunter3\"]\nready = \"alive\"\nports = [8099]\n\
+         [check.api]\nkind = \"http\"\nurl = \"http://127.0.0.1:1/\"\nheaders = { Authorization = \"Bearer hunter4hunter\" }\n\
+         [check.plugin]\nkind = \"command\"\ncommand = [\"true\", \"--password\", \"hunter5\"]\n\
+         [check.errors]\nkind = \"log_errors\"\npaths = [\"logs/bot_stdout.log\"]\n\
+         [alerts.telegram]\ntoken = \"123:abc\"\nchat = \"-100987\"\napi = \"http://127.0.0.1:1\"\n",
+    );
+    sandbox.expect(0, "ops", &["start"]);
+    let now = chrono::Utc::now().format("%Y/%m/%d %H:%M:%S");
+    sandbox.write(
+        "logs/bot_stdout.log",
+        format!(
+            "{now} INFO SHORT=hunt2 and 4711, listening at 8099\n{now} INFO hunter4hunter hunter5 hunter2 hunter3 -100987\n\
+             {now} ERROR from +491705550123: my card is 4111 1111 1111 1111, see you at the blue house\n"
+        ),
+    );
+    sandbox.run("alert", &[]);
+    let file = sandbox.outside("out").join("b.tar.gz");
+    let said = sandbox.run("ops", &[&["troubleshoot", "--bundle", file.to_str().unwrap()], more].concat());
+    assert!(said.stdout.contains("the blue house"), "people see it here: {said:?}");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    contents(&file)
+}
+
+#[test]
+fn what_the_agent_wrote_leaves_only_if_asked_for_and_what_is_known_never() {
+    for more in [&[][..], &["--with-logs"]] {
+        let found = talkative(more);
+        for (name, text) in &found {
+            for secret in ["hunt2", "4711", "hunter", "-100987", "1705550123", "4111 1111"]
+                .iter()
+                .filter(|_| name != "MANIFEST.txt")
+            {
+                assert!(!text.contains(secret), "{secret} is in {name} ({more:?}): {text}");
+            }
+            assert!(more.len() == 1 || !text.contains("blue house"), "{name}: {text}");
+        }
+        let log = "logs/bot_stdout.log";
+        match more {
+            [] => assert!(found[&format!("{log}.digest")].contains(" error "), "{found:?}"),
+            _ => assert!(
+                found[log].contains("listening at 8099") && found[log].contains("blue house"),
+                "{found:?}"
+            ),
+        }
+        assert!(
+            found["detect.json"].contains("-p[redacted]") && found["config.toml"].contains("-p[redacted]"),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]
@@ -131,7 +206,7 @@ fn a_bundle_of_an_agent_whose_config_is_broken() {
     sandbox.expect(2, "ops", &["troubleshoot", "--bundle", file.to_str().unwrap()]);
     let found = contents(&file);
     assert!(
-        found.contains_key("config-error.txt") && found.contains_key("logs/bot.log"),
+        found.contains_key("config-error.txt") && found.contains_key("logs/bot.log.digest"),
         "{:?}",
         found.keys()
     );
@@ -173,7 +248,7 @@ fn no_secret_ever_leaves() {
             sandbox.write("logs/bot_stderr.log", format!("{}\nERROR password={logged} refused\n", quoted.join("\n")));
             let other = Bystander::new("sh", &["-c", "read line", &format!("./{word}"), "--password", argument, "--token", stranger]);
             let out = sandbox.outside("out").join("b.tar.gz");
-            let said = sandbox.run("ops", &["troubleshoot", "-v", "--bundle", out.to_str().unwrap()]);
+            let said = sandbox.run("ops", &["troubleshoot", "-v", "--with-logs", "--bundle", out.to_str().unwrap()]);
             drop(other);
             let mut texts = contents(&out);
             prop_assert!(texts["logs/bot_stderr.log"].contains("[redacted]"), "{:?}", texts.keys());

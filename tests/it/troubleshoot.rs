@@ -127,7 +127,8 @@ fn everything(folder: &Path) -> BTreeMap<String, String> {
 fn where_nothing_is_wrong_nothing_is_found() {
     let sandbox = well("");
     // What this machine is short of is not ours.
-    let of_machine = |id: &String| ["memory", "disk_full", "disk_inodes"].contains(&id.as_str());
+    let of_machine =
+        |id: &String| ["memory", "disk_full", "disk_inodes", "cron_not_running"].contains(&id.as_str());
     let mut found = ids(&sandbox);
     let all = found.is_empty();
     found.retain(|id| !of_machine(id));
@@ -235,7 +236,7 @@ fn a_home_and_files_of_another_user() {
 #[test]
 fn databases_in_trouble() {
     let sandbox = well("[check.memory]\nkind = \"sqlite\"\npaths = [\"must.db\", \"*.db\"]\n");
-    expect(&sandbox, "database_missing", "warning");
+    expect(&sandbox, "database_missing", "critical");
     sandbox.write("must.db", "");
     let found = expect(&sandbox, "database_corrupt", "critical");
     assert!(found["cause"].as_str().unwrap().contains("is empty"), "{found}");
@@ -251,6 +252,118 @@ fn databases_in_trouble() {
     fs::rename(sandbox.path("kept"), sandbox.path("must.db-wal")).unwrap();
     let found = expect(&sandbox, "database_left_open", "warning");
     assert!(found["advice"].as_str().unwrap().contains("never delete it"), "{found}");
+}
+
+/// Runs `ops` as another user, and a copy of it that this one may run.
+#[cfg(target_os = "linux")]
+fn as_another(sandbox: &Sandbox, args: &[&str]) -> Said {
+    use std::os::unix::process::CommandExt;
+    // What is around the home is closed, as everything of a test.
+    fs::set_permissions(sandbox.outside(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = sandbox.outside("programs").join("ops");
+    fs::copy(crate::sandbox::built("ops"), &program).unwrap();
+    let mut command = std::process::Command::new(program);
+    let path = format!("{}:/usr/bin:/bin", sandbox.outside("bin").display());
+    command.env_clear().env("PATH", path).env("TMPDIR", "/tmp").env("TZ", "UTC").current_dir("/");
+    said(command.args(args).uid(65_534).gid(65_534).output().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_home_of_another_is_the_first_cause_where_it_is_closed_and_commands_are_for_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root is somebody else at will; the judgement is tested beside the probe.
+        let sandbox = home("");
+        fs::set_permissions(sandbox.path("ops.toml"), fs::Permissions::from_mode(0o000)).unwrap();
+        let found = expect(&sandbox, "config", "critical");
+        assert!(found["cause"].as_str().unwrap().contains("Permission denied"), "{found}");
+        return;
+    }
+    let sandbox = home("");
+    let root = sandbox.home.display().to_string();
+    fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o700)).unwrap();
+    let said = as_another(&sandbox, &["troubleshoot", "--json", "--home", &root]);
+    let found = cause(&said, "home_not_ours", "critical");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#0' ops troubleshoot --home {root}"));
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["causes"][0]["id"], "home_not_ours", "{document:#}");
+    assert!(!said.stdout.contains("there is no config"), "{document:#}");
+    fs::set_permissions(&sandbox.home, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = as_another(&sandbox, &["troubleshoot", "--json", "--home", &root]);
+    cause(&said, "home_not_ours", "warning");
+    let found = cause(&said, "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#0' ops cron-install --home {root}"));
+    // Root, in a home of another.
+    std::os::unix::fs::chown(&sandbox.home, Some(65_534), None).unwrap();
+    let found = expect(&sandbox, "home_not_ours", "warning");
+    assert!(found["cause"].as_str().unwrap().ends_with("you are root"), "{found}");
+    let found = expect(&sandbox, "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], format!("sudo -u '#65534' ops cron-install --home {root}"));
+    let said = sandbox.expect(1, "ops", &["cron-install"]);
+    let better = format!("better: `sudo -u '#65534' ops cron-install --home {root}`");
+    assert!(said.stderr.contains(&better), "{said:?}");
+}
+
+#[test]
+fn a_relative_home_is_absolute_in_what_is_to_be_copied() {
+    let sandbox = home("");
+    let absolute = format!("ops cron-install --home {}", sandbox.home.display());
+    let mut program = sandbox.program("ops");
+    program.env_remove("OPS_HOME").args(["troubleshoot", "--json", "--home", "home"]);
+    let found = cause(&said(program.output().unwrap()), "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], *absolute);
+    let mut program = sandbox.program("ops");
+    program.env("OPS_HOME", "home").args(["troubleshoot", "--json"]);
+    let found = cause(&said(program.output().unwrap()), "no_schedule", "warning");
+    assert_eq!(found["remedy"][0], *absolute);
+}
+
+/// Does what a remedy says, as it is printed; a restore is told that it is meant.
+fn follow(sandbox: &Sandbox, cause: &Value) {
+    let programs = crate::sandbox::built("ops").parent().unwrap().display().to_string();
+    for command in cause["remedy"].as_array().unwrap() {
+        let mut command = command.as_str().unwrap().to_owned();
+        if command.starts_with("ops restore") && !command.contains("--dry-run") {
+            command.push_str(" --yes");
+        }
+        let mut shell = std::process::Command::new("sh");
+        shell.env_clear().env("PATH", format!("{programs}:/usr/bin:/bin")).env("OPS_HOME", &sandbox.home);
+        let done = said(shell.args(["-c", &format!("umask 022; {command}")]).output().unwrap());
+        assert_eq!(done.code, 0, "{command}: {done:?}");
+    }
+}
+
+#[test]
+fn a_damaged_memory_is_mended_as_it_is_printed_and_nobody_else_reads_what_is_kept_of_it() {
+    let checks = "[backup]\ninclude = [\"memory/**\"]\n[check.memory]\nkind = \"sqlite\"\npaths = [\"memory/agent.db\"]\n";
+    let sandbox = home(checks);
+    fs::create_dir(sandbox.path("memory")).unwrap();
+    fs::set_permissions(sandbox.path("memory"), fs::Permissions::from_mode(0o700)).unwrap();
+    let write = || {
+        let database = rusqlite::Connection::open(sandbox.path("memory/agent.db")).unwrap();
+        database.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    };
+    expect(&sandbox, "database_missing", "warning");
+    write();
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["backup"]);
+    sandbox.write("memory/agent.db", "no database");
+    follow(&sandbox, &expect(&sandbox, "database_corrupt", "critical"));
+    let kept: Vec<_> = fs::read_dir(sandbox.path(".ops")).unwrap().map(Result::unwrap).collect();
+    let kept = kept.iter().find(|entry| entry.file_name().to_string_lossy().starts_with("damaged-")).unwrap();
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_to_string(kept.path().join("agent.db")).unwrap(), "no database");
+    assert!(!ids(&sandbox).iter().any(|id| id.contains("database") || id == "crashed"));
+    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
+    follow(&sandbox, &expect(&sandbox, "database_missing", "critical"));
+    assert!(sandbox.path("memory/agent.db").exists());
+    assert_eq!(ids(&sandbox).iter().find(|id| id.contains("database") || *id == "crashed"), None);
+    assert!(agent_ops::base::process::Process::find(pid_of(&sandbox)).unwrap().is_some());
+    // What its operator stopped is not started by the remedy.
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    fs::remove_file(sandbox.path("memory/agent.db")).unwrap();
+    let found = expect(&sandbox, "database_missing", "critical");
+    assert!(!found["remedy"].to_string().contains("ops start"), "{found}");
 }
 
 #[test]

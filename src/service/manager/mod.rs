@@ -84,6 +84,15 @@ impl Definition {
         .map_err(|error| self.refused("start", &error))
     }
 
+    /// Has the manager start the service at every boot or login; not now.
+    pub(super) fn enable(&self) -> Result<()> {
+        match self.manager {
+            Manager::Systemd => crate::base::systemd::enable(self.system, &self.unit, true),
+            Manager::Launchd => crate::base::launchd::enable(self.system, &self.unit, true),
+        }
+        .map_err(|error| self.refused("enable", &error))
+    }
+
     /// Stops the service, if the manager runs it. With `for_good` it is not started at the next boot.
     pub(super) fn stop(&self, for_good: bool) -> Result<()> {
         match self.manager {

@@ -64,6 +64,36 @@ fn a_crontab_without_our_lines_and_jobs_that_did_not_run() {
 }
 
 #[test]
+fn an_alert_by_hand_is_no_schedule() {
+    let sandbox = home("");
+    let run = |minutes: i64, program: &str, args: &[&str]| {
+        let now = (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
+        said(sandbox.program(program).env("OPS_NOW", now).args(args).output().unwrap())
+    };
+    for minutes in [0, 1, 2] {
+        let ran = run(minutes, "ops", &["alert"]);
+        assert!(ran.code < 3, "{ran:?}");
+    }
+    at(&sandbox, TimeDelta::minutes(2), "no_schedule", "warning");
+    // Whatever runs it again and again is one.
+    for minutes in [7, 12, 17] {
+        run(minutes, "alert", &["-q"]);
+    }
+    let looked = run(18, "ops", &["troubleshoot", "--json"]);
+    assert!(looked.code < 3 && !looked.stdout.contains("no_schedule"), "{looked:?}");
+}
+
+#[test]
+fn that_no_cron_runs_is_told_at_once() {
+    let sandbox = home("");
+    let said = sandbox.expect(0, "ops", &["cron-install"]);
+    // Whether one does is this machine's matter: both say what is so.
+    let told = agent_ops::schedule::cron_runs() == Some(false);
+    assert_eq!(said.stderr.contains("no cron runs here"), told, "{said:?}");
+    assert_eq!(ids(&sandbox).contains(&"cron_not_running".to_owned()), told);
+}
+
+#[test]
 fn alerts_that_reach_nobody() {
     let sandbox = home("");
     let toml = sandbox.read("ops.toml");

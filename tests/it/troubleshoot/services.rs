@@ -64,6 +64,100 @@ fn a_second_instance_and_what_a_crash_left() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_start_that_is_refused_after_a_stop_is_no_stop_any_more() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let second = "[service.zweite]\ncommand = [\"sleep\", \"6033\"]\nready = \"alive\"\n";
+    let sandbox = home(&format!("ports = [{port}]\nrecover = true\n{second}"));
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // Not asked to run, it is not missed, and nobody says that a start would do.
+    let said = sandbox.run("ops", &["troubleshoot"]);
+    assert!(said.stdout.contains("and stays so until `ops start bot`"), "{said:?}");
+    cause(&sandbox.run("ops", &["troubleshoot", "--json"]), "port_taken", "warning");
+    for verb in ["start", "restart"] {
+        let said = sandbox.expect(2, "ops", &[verb]);
+        assert!(said.stderr.contains("is taken") && said.stderr.contains("zweite: "), "{said:?}");
+        expect(&sandbox, "port_taken", "critical");
+        expect(&sandbox, "crashed", "critical");
+        sandbox.expect(0, "ops", &["stop", "--force"]);
+    }
+    sandbox.expect(2, "ops", &["start"]);
+    let said = sandbox.run("ops", &["alert"]);
+    assert!(
+        said.stdout.contains("could not be restarted") && said.stdout.contains("Daemon Critical"),
+        "{said:?}"
+    );
+    drop(listener);
+    let later = (Utc::now() + TimeDelta::minutes(20)).to_rfc3339();
+    let said =
+        crate::sandbox::said(sandbox.program("ops").env("OPS_NOW", later).arg("alert").output().unwrap());
+    assert!(said.stdout.contains("restarted as pid"), "{said:?}");
+}
+
+#[test]
+fn under_a_supervisor_a_start_that_is_refused_is_tried_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let sandbox = home(&format!("ports = [{port}]\n"));
+    let mut supervisor = sandbox.program("ops").args(["run", "-q"]).spawn().unwrap();
+    let runs = || sandbox.path("bot.pid").exists();
+    wait_until("it runs", runs);
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert_eq!(said.stderr.matches("was not started").count(), 1, "{said:?}");
+    assert!(said.stderr.contains("is taken") && !runs(), "{said:?}");
+    drop(listener);
+    wait_until("its supervisor started it again", runs);
+    let pid = rustix::process::Pid::from_child(&supervisor);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    supervisor.wait().unwrap();
+}
+
+#[test]
+fn a_program_that_is_not_there_is_missed_once_a_start_was_asked_for() {
+    let sandbox = well("");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    fs::remove_file(sandbox.path("run.sh")).unwrap();
+    expect(&sandbox, "program_missing", "warning");
+    sandbox.expect(2, "ops", &["start"]);
+    expect(&sandbox, "program_missing", "critical");
+    let said = sandbox.run("ops", &["alert"]);
+    assert!(said.stdout.contains("could not be restarted"), "{said:?}");
+}
+
+#[test]
+fn its_manager_starts_it_at_the_next_boot_as_well_after_a_start_that_was_refused() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    for manager in ["systemd", "launchd"] {
+        let sandbox = home(&format!("ports = [{port}]\n"));
+        crate::managers::stand_in(&sandbox);
+        sandbox.expect(0, "ops", &["install", "--user", "--manager", manager]);
+        sandbox.expect(0, "ops", &["stop", "--force"]);
+        let enabled = || {
+            let noted = fs::read_dir(sandbox.outside("manager")).unwrap();
+            let mut names = noted.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+            match manager {
+                "systemd" => names.any(|name| name.ends_with("bot.service.enabled")),
+                _ => !names.any(|name| name.ends_with(".disabled")),
+            }
+        };
+        assert!(!enabled(), "{manager}");
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        sandbox.expect(2, "ops", &["start"]);
+        assert!(enabled(), "{manager}");
+        drop(listener);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_port_in_other_hands() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
