@@ -1,17 +1,19 @@
 //! What leaves a log under a name of its own: renamed, or copied to the archive before it is cut.
 //! No name is given twice.
 
+use super::compress::unchanged;
 use super::cut::{self, blank, collapse, next_line, whole_blocks};
 use super::ledger::{Cut, Ledger};
-use super::names::{numbered, rotated};
 use super::pack::{Part, pack};
 use super::plan::Care;
 use super::writers::Writers;
 use crate::base::durable::Lock;
 use crate::base::step::step;
 use crate::base::{Home, Run, durable, lines};
+use crate::log_files::Log;
+use crate::log_files::names::{kin, numbered, rotated};
 use anyhow::{Context, Result};
-use chrono::NaiveDate;
+use chrono::{Local, NaiveDate};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Error, ErrorKind, Read};
@@ -49,6 +51,32 @@ pub(super) fn rename(log: &Path, folder: &Path, today: NaiveDate) -> Result<Path
         durable::sync_folder(durable::parent(log))?;
     }
     Ok(to)
+}
+
+/// Takes a log that another program renames again and again out of its reach, by a name that only we give: what is done
+/// to it then is done to no other.
+///
+/// # Errors
+/// Of kind `ResourceBusy` in the chain: somebody writes to it, or it got another name meanwhile.
+pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
+    let reading = || format!("cannot read {}", log.path.display());
+    let name = log.name();
+    let Some(kin) = kin(&name) else { return Ok(log.clone()) };
+    let before = fs::symlink_metadata(&log.path).with_context(reading)?;
+    unchanged(&log.path, &before, writers).with_context(reading)?;
+    let day = log.modified.with_timezone(&Local).date_naive();
+    let folder = durable::parent(&log.path);
+    let ending = if log.compressed { ".gz" } else { "" };
+    let to = give_name(&log.path, folder, &log.path.with_file_name(kin.log), day, ending)?;
+    step("adopted")?;
+    let meta = fs::symlink_metadata(&to).with_context(reading)?;
+    if (meta.dev(), meta.ino()) != log.file {
+        // It has our name now instead, and is dealt with in its time.
+        let why = format!("it was renamed meanwhile; another is {} now", to.display());
+        return Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(reading);
+    }
+    let Log { rule, whole, state, .. } = log.clone();
+    Ok(Log { rule, whole, state, ..Log::new(&to, &meta) })
 }
 
 /// Gives a file the name that is next for a log on a day.

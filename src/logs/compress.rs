@@ -1,11 +1,11 @@
 //! From `NAME.log` to `NAME.log.gz`, so that at every moment one of the two is whole.
 
-use super::find::Log;
-use super::names::split;
 use super::pack::{Part, pack, side_by_side};
 use super::writers::Writers;
 use crate::base::step::step;
 use crate::base::{durable, lines};
+use crate::log_files::Log;
+use crate::log_files::names::split;
 use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::collections::BTreeSet;

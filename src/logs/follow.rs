@@ -1,10 +1,10 @@
 //! Follows logs as they grow, are cut, rotated, or give way to a new day's file.
 
-use super::find::{Log, by_name};
 use super::marks::{Level, marks};
 use super::tail::{Line, Query};
 use crate::base::{Home, lines, text};
 use crate::config::Logs;
+use crate::log_files::{Log, by_name};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,11 +3,9 @@
 mod archive;
 mod compress;
 mod cut;
-mod find;
 mod follow;
 mod ledger;
 mod marks;
-mod names;
 mod pack;
 mod plan;
 mod remove;
@@ -17,7 +15,7 @@ mod tail;
 mod tell;
 mod writers;
 
-pub use find::{Found, Log, by_name, find};
+pub use crate::log_files::{Found, Log, by_name, find};
 pub use follow::Follower;
 pub use marks::Level;
 pub use plan::Action;

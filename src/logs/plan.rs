@@ -1,11 +1,11 @@
 //! What is to be done with which log: a function of plain values.
 
-use super::find::Log;
-use super::names::family;
 use crate::base::text::count;
 use crate::base::units::{Size, Span, age};
 use crate::config::Logs;
 use crate::config::logs::Discipline;
+use crate::log_files::Log;
+use crate::log_files::names::family;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -89,7 +89,8 @@ pub(super) fn verdict(
         return Some((Action::Compress, format!("not written for {idle}")));
     }
     let renamed = care.discipline == Discipline::Rename;
-    if log.whole || renamed && log.number().is_some() {
+    // What another program rotated is as it is to stay.
+    if log.whole || log.is_rotated() && (renamed || log.number().is_none()) {
         return None;
     }
     if log.bytes > care.max_size.0 {
@@ -112,7 +113,7 @@ fn is_spare(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> boo
 }
 
 /// By which the oldest comes first.
-fn order(log: &Log) -> impl Ord {
+pub(super) fn order(log: &Log) -> impl Ord + use<> {
     let day = log.day.filter(|_| !log.whole).unwrap_or(log.modified.date_naive());
     (day, log.modified, log.number(), log.path.clone())
 }
@@ -168,13 +169,14 @@ pub(super) fn over_total(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: 
 mod tests {
     use super::*;
     use crate::config::logs::Rule;
-    use crate::logs::names::day_in;
+    use crate::log_files::names::day_in;
     use proptest::prelude::*;
 
     fn log(name: &str, bytes: u64, hours_idle: i64, now: DateTime<Utc>) -> Log {
         Log {
             path: name.into(),
             bytes,
+            file: (0, 0),
             modified: now - chrono::TimeDelta::hours(hours_idle),
             day: day_in(name),
             compressed: name.ends_with(".gz"),

@@ -1,8 +1,9 @@
 //! What goes for good: logs, and what killed runs left.
 
-use super::find::{Found, Log, is_archived};
+use super::archive::adopt;
 use super::writers::Writers;
 use crate::base::Home;
+use crate::log_files::{Found, Log, is_archived};
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +15,14 @@ use walkdir::WalkDir;
 
 /// Deletes a log, if it is still the file that was judged.
 pub(super) fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
+    let adopted;
+    let log = match log.shifts() {
+        true => {
+            adopted = adopt(log, writers)?;
+            &adopted
+        }
+        false => log,
+    };
     let meta = same_as_judged(log)?;
     let busy = |why: String| std::io::Error::new(ErrorKind::ResourceBusy, why);
     let mut work = || {

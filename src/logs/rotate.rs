@@ -1,15 +1,16 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
-use super::find::{Found, Log};
 use super::ledger::Ledger;
-use super::plan::{Action, Care, Task, over_keep, over_total, verdict};
+use super::plan::{Action, Care, Task, order, over_keep, over_total, verdict};
 use super::remove::{delete, remove_rubbish, same_as_judged};
 use super::report::{Done, Outcome, Rotation};
 use super::writers::Writers;
-use super::{archive, compress, cut, find, tell};
+use super::{archive, compress, cut, tell};
 use crate::base::{Home, Run, State, durable, lines, text};
 use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
+use crate::log_files::find;
+use crate::log_files::{Found, Log};
 use anyhow::Context;
 use chrono::{Local, NaiveDate};
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, dry: bool) -> Rotation {
         files: Vec::new(),
     };
     work.begin();
-    let found = find::find(home, rules);
+    let found = find(home, rules);
     let (count, before) = (found.logs.len(), total(&found.logs));
     work.report_strange(&found);
     // What it speaks of may look like rubbish.
@@ -278,7 +279,13 @@ impl Work<'_> {
 
     /// Compresses logs, and gives those that there are then as far as that is known.
     fn compress(&mut self, tasks: Vec<Task>) -> Vec<Log> {
-        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !self.stays(&task.log, task.action)).collect();
+        let mut tasks: Vec<Task> =
+            tasks.into_iter().filter(|task| !self.stays(&task.log, task.action)).collect();
+        // The numbers that we give go with time.
+        tasks.sort_by_cached_key(|task| order(&task.log));
+        if !self.dry {
+            tasks.retain_mut(|task| self.adopt(task));
+        }
         let logs: Vec<Log> = tasks.iter().map(|task| task.log.clone()).collect();
         let results = match self.dry {
             true => Vec::new(),
@@ -300,6 +307,25 @@ impl Work<'_> {
             there.push(Log { bytes: left, compressed: true, ..log });
         }
         there
+    }
+
+    /// Makes a log that its logger counts ours. Whether it can be dealt with.
+    fn adopt(&mut self, task: &mut Task) -> bool {
+        if !task.log.shifts() {
+            return true;
+        }
+        match archive::adopt(&task.log, &mut self.writers) {
+            Ok(log) => {
+                task.log = log;
+                true
+            }
+            Err(error) => {
+                let (outcome, why) = judge(&error);
+                let bytes = task.log.bytes;
+                self.say(&task.log.path, Some(task.action), outcome, why, bytes, bytes);
+                false
+            }
+        }
     }
 
     /// Tells the writers of what was renamed or cut, now or by a run that was cut short before it
@@ -340,7 +366,7 @@ impl Work<'_> {
             return logs;
         }
         self.seen = done;
-        find::find(self.home, self.rules).logs
+        find(self.home, self.rules).logs
     }
 
     fn freed(&self) -> u64 {

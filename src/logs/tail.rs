@@ -1,8 +1,8 @@
 //! The last lines of logs that fit what is asked for, read from their ends.
 
-use super::find::Log;
 use super::marks::{Level, Stamp, marks};
 use crate::base::{lines, text};
+use crate::log_files::Log;
 use chrono::{DateTime, SecondsFormat, Utc};
 use flate2::bufread::MultiGzDecoder;
 use regex_lite::Regex;
