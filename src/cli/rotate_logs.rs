@@ -6,7 +6,7 @@ use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
 use crate::base::{Journal, State, events, text};
 use crate::config::Loaded;
-use crate::logs::{self, Action, Done, Outcome};
+use crate::logs::{self, Action, Done, How, Outcome};
 use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
@@ -21,6 +21,9 @@ pub struct Args {
     /// Only say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Delete also what is too old only because nothing was logged for so long
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Rotates; warns if a file could not be dealt with.
@@ -37,7 +40,7 @@ fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
         true => None,
         false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
     };
-    let rotation = logs::rotate(loaded, &context.run, args.dry_run);
+    let rotation = logs::rotate(loaded, &context.run, How { dry: args.dry_run, yes: args.yes });
 
     if !args.dry_run {
         let level = if rotation.state == State::Ok { "INFO" } else { "WARNING" };
@@ -93,7 +96,8 @@ fn line(file: &Done) -> String {
     let sizes = match file.outcome {
         Outcome::Done if file.action == Some(Action::Rename) => format!("{}, ", Size(file.before)),
         Outcome::Done => format!("{} to {}, ", Size(file.before), Size(file.after)),
-        Outcome::Planned => format!("{}, ", Size(file.before)),
+        Outcome::Planned if file.before == file.after => format!("{}, ", Size(file.before)),
+        Outcome::Planned => format!("{} to about {}, ", Size(file.before), Size(file.after)),
         Outcome::Skipped | Outcome::Failed => String::new(),
     };
     let to = file.to.as_ref().map_or(String::new(), |to| format!(" → {to}"));

@@ -221,6 +221,12 @@ impl Log {
         }
     }
 
+    /// The same by another name.
+    pub(crate) fn renamed(self, path: PathBuf) -> Log {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Log { day: day_in(&name), compressed: name.ends_with(".gz"), path, ..self }
+    }
+
     /// Of several rules the first by name holds, but what one of them protects is protected.
     fn falls_under(&mut self, wanted: &Wanted) {
         if let Some(rule) = &wanted.rule

@@ -13,6 +13,7 @@ mod report;
 mod rotate;
 mod tail;
 mod tell;
+mod work;
 mod writers;
 
 pub use crate::log_files::{Found, Log, by_name, find};
@@ -20,5 +21,5 @@ pub use follow::Follower;
 pub use marks::Level;
 pub use plan::Action;
 pub use report::{Done, Outcome, Rotation};
-pub use rotate::rotate;
+pub use rotate::{How, rotate};
 pub use tail::{Line, Query, Tail, tail};

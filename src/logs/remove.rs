@@ -23,18 +23,22 @@ pub(super) fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
         }
         false => log,
     };
+    can_delete(log, writers)?;
+    fs::remove_file(&log.path).with_context(|| format!("cannot delete {}", log.path.display()))
+}
+
+/// Whether a log is as it was when it was judged, and nobody writes to it.
+pub(super) fn can_delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
     let meta = same_as_judged(log)?;
-    let busy = |why: String| std::io::Error::new(ErrorKind::ResourceBusy, why);
-    let mut work = || {
-        if meta.modified()? != SystemTime::from(log.modified) {
-            return Err(busy("it was written meanwhile".to_owned()));
-        }
-        if let Some(writer) = writers.of(&log.path, &meta) {
-            return Err(busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)));
-        }
-        fs::remove_file(&log.path)
-    };
-    work().with_context(|| format!("cannot delete {}", log.path.display()))
+    let deleting = || format!("cannot delete {}", log.path.display());
+    let busy = |why: String| Err(std::io::Error::new(ErrorKind::ResourceBusy, why)).with_context(deleting);
+    if meta.modified().with_context(deleting)? != SystemTime::from(log.modified) {
+        return busy("it was written meanwhile".to_owned());
+    }
+    match writers.of(&log.path, &meta) {
+        Some(writer) => busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)),
+        None => Ok(()),
+    }
 }
 
 /// Looks at a log again: it may have become something else.

@@ -36,6 +36,7 @@ mod remote;
 mod report;
 mod restore;
 mod rotate;
+mod rotate_bounds;
 mod rotate_rules;
 mod routing;
 mod run;
