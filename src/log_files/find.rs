@@ -5,7 +5,7 @@ use crate::base::{Home, text};
 use crate::config::Logs;
 use chrono::{DateTime, NaiveDate, Utc};
 use glob::{MatchOptions, Pattern};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -289,10 +289,31 @@ pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
     for log in search(home, globs, &all).logs {
         names.entry(text::sanitize(&name_of(home, &log))).or_default().push(log);
     }
-    for logs in names.values_mut() {
-        logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
-    }
+    names.values_mut().for_each(|logs| in_order(logs));
     names
+}
+
+/// The logs that only rules of the config name, by their file names, as [`by_name`] gives the others. What went to the
+/// archive is among them.
+pub fn by_rule(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
+    let others: BTreeSet<PathBuf> =
+        by_name(home, rules).into_values().flatten().map(|log| log.path).collect();
+    let found = find(home, &Logs { exclude: Vec::new(), ..rules.clone() });
+    let only = found
+        .logs
+        .into_iter()
+        .chain(found.archived)
+        .filter(|log| log.rule.is_some() && !others.contains(&log.path));
+    let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
+    for log in only {
+        names.entry(text::sanitize(&family(&log.name()))).or_default().push(log);
+    }
+    names.values_mut().for_each(|logs| in_order(logs));
+    names
+}
+
+fn in_order(logs: &mut [Log]) {
+    logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
 }
 
 #[cfg(test)]

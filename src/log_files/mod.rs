@@ -4,4 +4,4 @@ mod find;
 pub(crate) mod names;
 
 pub(crate) use find::is_archived;
-pub use find::{Found, Log, by_name, find};
+pub use find::{Found, Log, by_name, by_rule, find};

@@ -39,7 +39,10 @@ fn a_storm_is_compressed_at_once_and_then_goes_whatever_its_age() {
         (sandbox, said.stdout)
     };
     let (sandbox, said) = storm(&|number| format!("line {number}\n").repeat(5000));
-    assert!(said.contains("16 compressed; 17 logs, 595.0 KB before"), "nothing is deleted if that is enough: {said}");
+    assert!(
+        said.contains("16 compressed; 17 logs, 595.0 KB before"),
+        "nothing is deleted if that is enough: {said}"
+    );
     assert_eq!(inflate(&sandbox, "app_20261120.1.log.gz"), "line 1\n".repeat(5000));
 
     let (sandbox, said) = storm(&|number| noise(number, 40_000));
