@@ -1,15 +1,17 @@
 //! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
 
 use super::Context;
+use super::install::owner;
 use super::watched::watched;
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
-use crate::base::{Journal, State, events, text};
+use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use crate::logs::{self, Action, Done, How, Outcome};
 use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
+use std::io::ErrorKind;
 
 /// Compress old logs, delete older ones, cut or rename those that grew too large
 ///
@@ -38,7 +40,10 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     let _lock = match args.dry_run {
         true => None,
-        false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
+        false => Some(
+            Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)
+                .map_err(|error| whose(loaded, error))?,
+        ),
     };
     let rotation = logs::rotate(loaded, &context.run, How { dry: args.dry_run, yes: args.yes });
 
@@ -78,6 +83,23 @@ fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
         }
     }
     Ok(rotation.state)
+}
+
+/// Adds, to what failed because the home is somebody else's, who is to do it.
+fn whose(loaded: &Loaded, error: anyhow::Error) -> anyhow::Error {
+    let denied = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::PermissionDenied);
+    if !denied {
+        return error;
+    }
+    let home = loaded.home.root();
+    let remedy = match owner(home) {
+        Ok(owner) => format!("the home {} is {owner}'s: sudo -u {owner} rotate-logs …", home.display()),
+        Err(_) => format!("run it as the owner of {}", home.display()),
+    };
+    Fault::critical(format!("{error:#}")).hint(remedy).into()
 }
 
 fn line(file: &Done) -> String {

@@ -51,8 +51,10 @@ pub(super) fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
     Ok(meta)
 }
 
-/// Removes what runs that were killed left in the folders of the logs: half-written files, a
-/// day old at least.
+/// So old a half-written file is at least. No other rotation is at work, and whoever replaces a file takes moments.
+const ABANDONED: Duration = Duration::from_secs(600);
+
+/// Removes what runs that were killed left in the folders of the logs: half-written files.
 pub(super) fn remove_rubbish(found: &Found, home: &Home) {
     let archive =
         WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
@@ -64,16 +66,17 @@ pub(super) fn remove_rubbish(found: &Found, home: &Home) {
         .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| is_archived(home, folder)))
         .collect();
     for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().starts_with(b".part-") {
+        // `.part-move-` and the like are another's, who may take long.
+        let name = entry.file_name();
+        let ours = name.to_str().and_then(|name| name.strip_prefix(".part-"));
+        if !ours.is_some_and(|random| random.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             continue;
         }
         let old = |meta: &fs::Metadata| {
             let modified = meta.modified().ok();
             meta.is_file()
                 && meta.nlink() == 1
-                && modified
-                    .and_then(|at| at.elapsed().ok())
-                    .is_some_and(|age| age > Duration::from_secs(86_400))
+                && modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED)
         };
         if entry.metadata().is_ok_and(|meta| old(&meta)) {
             let _ = fs::remove_file(entry.path());

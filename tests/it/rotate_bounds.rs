@@ -153,6 +153,47 @@ fn a_dry_run_leaves_alone_what_the_real_one_does() {
     rotate(&sandbox, 1, &[]);
 }
 
+#[test]
+fn what_killed_runs_left_goes_before_long() {
+    let sandbox = sandbox("");
+    log(&sandbox, "app.log", "in use\n", 0);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(1200);
+    for (name, gone, age) in
+        [(".part-aB3xYz", true, Some(old)), (".part-aB3xYq", false, None), (".part-move-1", false, Some(old))]
+    {
+        let path = sandbox.write(&format!("logs/{name}"), "");
+        if let Some(age) = age {
+            fs::File::options().write(true).open(path).unwrap().set_modified(age).unwrap();
+        }
+        rotate(&sandbox, 0, &[]);
+        assert_eq!(there(&sandbox, name), !gone, "{name}");
+    }
+}
+
+#[test]
+fn another_user_is_told_whose_the_home_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = sandbox("");
+    // Root may write anywhere.
+    let root = rustix::process::geteuid().is_root();
+    fs::create_dir_all(sandbox.path(".ops")).unwrap();
+    let mut command = sandbox.program("rotate-logs");
+    if root {
+        use std::os::unix::process::CommandExt;
+        for path in [sandbox.home.parent().unwrap(), &sandbox.home] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        // As nobody.
+        command.uid(65_534).gid(65_534);
+    } else {
+        fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    let said = said(command.output().unwrap());
+    fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("Permission denied") && said.stderr.contains("sudo -u "), "{}", said.stderr);
+}
+
 /// As of the battery of a clock that ran out, or of a wrong year at the keyboard.
 #[test]
 fn a_clock_that_leaps_does_not_empty_the_logs() {
