@@ -63,6 +63,10 @@ pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
     let name = log.name();
     let Some(kin) = kin(&name) else { return Ok(log.clone()) };
     let before = fs::symlink_metadata(&log.path).with_context(reading)?;
+    let busy = |why: String| Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(reading);
+    if (before.dev(), before.ino()) != log.file {
+        return busy("it was renamed meanwhile".to_owned());
+    }
     unchanged(&log.path, &before, writers).with_context(reading)?;
     let day = log.modified.with_timezone(&Local).date_naive();
     let folder = durable::parent(&log.path);
@@ -72,8 +76,7 @@ pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
     let meta = fs::symlink_metadata(&to).with_context(reading)?;
     if (meta.dev(), meta.ino()) != log.file {
         // It has our name now instead, and is dealt with in its time.
-        let why = format!("it was renamed meanwhile; another is {} now", to.display());
-        return Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(reading);
+        return busy(format!("it was renamed meanwhile; another is {} now", to.display()));
     }
     let Log { rule, whole, state, .. } = log.clone();
     Ok(Log { rule, whole, state, ..Log::new(&to, &meta) })

@@ -56,6 +56,15 @@ impl Wanted {
         if let Some((known, _)) = longer.max_by_key(|(_, logs)| logs.last().map(|log| log.modified)) {
             return one(known);
         }
+        // Those that the config names without a wildcard.
+        let files = config.logs.globs().filter_map(|(_, glob)| glob.rsplit('/').next());
+        let mut expected = files.map(|file| file.strip_suffix(".log").unwrap_or(file));
+        let is = |file: &&str| {
+            file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if let Some(file) = expected.find(|file| !file.contains(['*', '?', '[']) && is(file)) {
+            return one(file);
+        }
         let to_come = OURS.contains(&name) || config.disabled.iter().any(|disabled| disabled == name);
         to_come.then(|| Wanted::Name(name.to_owned()))
     }
