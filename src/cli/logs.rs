@@ -147,7 +147,10 @@ fn choose(context: &Context, loaded: &Loaded, name: &str, follow: bool) -> Resul
     }
     let known = Wanted::known(&loaded.home, &loaded.config);
     let near = text::nearest(name, known.iter().map(String::as_str));
-    let there = format!("there are: all, {}", known.join(", "));
+    let there = match known.is_empty() {
+        true => "there are no logs yet".to_owned(),
+        false => format!("there are: all, {}", known.join(", ")),
+    };
     if follow && near.is_none() {
         context.note(&there);
         return Ok(Wanted::Name(name.to_owned()));

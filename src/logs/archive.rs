@@ -59,24 +59,36 @@ pub(super) fn rename(log: &Path, folder: &Path, today: NaiveDate) -> Result<Path
 /// # Errors
 /// Of kind `ResourceBusy` in the chain: somebody writes to it, or it got another name meanwhile.
 pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
-    let reading = || format!("cannot read {}", log.path.display());
     let name = log.name();
     let Some(kin) = kin(&name) else { return Ok(log.clone()) };
-    let before = fs::symlink_metadata(&log.path).with_context(reading)?;
-    let busy = |why: String| Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(reading);
-    if (before.dev(), before.ino()) != log.file {
-        return busy("it was renamed meanwhile".to_owned());
+    let taking = || format!("cannot rename {}", log.path.display());
+    let meanwhile = |more: String| {
+        let why = format!("it was renamed meanwhile{more}");
+        Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(taking)
+    };
+    // Its own program may be at it.
+    let still = |meta: &Metadata| (meta.dev(), meta.ino()) == log.file;
+    let before = match fs::symlink_metadata(&log.path) {
+        Ok(meta) if still(&meta) => meta,
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(taking),
+        _ => return meanwhile(String::new()),
+    };
+    match unchanged(&log.path, &before, writers) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return meanwhile(String::new()),
+        result => result.with_context(taking)?,
     }
-    unchanged(&log.path, &before, writers).with_context(reading)?;
     let day = log.modified.with_timezone(&Local).date_naive();
-    let folder = durable::parent(&log.path);
     let ending = if log.compressed { ".gz" } else { "" };
-    let to = give_name(&log.path, folder, &log.path.with_file_name(kin.log), day, ending)?;
+    let folder = durable::parent(&log.path);
+    let to = match give_name(&log.path, folder, &log.path.with_file_name(kin.log), day, ending) {
+        Err(_) if !log.path.exists() => return meanwhile(String::new()),
+        result => result?,
+    };
     step("adopted")?;
-    let meta = fs::symlink_metadata(&to).with_context(reading)?;
-    if (meta.dev(), meta.ino()) != log.file {
+    let meta = fs::symlink_metadata(&to).with_context(taking)?;
+    if !still(&meta) {
         // It has our name now instead, and is dealt with in its time.
-        return busy(format!("it was renamed meanwhile; another is {} now", to.display()));
+        return meanwhile(format!("; another is {} now", to.display()));
     }
     let Log { rule, whole, state, .. } = log.clone();
     Ok(Log { rule, whole, state, ..Log::new(&to, &meta) })

@@ -41,6 +41,8 @@ pub(super) fn compress(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> 
         let count = rest.iter().take(TOGETHER).take_while(fits).count();
         let (some, others) = rest.split_at(count);
         results.extend(together(some, writers));
+        // Who was seen writing to what came of them may have been us.
+        *writers = Writers::default();
         rest = others;
     }
     results

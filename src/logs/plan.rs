@@ -113,10 +113,12 @@ fn expired(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> Opti
     (closed && !log.state && old > care.delete_after).then_some(old)
 }
 
-/// How many logs age alone would take after a leap of time: more than three and more than half of the closed ones, with
-/// nothing between them and what is younger for longer than they may become old. So it looks after a clock was set far
-/// ahead, or an agent was long at rest. It ends by itself: the first log after the leap that is too old takes those before
-/// it along.
+/// Logs that become too old one after the other do so within a few days of each other.
+const ANY_DAY: Span = Span::days(7);
+
+/// How many logs age alone would take after a leap of time, and how long that is: more than three, with nothing between them
+/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, or an agent was
+/// long at rest. It ends by itself: the first log after the leap that is too old takes those before it along.
 pub(super) fn leap(
     logs: &[Log],
     rules: &Logs,
@@ -124,22 +126,18 @@ pub(super) fn leap(
     today: NaiveDate,
 ) -> Option<(usize, Span)> {
     let (mut old, mut young) = (Vec::new(), Span::seconds(0));
-    let mut closed = 0;
     for log in logs {
         let care = Care::of(log, rules);
-        closed += usize::from(log.compressed || is_closed(log, today));
+        let idle = age(now, log.modified);
         match expired(log, &care, now, today) {
             Some(age) => old.push((age, care.delete_after)),
-            None => {
-                young = young.max(
-                    Some(age(now, log.modified)).filter(|age| *age <= care.delete_after).unwrap_or(young),
-                )
-            }
+            None if idle <= care.delete_after => young = young.max(idle),
+            None => {}
         }
     }
     let (youngest, most) = *old.iter().min()?;
     let gap = Span(youngest.0.saturating_sub(young.0));
-    (old.len() > 3 && old.len() * 2 > closed && gap > most).then_some((old.len(), gap))
+    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some((old.len(), gap))
 }
 
 /// Whether nothing more is to be expected in a log: its day is over, it was rotated, or it is one of
@@ -339,12 +337,14 @@ mod tests {
         let with = |more: Vec<Log>| [vec![live.clone()], more].concat();
         assert!(is_leap(&with(history(1000, 20))), "the clock was set ahead");
         assert!(is_leap(&history(1000, 20)), "nothing is written any more");
-        assert!(is_leap(&with([history(1000, 20), history(0, 15)].concat())), "and on the days after");
+        assert!(is_leap(&with([history(1000, 20), history(0, 29)].concat())), "and on the days after");
         assert!(!is_leap(&with([history(1000, 20), history(0, 32)].concat())), "until a month went by");
         assert!(!is_leap(&with(history(0, 400))), "a home with a long history, on the first day");
         assert!(!is_leap(&with(history(0, 31))), "every day");
         assert!(!is_leap(&with(history(1000, 3))), "a few old ones");
         assert!(!is_leap(&with(history(20, 12))), "some days of rest");
+        let monthly = [history(31, 1), history(31, 1), history(31, 1), history(31, 1)].concat();
+        assert!(!is_leap(&with(monthly)), "several that are rotated together, once a month");
     }
 
     #[test]
