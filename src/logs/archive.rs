@@ -1,7 +1,6 @@
 //! What leaves a log under a name of its own: renamed, or copied to the archive before it is cut.
 //! No name is given twice.
 
-use super::compress::unchanged;
 use super::cut::{self, blank, can_collapse, collapse, next_line, whole_blocks};
 use super::ledger::{Cut, Ledger};
 use super::pack::{Part, pack};
@@ -10,10 +9,9 @@ use super::writers::Writers;
 use crate::base::durable::Lock;
 use crate::base::step::step;
 use crate::base::{Home, Run, durable, lines};
-use crate::log_files::Log;
-use crate::log_files::names::{kin, numbered, rotated};
+use crate::log_files::names::{numbered, rotated};
 use anyhow::{Context, Result};
-use chrono::{Local, NaiveDate};
+use chrono::NaiveDate;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Error, ErrorKind, Read};
@@ -53,49 +51,14 @@ pub(super) fn rename(log: &Path, folder: &Path, today: NaiveDate) -> Result<Path
     Ok(to)
 }
 
-/// Takes a log that another program renames again and again out of its reach, by a name that only we give: what is done
-/// to it then is done to no other.
-///
-/// # Errors
-/// Of kind `ResourceBusy` in the chain: somebody writes to it, or it got another name meanwhile.
-pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
-    let name = log.name();
-    let Some(kin) = kin(&name) else { return Ok(log.clone()) };
-    let taking = || format!("cannot rename {}", log.path.display());
-    let meanwhile = |more: String| {
-        let why = format!("it was renamed meanwhile{more}");
-        Err(Error::new(ErrorKind::ResourceBusy, why)).with_context(taking)
-    };
-    // Its own program may be at it.
-    let still = |meta: &Metadata| (meta.dev(), meta.ino()) == log.file;
-    let before = match fs::symlink_metadata(&log.path) {
-        Ok(meta) if still(&meta) => meta,
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(taking),
-        _ => return meanwhile(String::new()),
-    };
-    match unchanged(&log.path, &before, writers) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return meanwhile(String::new()),
-        result => result.with_context(taking)?,
-    }
-    let day = log.modified.with_timezone(&Local).date_naive();
-    let ending = if log.compressed { ".gz" } else { "" };
-    let folder = durable::parent(&log.path);
-    let to = match give_name(&log.path, folder, &log.path.with_file_name(kin.log), day, ending) {
-        Err(_) if !log.path.exists() => return meanwhile(String::new()),
-        result => result?,
-    };
-    step("adopted")?;
-    let meta = fs::symlink_metadata(&to).with_context(taking)?;
-    if !still(&meta) {
-        // It has our name now instead, and is dealt with in its time.
-        return meanwhile(format!("; another is {} now", to.display()));
-    }
-    let Log { rule, whole, state, .. } = log.clone();
-    Ok(Log { rule, whole, state, ..Log::new(&to, &meta) })
-}
-
 /// Gives a file the name that is next for a log on a day.
-fn give_name(file: &Path, folder: &Path, log: &Path, day: NaiveDate, ending: &str) -> Result<PathBuf> {
+pub(super) fn give_name(
+    file: &Path,
+    folder: &Path,
+    log: &Path,
+    day: NaiveDate,
+    ending: &str,
+) -> Result<PathBuf> {
     let work = || -> io::Result<PathBuf> {
         let name = name_of(log)?;
         let mut number = next_number(folder, name, day)?;

@@ -1,5 +1,6 @@
 //! The logs: which there are, their last lines, following them, and keeping them bounded.
 
+mod adopt;
 mod archive;
 mod compress;
 mod cut;

@@ -1,6 +1,6 @@
 //! What goes for good: logs, and what killed runs left.
 
-use super::archive::adopt;
+use super::adopt::adopt;
 use super::writers::Writers;
 use crate::base::Home;
 use crate::log_files::{Found, Log, is_archived};

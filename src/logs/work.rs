@@ -1,5 +1,6 @@
 //! A rotation under way: what is done, or would be, and what came of it.
 
+use super::adopt::adopt;
 use super::ledger::Ledger;
 use super::plan::{Action, Care, Task, order};
 use super::remove::{can_delete, delete, same_as_judged};
@@ -328,7 +329,7 @@ impl<'a> Work<'a> {
     /// Makes a log that its logger counts ours.
     fn adopt(&mut self, task: &Task) -> Result<Log> {
         match task.log.shifts() {
-            true => archive::adopt(&task.log, &mut self.writers),
+            true => adopt(&task.log, &mut self.writers),
             false => Ok(task.log.clone()),
         }
     }
