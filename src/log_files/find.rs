@@ -19,6 +19,8 @@ pub struct Log {
     pub bytes: u64,
     /// Which file it is, whatever it is called: device and inode.
     pub file: (u64, u64),
+    /// Whether it is our user's, or we are root: then we see who has it open.
+    pub ours: bool,
     /// When it was last written.
     pub modified: DateTime<Utc>,
     /// The day in its name.
@@ -210,6 +212,7 @@ impl Log {
         Log {
             path: path.to_owned(),
             file: (meta.dev(), meta.ino()),
+            ours: rustix::process::geteuid().is_root() || rustix::process::geteuid().as_raw() == meta.uid(),
             bytes: meta.len().min(meta.blocks().saturating_mul(512)),
             modified: meta.modified().map(DateTime::from).unwrap_or_default(),
             day: day_in(&name),

@@ -151,9 +151,11 @@ fn is_spare(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> boo
     !log.state && (log.compressed || is_settled(log, care, now, today))
 }
 
-/// Whether a log is closed for certain: its name says that it was rotated, or nothing came for long.
+/// Whether a log is closed for certain: its name says that it was rotated, and nobody can have it open unseen, or nothing
+/// came for long.
 fn is_settled(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> bool {
-    let wait = if log.is_rotated() && !log.whole { SETTLED } else { care.compress_after.max(SETTLED) };
+    let wait =
+        if log.is_rotated() && !log.whole && log.ours { SETTLED } else { care.compress_after.max(SETTLED) };
     is_closed(log, today) && age(now, log.modified) >= wait
 }
 
@@ -240,6 +242,7 @@ mod tests {
             path: name.into(),
             bytes,
             file: (0, 0),
+            ours: true,
             modified: now - chrono::TimeDelta::hours(hours_idle),
             day: day_in(name),
             compressed: name.ends_with(".gz"),
@@ -345,6 +348,27 @@ mod tests {
         assert!(!is_leap(&with(history(20, 12))), "some days of rest");
         let monthly = [history(31, 1), history(31, 1), history(31, 1), history(31, 1)].concat();
         assert!(!is_leap(&with(monthly)), "several that are rotated together, once a month");
+    }
+
+    #[test]
+    fn under_pressure_closed_logs_are_compressed_early_if_it_is_seen_who_holds_them() {
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        let rules = Logs { max_total: Size(1000), ..Logs::default() };
+        let of = |name: &str, hours| log(name, 2000, hours, now);
+        let logs = [
+            of("a_20261120.1.log", 1),
+            of("b.log.1", 1),
+            Log { ours: false, ..of("c.log.1", 1) },
+            Log { ours: false, ..of("d.log.1", 25) },
+            Log { whole: true, ..of("e.log.1", 1) },
+            of("f_20261119.log", 1),
+            of("g.log", 1),
+            of("h_20261120.1.log", 0),
+        ];
+        let early = squeezed(&logs, &rules, now, now.date_naive());
+        let names: Vec<String> = early.iter().map(|task| task.log.name()).collect();
+        assert_eq!(names, ["a_20261120.1.log", "b.log.1", "d.log.1"]);
+        assert!(squeezed(&logs, &Logs::default(), now, now.date_naive()).is_empty());
     }
 
     #[test]
