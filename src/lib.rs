@@ -11,7 +11,7 @@
 //! | views | `dashboard`: one snapshot, many views · `troubleshoot`: causes and remedies, the bundle · `upgrade`: a new program, or the old one back |
 //! | people | `alert`: incidents and channels · `restore`: bring a backup back |
 //! | work | `health`: checks and reports · `backup`: archives and retention · `logs`: rotation, tails |
-//! | agent | `service`: processes of the agent · `agent`: the built-in reference agent · `schedule`: cron |
+//! | agent | `service`: processes of the agent · `agent`: the built-in reference agent · `schedule`: cron · `log_files`: which logs there are |
 //! | config | `config`: ops.toml to [`config::Config`] |
 //! | base | `base`: states, units, home, durable files, journal, processes |
 
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod dashboard;
 pub mod health;
+pub mod log_files;
 pub mod logs;
 pub mod restore;
 pub mod schedule;

@@ -108,12 +108,16 @@ fn clean(line: &[u8]) -> String {
     String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).replace('\0', "")
 }
 
+/// The most that is kept of a line.
+pub const LONGEST: usize = 1 << 20;
+
 /// Gives the lines before `end`, the last one first, until `each` says that it is enough. Only
-/// what is given is read. A line of more than a megabyte comes in pieces.
+/// what is given is read. Of a line of more than a megabyte the beginning comes, with how many bytes of it are left out.
 ///
 /// The hole that a truncated file has at its front counts as its beginning.
-pub fn backwards(file: &File, end: u64, mut each: impl FnMut(String) -> bool) -> io::Result<()> {
+pub fn backwards(file: &File, end: u64, mut each: impl FnMut(String, u64) -> bool) -> io::Result<()> {
     let mut to = end;
+    let mut left_out = 0;
     // What begins before the block: the end of a line.
     let mut begun = Vec::new();
     while to > 0 {
@@ -130,19 +134,18 @@ pub fn backwards(file: &File, end: u64, mut each: impl FnMut(String) -> bool) ->
         let first = block.iter().position(|&byte| byte == b'\n');
         if let Some(first) = first {
             for line in block[first + 1..].rsplit(|&byte| byte == b'\n') {
-                if !each(clean(line)) {
+                if !each(clean(line), std::mem::take(&mut left_out)) {
                     return Ok(());
                 }
             }
             block.truncate(first);
         }
         begun = block;
-        if begun.len() > 1 << 20 && !each(clean(&std::mem::take(&mut begun))) {
-            return Ok(());
-        }
+        left_out += begun.len().saturating_sub(LONGEST) as u64;
+        begun.truncate(LONGEST);
     }
     if end > 0 {
-        each(clean(&begun));
+        each(clean(&begun), left_out);
     }
     Ok(())
 }
@@ -178,13 +181,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), [b"a\n", &giant[..], b"\nz\n"].concat()).unwrap();
         let mut lengths = Vec::new();
-        backwards(file.as_file(), giant.len() as u64 + 5, |line| {
-            lengths.push(line.len());
+        backwards(file.as_file(), giant.len() as u64 + 5, |line, left_out| {
+            lengths.push((line.len(), left_out));
             true
         })
         .unwrap();
-        assert_eq!((lengths[0], lengths.last().copied()), (1, Some(1)));
-        assert_eq!(lengths[1..lengths.len() - 1].iter().sum::<usize>(), giant.len());
+        assert!(lengths.len() == 3 && lengths[0] == (1, 0) && lengths[2] == (1, 0), "{lengths:?}");
+        assert_eq!(lengths[1].0 as u64 + lengths[1].1, giant.len() as u64);
+        assert!(lengths[1].0 < LONGEST + 2 * BLOCK as usize, "{lengths:?}");
         let mut after = giant.clone();
         after.extend(b"\nshort\n");
         assert_eq!(tail(&after, 3, 1000), ["short"], "a cut line is left out if there is a whole one");
@@ -198,7 +202,7 @@ mod tests {
         file.as_file().write_all_at(b"\nlast\n", 64 << 30).unwrap();
         assert_eq!(last_lines(file.path(), 1, 1 << 30).unwrap(), ["last"]);
         let mut back = Vec::new();
-        let mut all = |line| {
+        let mut all = |line, _| {
             back.push(line);
             true
         };
@@ -224,7 +228,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             fs::write(file.path(), &text).unwrap();
             let mut back = Vec::new();
-            backwards(file.as_file(), text.len() as u64, |line| {
+            backwards(file.as_file(), text.len() as u64, |line, _| {
                 back.insert(0, line);
                 true
             })

@@ -3,13 +3,19 @@
 use std::path::Path;
 
 /// Makes untrusted text safe for a terminal and a log line: control characters (escape codes,
-/// carriage returns, bidirectional overrides) become visible escapes; tabs become a space.
+/// carriage returns, bidirectional overrides, U+2028 and U+2029, which some take for new lines) become visible escapes; tabs become a space.
 pub fn sanitize(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' => safe.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            '\u{061c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
                 safe.extend(c.escape_unicode());
             }
             c if c.is_control() => safe.extend(c.escape_default()),
@@ -135,6 +141,7 @@ mod tests {
     #[test]
     fn escape_codes_cannot_reach_a_terminal() {
         assert_eq!(sanitize("a\x1b[2Jb\rc\u{202e}d"), "a\\u{1b}[2Jb\\rc\\u{202e}d");
+        assert_eq!(sanitize("a\u{2028}b\u{2029}c\u{61c}"), "a\\u{2028}b\\u{2029}c\\u{61c}");
         assert_eq!(one_line("two\nlines  here", 40), "two lines here");
         assert_eq!(one_line("abcdef", 4), "abc…");
     }

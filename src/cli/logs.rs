@@ -3,13 +3,13 @@
 use super::Context;
 use crate::base::units::{Span, parse_time};
 use crate::base::{Fault, State, text};
-use crate::logs::{self, Follower, Level, Line, Log, Query};
+use crate::config::Loaded;
+use crate::logs::{self, Follower, Level, Line, Query, Wanted};
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Args as Arguments;
 use regex_lite::RegexBuilder;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many lines are shown unless said: of the end, and of a time that was asked for.
@@ -19,11 +19,12 @@ const LINES_SINCE: usize = 10_000;
 /// Show the last lines of a log, or of all in the order of time, or follow them
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {
-    /// Which: `daemon`, `alerts`, … or `all`; the first service's, unless said
+    /// Which: a service, a log such as `alerts`, a rule of [logs], `daemon` for the agent's own, or `all`; the first
+    /// service's, unless said
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// How many lines at most, the last ones; 50, with --since 10000, unless said
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     pub lines: Option<usize>,
     /// Go on with what comes: across rotations and new days
     #[arg(short, long)]
@@ -46,8 +47,9 @@ impl Args {
         let grep = self.grep.as_deref().map(|pattern| {
             RegexBuilder::new(pattern).case_insensitive(true).build().map_err(|error| {
                 let why = text::one_line(&error.to_string(), 200);
+                let what = if why.contains("size limit") { "is too large a" } else { "is no" };
                 Fault::unknown(format!(
-                    "--grep '{}' is no regular expression: {why}",
+                    "--grep '{}' {what} regular expression: {why}",
                     text::sanitize(pattern)
                 ))
                 .hint(format!(
@@ -75,19 +77,19 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     let now = context.run.now;
     let query = args.query(now)?;
     let loaded = context.load()?;
-    let names = logs::by_name(&loaded.home, &loaded.config.logs);
-    let first_service = loaded.config.service.keys().find(|service| names.contains_key(*service));
+    let (home, config) = (&loaded.home, &loaded.config);
+    let first_service = config.service.keys().next();
     let name = args.name.clone().or_else(|| first_service.cloned()).unwrap_or_else(|| "all".to_owned());
-    let wanted = choose(&name, &names)?;
-    let only = wanted.keys().next().filter(|_| name != "all").map(String::as_str);
+    let wanted = choose(context, &loaded, &name, args.follow)?;
+    let logs = wanted.logs(home, config);
 
     // From here on lines are followed; the tail ends where they begin.
-    let follower = args.follow.then(|| Follower::new(&loaded.home, &loaded.config.logs, only, &query));
-    let mut tail = logs::tail(&wanted, &query, now, |path| follower.as_ref()?.start_in(path));
+    let follower = args.follow.then(|| Follower::new(home, config, &wanted, &query));
+    let mut tail = logs::tail(&logs, &query, now, |path| follower.as_ref()?.start_in(path));
     let state = if tail.failed.is_empty() { State::Ok } else { State::Warning };
     for (path, error) in std::mem::take(&mut tail.failed) {
         let what = format!("cannot read {}", text::sanitize(&path.display().to_string()));
-        if only.is_some() && tail.lines.is_empty() {
+        if logs.len() == 1 && tail.lines.is_empty() {
             return Err(error).context(what);
         }
         // One that cannot be read does not hide the others.
@@ -102,16 +104,29 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         context.print_json(&Body { lines: tail.lines, cut: tail.cut && query.since.is_some() })?;
         return Ok(state);
     }
+    if logs.is_empty() {
+        let waits = if args.follow { "; waiting for it" } else { "" };
+        context.note(&format!("nothing was written to '{}' yet{waits}", text::one_line(&name, 80)));
+    }
 
-    let width = only.is_none().then(|| names.keys().map(|name| name.chars().count()).max().unwrap_or(0));
+    let several = logs.len() > 1 || args.follow && !matches!(wanted, Wanted::Name(_));
+    let width = several.then(|| logs.keys().map(|name| name.chars().count()).max().unwrap_or(0));
     print(context, &tail.lines, width)?;
     if tail.cut && query.since.is_some() {
         context.note(&format!("only the last {}: -n takes more", text::count(query.lines, "line")));
     }
     let Some(mut follower) = follower else { return Ok(state) };
     loop {
-        print(context, &follower.poll(Utc::now()), width)?;
-        std::thread::sleep(Duration::from_millis(250));
+        let news = follower.poll(Utc::now());
+        for name in &news.cut {
+            context.note(&format!(
+                "{} was cut or begun anew: what came right before may have gone unread",
+                text::sanitize(name)
+            ));
+        }
+        print(context, &news.lines, width)?;
+        // Whoever writes much and cuts often is looked at often.
+        std::thread::sleep(Duration::from_millis(if news.busy { 10 } else { 250 }));
     }
 }
 
@@ -125,26 +140,22 @@ fn print(context: &Context, lines: &[Line], width: Option<usize>) -> Result<()> 
     if shown.is_empty() { Ok(()) } else { context.print(&shown.join("\n")) }
 }
 
-/// The logs of a name; all of them for `all`.
-fn choose(name: &str, names: &BTreeMap<String, Vec<Log>>) -> Result<BTreeMap<String, Vec<Log>>> {
-    if name == "all" {
-        return Ok(names.clone());
+/// The logs that a name means. One that nobody knows may be waited for, unless it looks like a slip.
+fn choose(context: &Context, loaded: &Loaded, name: &str, follow: bool) -> Result<Wanted> {
+    if let Some(wanted) = Wanted::of(name, &loaded.home, &loaded.config) {
+        return Ok(wanted);
     }
-    // Then the newest of those whose name goes on after it: `daemon_stdout` for `daemon`.
-    let longer = || {
-        let prefix = format!("{name}_");
-        let modified = |logs: &[Log]| logs.last().map(|log| log.modified);
-        names.iter().filter(|(known, _)| known.starts_with(&prefix)).max_by_key(|(_, logs)| modified(logs))
+    let known = Wanted::known(&loaded.home, &loaded.config);
+    let near = text::nearest(name, known.iter().map(String::as_str));
+    let there = match known.is_empty() {
+        true => "there are no logs yet".to_owned(),
+        false => format!("there are: all, {}", known.join(", ")),
     };
-    if let Some((name, logs)) = names.get_key_value(name).or_else(longer) {
-        return Ok(BTreeMap::from([(name.clone(), logs.clone())]));
+    if follow && near.is_none() {
+        context.note(&there);
+        return Ok(Wanted::Name(name.to_owned()));
     }
-    let known: Vec<&str> = names.keys().map(String::as_str).collect();
-    let hint = match (text::nearest(name, known.iter().copied()), known.is_empty()) {
-        (_, true) => "there are no logs yet".to_owned(),
-        (Some(near), _) => format!("did you mean '{near}'? There are: all, {}", known.join(", ")),
-        (None, _) => format!("there are: all, {}", known.join(", ")),
-    };
+    let hint = near.map_or_else(|| there.clone(), |near| format!("did you mean '{near}'? {there}"));
     Err(Fault::unknown(format!("there is no log '{}'", text::one_line(name, 80))).hint(hint).into())
 }
 

@@ -1,15 +1,17 @@
 //! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
 
 use super::Context;
+use super::install::owner;
 use super::watched::watched;
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
-use crate::base::{Journal, State, events, text};
+use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
-use crate::logs::{self, Action, Done, Outcome};
+use crate::logs::{self, Action, Done, How, Outcome};
 use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
+use std::io::ErrorKind;
 
 /// Compress old logs, delete older ones, cut or rename those that grew too large
 ///
@@ -21,6 +23,9 @@ pub struct Args {
     /// Only say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Delete also what is too old only because nothing was logged for so long
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Rotates; warns if a file could not be dealt with.
@@ -35,9 +40,12 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
 fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     let _lock = match args.dry_run {
         true => None,
-        false => Some(Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)?),
+        false => Some(
+            Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)
+                .map_err(|error| whose(loaded, error))?,
+        ),
     };
-    let rotation = logs::rotate(loaded, &context.run, args.dry_run);
+    let rotation = logs::rotate(loaded, &context.run, How { dry: args.dry_run, yes: args.yes });
 
     if !args.dry_run {
         let level = if rotation.state == State::Ok { "INFO" } else { "WARNING" };
@@ -77,6 +85,23 @@ fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     Ok(rotation.state)
 }
 
+/// Adds, to what failed because the home is somebody else's, who is to do it.
+fn whose(loaded: &Loaded, error: anyhow::Error) -> anyhow::Error {
+    let denied = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::PermissionDenied);
+    if !denied {
+        return error;
+    }
+    let home = loaded.home.root();
+    let remedy = match owner(home) {
+        Ok(owner) => format!("the home {} is {owner}'s: sudo -u {owner} rotate-logs …", home.display()),
+        Err(_) => format!("run it as the owner of {}", home.display()),
+    };
+    Fault::critical(format!("{error:#}")).hint(remedy).into()
+}
+
 fn line(file: &Done) -> String {
     let verb = match (file.outcome, file.action) {
         (Outcome::Failed, _) => "failed",
@@ -93,7 +118,8 @@ fn line(file: &Done) -> String {
     let sizes = match file.outcome {
         Outcome::Done if file.action == Some(Action::Rename) => format!("{}, ", Size(file.before)),
         Outcome::Done => format!("{} to {}, ", Size(file.before), Size(file.after)),
-        Outcome::Planned => format!("{}, ", Size(file.before)),
+        Outcome::Planned if file.before == file.after => format!("{}, ", Size(file.before)),
+        Outcome::Planned => format!("{} to about {}, ", Size(file.before), Size(file.after)),
         Outcome::Skipped | Outcome::Failed => String::new(),
     };
     let to = file.to.as_ref().map_or(String::new(), |to| format!(" → {to}"));

@@ -4,32 +4,29 @@ use super::{Answer, Metric, View};
 use crate::base::range::Unit;
 use crate::base::text;
 use crate::base::units::Size;
+use crate::config::Logs;
 use crate::config::check::LogSize;
-use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use crate::log_files;
+use anyhow::{Result, bail};
 
 pub(super) fn look(view: &View, options: &LogSize) -> Result<Answer> {
-    let mut sizes = BTreeMap::new();
-    for (_, pattern) in view.loaded.config.logs.globs() {
-        let full = view.loaded.home.path(pattern);
-        let matches =
-            glob::glob(&full.to_string_lossy()).with_context(|| format!("'{pattern}' is no pattern"))?;
-        for path in matches.flatten() {
-            // A link is not followed: what it names is not ours to bound.
-            if let Ok(meta) = path.symlink_metadata()
-                && meta.is_file()
-            {
-                sizes.insert(path, meta.len());
-            }
-        }
+    // What is left alone by `exclude` takes room, too.
+    let rules = Logs { exclude: Vec::new(), ..view.loaded.config.logs.clone() };
+    // A link is not followed: what it names is not ours to bound.
+    let found = log_files::find(&view.loaded.home, &rules);
+    let failed = found.failed.first();
+    let failed = failed.map(|(path, why)| format!("cannot look at {}: {why}", view.loaded.home.show(path)));
+    if let (Some(failed), true) = (&failed, found.logs.is_empty()) {
+        bail!("{failed}");
     }
-    let total: u64 = sizes.values().sum();
+    let total: u64 = found.logs.iter().map(|log| log.bytes).sum();
     let metric =
         Metric::new("size", total as f64, Unit::Bytes).limits(Some(options.warn.0), Some(options.crit.0));
-    let largest = sizes.iter().max_by_key(|(_, size)| **size);
-    let largest = largest.map_or(String::new(), |(path, size)| {
-        format!(", the largest {} with {}", view.loaded.home.show(path), Size(*size))
+    let largest = found.logs.iter().max_by_key(|log| log.bytes);
+    let largest = largest.map_or(String::new(), |log| {
+        format!(", the largest {} with {}", view.loaded.home.show(&log.path), Size(log.bytes))
     });
-    let summary = format!("{} in {}{largest}", Size(total), text::count(sizes.len(), "file"));
+    let failed = failed.map_or(String::new(), |failed| format!("; {failed}"));
+    let summary = format!("{} in {}{largest}{failed}", Size(total), text::count(found.logs.len(), "file"));
     Ok(Answer::new(metric.judge(), summary).metric(metric).remedy("`ops rotate-logs`"))
 }

@@ -1,15 +1,15 @@
 //! What leaves a log under a name of its own: renamed, or copied to the archive before it is cut.
 //! No name is given twice.
 
-use super::cut::{self, blank, collapse, next_line, whole_blocks};
+use super::cut::{self, blank, can_collapse, collapse, next_line, whole_blocks};
 use super::ledger::{Cut, Ledger};
-use super::names::{numbered, rotated};
 use super::pack::{Part, pack};
 use super::plan::Care;
 use super::writers::Writers;
 use crate::base::durable::Lock;
 use crate::base::step::step;
 use crate::base::{Home, Run, durable, lines};
+use crate::log_files::names::{numbered, rotated};
 use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use flate2::bufread::MultiGzDecoder;
@@ -52,7 +52,13 @@ pub(super) fn rename(log: &Path, folder: &Path, today: NaiveDate) -> Result<Path
 }
 
 /// Gives a file the name that is next for a log on a day.
-fn give_name(file: &Path, folder: &Path, log: &Path, day: NaiveDate, ending: &str) -> Result<PathBuf> {
+pub(super) fn give_name(
+    file: &Path,
+    folder: &Path,
+    log: &Path,
+    day: NaiveDate,
+    ending: &str,
+) -> Result<PathBuf> {
     let work = || -> io::Result<PathBuf> {
         let name = name_of(log)?;
         let mut number = next_number(folder, name, day)?;
@@ -120,15 +126,7 @@ pub(super) fn cut(
     let cutting = || format!("cannot cut {}", log.display());
     // There is room for one: another that could not be completed comes first.
     finish(home, ledger)?;
-    let (file, meta) = cut::open(log, writers).with_context(cutting)?;
-    can_collapse(&file).with_context(cutting)?;
-    let most = (care.max_size.0 / 2).min(meta.len() / 2);
-    let start = lines::start_of_last(&file, meta.len(), care.keep_lines, most).with_context(cutting)?;
-    let taken = whole_blocks(&file, start).with_context(cutting)?;
-    let copied = next_line(&file, taken, start).with_context(cutting)?.filter(|_| taken > 0);
-    let no_end = || Error::new(ErrorKind::ResourceBusy, "no line ends in what would go");
-    let copied = copied.ok_or_else(no_end).with_context(cutting)?;
-
+    let Beginning { file, meta, taken, copied } = beginning(log, care, writers).with_context(cutting)?;
     let folder = folder(home, log, today);
     durable::make_folder(&folder, 0o700)?;
     let archiving = || format!("cannot write into {}", folder.display());
@@ -173,6 +171,54 @@ pub(super) fn cut(
     Ok((taken, member?))
 }
 
+/// What would go of a state stream.
+struct Beginning {
+    file: File,
+    meta: Metadata,
+    /// So many bytes of it the file system takes away.
+    taken: u64,
+    /// So many are copied: whole lines.
+    copied: u64,
+}
+
+fn beginning(log: &Path, care: &Care, writers: &mut Writers) -> io::Result<Beginning> {
+    let (file, meta) = cut::open(log, writers)?;
+    if !can_collapse(&file) {
+        // It is not copied over itself: between the last look and the cut a line could come.
+        let why = "this file system cannot take the beginning of a file away; if its writer opens it anew for each line, \
+                   or when it is told to, set discipline = \"rename\"";
+        return Err(Error::new(ErrorKind::ResourceBusy, why));
+    }
+    let most = (care.max_size.0 / 2).min(meta.len() / 2);
+    let start = lines::start_of_last(&file, meta.len(), care.keep_lines, most)?;
+    let taken = whole_blocks(&file, start)?;
+    match next_line(&file, taken, start)?.filter(|_| taken > 0) {
+        Some(copied) => Ok(Beginning { file, meta, taken, copied }),
+        None => Err(Error::new(ErrorKind::ResourceBusy, "no line ends in what would go")),
+    }
+}
+
+/// How many bytes of a state stream would go, and nothing is changed.
+///
+/// # Errors
+/// As those of [`cut`].
+pub(super) fn foresee(log: &Path, care: &Care, writers: &mut Writers) -> Result<u64> {
+    let beginning = beginning(log, care, writers).with_context(|| format!("cannot cut {}", log.display()))?;
+    Ok(beginning.taken)
+}
+
+/// The name that a log would get in a folder, if those are given already.
+pub(super) fn foresee_name(log: &Path, folder: &Path, day: NaiveDate, given: &[&Path]) -> Result<PathBuf> {
+    let work = || -> io::Result<PathBuf> {
+        let name = name_of(log)?;
+        let first = if folder.exists() { next_number(folder, name, day)? } else { 1 };
+        let mut names = (first..).map(|number| folder.join(rotated(name, day, number)));
+        let free = |path: &PathBuf| !given.contains(&&**path);
+        names.find(free).ok_or_else(|| Error::other("there is no free name"))
+    };
+    work().with_context(|| format!("cannot rename {} into {}", log.display(), folder.display()))
+}
+
 /// That it was not written anew while it was copied: what is at its beginning now is in no archive.
 fn still_grows(file: &File, before: &Metadata, log: &Path) -> io::Result<()> {
     let named = fs::symlink_metadata(log)?;
@@ -180,22 +226,6 @@ fn still_grows(file: &File, before: &Metadata, log: &Path) -> io::Result<()> {
         return Err(Error::new(ErrorKind::ResourceBusy, "it was begun anew meanwhile"));
     }
     Ok(())
-}
-
-/// A state stream is not copied over itself: between the last look and the cut a line could come.
-fn can_collapse(file: &File) -> io::Result<()> {
-    // A single byte is refused everywhere, but not for the same reason.
-    #[cfg(target_os = "linux")]
-    if !matches!(
-        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::COLLAPSE_RANGE, 0, 1),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS)
-    ) {
-        return Ok(());
-    }
-    let _ = file;
-    let why = "this file system cannot take the beginning of a file away; if its writer opens it anew for each line, \
-               or when it is told to, set discipline = \"rename\"";
-    Err(Error::new(ErrorKind::ResourceBusy, why))
 }
 
 /// What is left to do when the beginning is gone: the rest of the last line of it that was copied is

@@ -1,11 +1,11 @@
 //! From `NAME.log` to `NAME.log.gz`, so that at every moment one of the two is whole.
 
-use super::find::Log;
-use super::names::split;
-use super::pack::{Part, pack, side_by_side};
+use super::pack::{Part, estimate, pack, side_by_side};
 use super::writers::Writers;
 use crate::base::step::step;
 use crate::base::{durable, lines};
+use crate::log_files::Log;
+use crate::log_files::names::split;
 use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::collections::BTreeSet;
@@ -41,9 +41,38 @@ pub(super) fn compress(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> 
         let count = rest.iter().take(TOGETHER).take_while(fits).count();
         let (some, others) = rest.split_at(count);
         results.extend(together(some, writers));
+        // Who was seen writing to what came of them may have been us.
+        *writers = Writers::default();
         rest = others;
     }
     results
+}
+
+/// About how large logs would be, and nothing is changed. Each is what is at `at` in truth.
+///
+/// # Errors
+/// As those of [`compress`].
+pub(super) fn foresee(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
+    let mut sources = Vec::new();
+    for path in at {
+        let mut open = || {
+            let source = lines::open(path)?;
+            let before = source.metadata()?;
+            unchanged(path, &before, writers).map(|()| (source, before.len()))
+        };
+        sources.push(open());
+    }
+    let sizes = side_by_side(&sources, || {
+        |source: &io::Result<(File, u64)>| match source {
+            Ok((source, length)) => Some(estimate(source, *length)),
+            Err(_) => None,
+        }
+    });
+    let result = |((source, size), path): ((io::Result<_>, Option<io::Result<u64>>), &PathBuf)| {
+        let size = source.and_then(|_| size.unwrap_or(Ok(0)));
+        size.with_context(|| format!("cannot read {}", path.display()))
+    };
+    sources.into_iter().zip(sizes).zip(at).map(result).collect()
 }
 
 /// A log on its way.

@@ -36,6 +36,34 @@ pub(super) fn cut(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> 
     work().with_context(|| format!("cannot cut {}", log.display()))
 }
 
+/// How many bytes would go, and nothing is changed.
+///
+/// # Errors
+/// As those of [`cut`].
+pub(super) fn foresee(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
+    let mut work = || {
+        let (file, meta) = open(log, writers)?;
+        let start = lines::start_of_last(&file, meta.len(), keep, most.min(meta.len() / 2))?;
+        if can_collapse(&file) { whole_blocks(&file, start) } else { Ok(start) }
+    };
+    work().with_context(|| format!("cannot cut {}", log.display()))
+}
+
+/// Whether the file system takes the beginning of a file away.
+pub(super) fn can_collapse(file: &File) -> bool {
+    // A single byte is refused everywhere, but not for the same reason.
+    #[cfg(target_os = "linux")]
+    return !matches!(
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::COLLAPSE_RANGE, 0, 1),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS)
+    );
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// Opens a log to cut it, if its writers bear that.
 pub(super) fn open(log: &Path, writers: &mut Writers) -> io::Result<(File, Metadata)> {
     // Asked before we open it for writing ourselves.

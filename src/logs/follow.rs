@@ -1,43 +1,41 @@
 //! Follows logs as they grow, are cut, rotated, or give way to a new day's file.
 
-use super::find::{Log, by_name};
 use super::marks::{Level, marks};
-use super::tail::{Line, Query};
+use super::place::Place;
+use super::tail::{Line, Query, shown};
+use super::wanted::Wanted;
 use crate::base::{Home, lines, text};
-use crate::config::Logs;
+use crate::config::Config;
+use crate::log_files::Log;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
 
-/// How much of a line without end is held back, and how much is read at once.
-const MOST: u64 = 1 << 20;
-
-/// How many of the last bytes are remembered, to find the place again in a file that was cut.
-const REMEMBERED: usize = 512;
+/// So long a file is held open, after its last line, that is not the one to be written to now.
+const LINGERS: Duration = Duration::from_secs(3600);
 
 /// Where we are in some logs.
 #[derive(Debug)]
 pub struct Follower {
     home: Home,
-    rules: Logs,
-    /// One name, or all of them.
-    wanted: Option<String>,
+    config: Config,
+    wanted: Wanted,
     query: Query,
-    places: BTreeMap<String, Place>,
+    /// By device and inode: a file that is renamed stays the same.
+    places: BTreeMap<(u64, u64), Place>,
+    entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
-struct Place {
-    path: PathBuf,
-    file: File,
-    inode: (u64, u64),
-    offset: u64,
-    /// A line whose end has not come yet.
-    begun: Vec<u8>,
-    last: Vec<u8>,
-    entry: Entry,
+/// What came.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The lines that were asked for, in the order of time.
+    pub lines: Vec<Line>,
+    /// The names of logs that were cut, so that it cannot be told whether all was read before.
+    pub cut: BTreeSet<String>,
+    /// Whether anything came, asked for or not.
+    pub busy: bool,
 }
 
 /// What the last line with a time said: those without belong to it.
@@ -50,21 +48,17 @@ struct Entry {
 }
 
 impl Follower {
-    /// Follows one name, or all, from where the files end now. What comes was written since
-    /// then, whatever time it bears.
-    pub fn new(home: &Home, rules: &Logs, wanted: Option<&str>, query: &Query) -> Follower {
+    /// Follows logs from where the files end now. What comes was written since then, whatever time it bears.
+    pub fn new(home: &Home, config: &Config, wanted: &Wanted, query: &Query) -> Follower {
         let mut follower = Follower {
             home: home.clone(),
-            rules: rules.clone(),
-            wanted: wanted.map(str::to_owned),
+            config: config.clone(),
+            wanted: wanted.clone(),
             query: query.clone(),
             places: BTreeMap::new(),
+            entries: BTreeMap::new(),
         };
-        for (name, path) in follower.now() {
-            if let Some(place) = Place::open(&path, true) {
-                follower.places.insert(name, place);
-            }
-        }
+        follower.look(true);
         follower
     }
 
@@ -73,57 +67,77 @@ impl Follower {
         self.places.values().find(|place| place.path == path).map(|place| place.offset)
     }
 
-    /// The lines that came since the last call and that were asked for, in the order of time.
-    pub fn poll(&mut self, now: DateTime<Utc>) -> Vec<Line> {
+    /// What came since the last call.
+    pub fn poll(&mut self, now: DateTime<Utc>) -> News {
+        let there = self.look(false);
+        let mut news = News::default();
         let mut came = Vec::new();
-        for (name, path) in self.now() {
-            let mut bytes = Vec::new();
-            let mut entry = Entry::default();
-            if let Some(place) = self.places.get_mut(&name) {
-                place.read(&mut bytes);
-                entry = place.entry;
-                if place.is_still(&path) {
-                    self.say(&name, &bytes, now, &mut came);
-                    continue;
-                }
-                // A new day's file, or a rotated one: what is left in the old one came first.
-                bytes.append(&mut place.begun);
-                if bytes.last().is_some_and(|&last| last != b'\n') {
-                    bytes.push(b'\n');
-                }
+        // What is in the older files came first.
+        let mut keys: Vec<_> = self.places.iter().map(|(key, place)| (place.number, *key)).collect();
+        keys.sort_unstable();
+        for (_, key) in keys {
+            let Some(place) = self.places.get_mut(&key) else { continue };
+            let mut lines = Vec::new();
+            if place.read(&mut lines) {
+                news.cut.insert(place.name.clone());
             }
-            if let Some(mut place) = Place::open(&path, false) {
-                place.entry = entry;
-                place.read(&mut bytes);
-                self.places.insert(name.clone(), place);
+            news.busy |= !lines.is_empty();
+            if there.get(&key) != Some(&true) {
+                // Another is written to now: nothing more will come to the end of its last line.
+                lines.extend(place.rest());
             }
-            self.say(&name, &bytes, now, &mut came);
-        }
-        came.sort_by_key(|(key, _)| *key);
-        came.into_iter().map(|(_, line)| line).collect()
-    }
-
-    fn say(&mut self, name: &str, bytes: &[u8], now: DateTime<Utc>, came: &mut Vec<(DateTime<Utc>, Line)>) {
-        let Some(entry) = self.places.get_mut(name).map(|place| &mut place.entry) else { return };
-        let mut key = DateTime::<Utc>::MIN_UTC;
-        for line in lines::split(bytes) {
-            entry.goes_on(&line, now);
+            let entry = self.entries.entry(place.name.clone()).or_default();
             // Within a log lines stay in their order.
-            key = key.max(entry.at.unwrap_or(now).min(now));
-            if self.query.wants(&line, entry.level) {
-                let text = text::sanitize(&line);
-                came.push((key, Line { log: name.to_owned(), at: entry.at, level: entry.level, text }));
+            let mut earliest = DateTime::<Utc>::MIN_UTC;
+            for line in lines {
+                let line = lines::split(&line).pop().unwrap_or_default();
+                entry.goes_on(&line, now);
+                earliest = earliest.max(entry.at.unwrap_or(now).min(now));
+                if self.query.wants(&line, entry.level) {
+                    let text = text::sanitize(&shown(line, 0));
+                    let log = place.name.clone();
+                    came.push((earliest, Line { log, at: entry.at, level: entry.level, text }));
+                }
             }
         }
+        self.places.retain(|key, place| {
+            let (listed, newest) = (there.contains_key(key), there.get(key) == Some(&true));
+            if !newest && place.grew.elapsed() > LINGERS {
+                place.file = None;
+            }
+            listed || place.file.is_some() && !place.is_gone()
+        });
+        came.sort_by_key(|(key, _)| *key);
+        news.lines = came.into_iter().map(|(_, line)| line).collect();
+        news
     }
 
-    fn now(&self) -> Vec<(String, PathBuf)> {
-        let wanted = |name: &String| self.wanted.as_ref().is_none_or(|wanted| wanted == name);
-        by_name(&self.home, &self.rules)
-            .into_iter()
-            .filter(|(name, _)| wanted(name))
-            .filter_map(|(name, mut logs)| Some((name, logs.pop().filter(Log::is_in_use)?.path)))
-            .collect()
+    /// Finds the files that there are; of each, whether it is the one that its name means now.
+    fn look(&mut self, first: bool) -> BTreeMap<(u64, u64), bool> {
+        let mut there = BTreeMap::new();
+        for (name, logs) in self.wanted.logs(&self.home, &self.config) {
+            let newest = logs.last().filter(|log| log.is_in_use()).map(|log| log.file);
+            for log in logs.iter().filter(|log| !log.compressed) {
+                let is_newest = newest == Some(log.file);
+                there.insert(log.file, is_newest);
+                self.look_at(&name, log, first, is_newest);
+            }
+        }
+        there
+    }
+
+    fn look_at(&mut self, name: &str, log: &Log, first: bool, newest: bool) {
+        let number = self.places.values().map(|place| place.number + 1).max().unwrap_or_default();
+        let place = self.places.entry(log.file).or_insert_with(|| {
+            // What is new and was rotated is the copy of one that we know.
+            Place::new(name, log, number, !first && log.is_in_use())
+        });
+        let renamed = place.path != log.path;
+        place.path.clone_from(&log.path);
+        if place.file.is_none() && (newest || place.modified != log.modified) {
+            place.modified = log.modified;
+            place.open(log.file, renamed && log.is_in_use());
+        }
     }
 }
 
@@ -141,71 +155,6 @@ impl Entry {
     }
 }
 
-impl Place {
-    fn open(path: &Path, at_end: bool) -> Option<Place> {
-        let file = lines::open(path).ok()?;
-        let meta = file.metadata().ok()?;
-        let mut place = Place {
-            path: path.to_owned(),
-            inode: (meta.dev(), meta.ino()),
-            file,
-            offset: 0,
-            begun: Vec::new(),
-            last: Vec::new(),
-            entry: Entry::default(),
-        };
-        if at_end {
-            place.offset = meta.len();
-            place.last =
-                lines::read(&place.file, place.offset.saturating_sub(REMEMBERED as u64), place.offset)
-                    .unwrap_or_default();
-        }
-        Some(place)
-    }
-
-    fn is_still(&self, path: &Path) -> bool {
-        path == self.path && path.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode)
-    }
-
-    /// Adds the whole lines that came.
-    fn read(&mut self, came: &mut Vec<u8>) {
-        let Ok(length) = self.file.metadata().map(|meta| meta.len()) else { return };
-        if length < self.offset {
-            self.offset = self.find_again(length);
-            self.begun.clear();
-        }
-        while self.offset < length {
-            let to = length.min(self.offset + MOST);
-            let Ok(bytes) = lines::read(&self.file, self.offset, to) else { return };
-            if bytes.is_empty() {
-                return;
-            }
-            self.offset += bytes.len() as u64;
-            self.last.extend_from_slice(&bytes);
-            self.last.drain(..self.last.len().saturating_sub(REMEMBERED));
-            self.begun.extend_from_slice(&bytes);
-            let whole = match self.begun.iter().rposition(|&byte| byte == b'\n') {
-                Some(end) => end + 1,
-                None if self.begun.len() as u64 >= MOST => self.begun.len(),
-                None => continue,
-            };
-            came.extend(self.begun.drain(..whole));
-        }
-    }
-
-    /// Where to go on in a file that became shorter: after what was shown last, if that is
-    /// still in it; else from its beginning.
-    fn find_again(&self, length: u64) -> u64 {
-        let from = length.saturating_sub(64 * MOST);
-        let Ok(bytes) = lines::read(&self.file, from, length) else { return length };
-        if self.last.is_empty() || bytes.len() < self.last.len() {
-            return 0;
-        }
-        let found = bytes.windows(self.last.len()).rposition(|window| window == self.last);
-        found.map_or(0, |at| from + (at + self.last.len()) as u64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,16 +165,18 @@ mod tests {
     fn through_cuts_rotations_and_a_new_day() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().to_owned());
+        let config = crate::config::bare(&home.path("ops.toml"), Some(dir.path())).config;
         fs::create_dir_all(home.logs()).unwrap();
         let append = |name: &str, text: &str| {
             let mut file = OpenOptions::new().create(true).append(true).open(home.log(name)).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         };
-        let texts = |lines: Vec<Line>| lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
+        let texts = |news: News| news.lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
         append("daemon_20261119", &"an old line\n".repeat(1000));
         append("other", "x\n");
-        let mut follower = Follower::new(&home, &Logs::default(), Some("daemon"), &Query::default());
-        assert!(follower.poll(Utc::now()).is_empty());
+        let mut follower =
+            Follower::new(&home, &config, &Wanted::Name("daemon".to_owned()), &Query::default());
+        assert!(follower.poll(Utc::now()).lines.is_empty());
         append("daemon_20261119", "one\ntw");
         append("other", "not wanted\n");
         assert_eq!(texts(follower.poll(Utc::now())), ["one"]);
@@ -255,5 +206,29 @@ mod tests {
             .set_modified(later)
             .unwrap();
         assert_eq!(texts(follower.poll(Utc::now())), ["no newline", "six"]);
+        // A slow thread still has the old one.
+        append("daemon_20261119", "late\n");
+        append("daemon_20261120", "seven\n");
+        assert_eq!(texts(follower.poll(Utc::now())), ["late", "seven"]);
+        // Rotated as by logrotate, by renaming and by copying: nothing is shown again.
+        fs::rename(home.log("daemon_20261120"), home.logs().join("daemon.log.1")).unwrap();
+        append("daemon", "eight\n");
+        assert_eq!(texts(follower.poll(Utc::now())), ["eight"]);
+        append("daemon", "nine\n");
+        fs::copy(home.log("daemon"), home.logs().join("daemon.log.2")).unwrap();
+        assert_eq!(texts(follower.poll(Utc::now())), ["nine"]);
+        // Emptied, and longer than before when it is looked at again: what was shown is not there any more.
+        fs::write(home.log("daemon"), "ten\n".repeat(100)).unwrap();
+        let news = follower.poll(Utc::now());
+        assert_eq!(
+            (news.lines.len(), news.cut.into_iter().collect::<Vec<_>>()),
+            (100, vec!["daemon".to_owned()])
+        );
+        // A line of many megabytes is one line.
+        append("daemon", &"x".repeat(5 << 20));
+        append("daemon", "\neleven\n");
+        let news = follower.poll(Utc::now());
+        assert!(news.lines.len() == 2 && news.lines[0].text.len() < 40_000, "{}", news.lines.len());
+        assert_eq!(news.lines[1].text, "eleven");
     }
 }

@@ -269,21 +269,40 @@ fn level_in(text: &str) -> Option<Level> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].split_whitespace().find_map(|token| {
-        let named = token.strip_prefix("level=").map(|word| word.trim_matches('"'));
-        let bracketed = token.strip_prefix('[').and_then(|word| word.split(']').next());
-        if let Some(level) = named.or(bracketed).and_then(level_of) {
-            return Some(level);
-        }
-        let bare = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        let says = token[token.find(bare)? + bare.len()..].starts_with(':');
-        if says && (bare.ends_with("Error") || bare.ends_with("Exception")) || bare == "Traceback" {
-            return Some(Level::Error);
-        }
-        // In the middle of a sentence an error may be that of another, or none.
-        let loud = bare.len() > 2 && bare.bytes().all(|byte| byte.is_ascii_uppercase());
-        (loud || says).then(|| level_of(bare)).flatten().filter(|_| !matches!(bare, "UNKNOWN" | "NOTICE"))
-    })
+    text[..end]
+        .split_whitespace()
+        .find_map(|token| {
+            let named = token.strip_prefix("level=").map(|word| word.trim_matches('"'));
+            let bracketed = token.strip_prefix('[').and_then(|word| word.split(']').next());
+            if let Some(level) = named.or(bracketed).and_then(level_of) {
+                return Some(level);
+            }
+            let bare = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+            let says = token[token.find(bare)? + bare.len()..].starts_with(':');
+            if says && (bare.ends_with("Error") || bare.ends_with("Exception")) || bare == "Traceback" {
+                return Some(Level::Error);
+            }
+            // In the middle of a sentence an error may be that of another, or none.
+            let loud = bare.len() > 2 && bare.bytes().all(|byte| byte.is_ascii_uppercase());
+            (loud || says).then(|| level_of(bare)).flatten().filter(|_| !matches!(bare, "UNKNOWN" | "NOTICE"))
+        })
+        .or_else(|| last_words(&text[..end]))
+}
+
+/// What shells, C++ and JavaScript say of a crash, and what many say of a failure, without a level.
+fn last_words(text: &str) -> Option<Level> {
+    let any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if any(&["Segmentation fault", "core dumped", "terminate called", "Out of memory"]) {
+        return Some(Level::Critical);
+    }
+    if any(&["Uncaught ", "uncaughtException", "Unhandled ", "UnhandledPromiseRejection"]) {
+        return Some(Level::Error);
+    }
+    // `0 failed: ` and `failed: 0` are good news.
+    let (before, after) = text.split_once(" failed:")?;
+    let none = |word: Option<&str>| matches!(word, Some("0" | "0," | "no" | "none"));
+    let good = none(before.split_whitespace().next_back()) || none(after.split_whitespace().next());
+    (!good).then_some(Level::Error)
 }
 
 fn level_of(word: &str) -> Option<Level> {
@@ -375,6 +394,18 @@ mod tests {
             ("2026-11-20 09:46:01 - app - ERROR - x", local("2026-11-20 09:46:01"), Some(Error)),
             ("2026-11-20 09:46:01 no error so far", local("2026-11-20 09:46:01"), None),
             ("panic: runtime error", None, Some(Critical)),
+            ("Segmentation fault (core dumped)", None, Some(Critical)),
+            ("./run.sh: line 3: 4711 Segmentation fault      ./agent", None, Some(Critical)),
+            ("terminate called after throwing an instance of 'std::bad_alloc'", None, Some(Critical)),
+            ("Uncaught Exception: ECONNREFUSED", None, Some(Error)),
+            (
+                "[2026-11-20 09:33:10] [DAEMON] Heartbeat failed: timeout",
+                local("2026-11-20 09:33:10"),
+                Some(Error),
+            ),
+            ("[09:41:41] INFO login failed: x", time("09:41:41"), Some(Info)),
+            ("12 passed, 0 failed: fine", None, None),
+            ("tests failed: 0", None, None),
             // None, though alike.
             ("2026-13-20 09:46:01 x", None, None),
             ("2026-11-20 29:46:01 x", None, None),

@@ -1,26 +1,30 @@
 //! The logs: which there are, their last lines, following them, and keeping them bounded.
 
+mod adopt;
 mod archive;
 mod compress;
 mod cut;
-mod find;
 mod follow;
 mod ledger;
 mod marks;
-mod names;
+mod members;
 mod pack;
+mod place;
 mod plan;
 mod remove;
 mod report;
 mod rotate;
 mod tail;
 mod tell;
+mod wanted;
+mod work;
 mod writers;
 
-pub use find::{Found, Log, by_name, find};
-pub use follow::Follower;
+pub use crate::log_files::{Found, Log, by_name, find};
+pub use follow::{Follower, News};
 pub use marks::Level;
 pub use plan::Action;
 pub use report::{Done, Outcome, Rotation};
-pub use rotate::rotate;
+pub use rotate::{How, rotate};
 pub use tail::{Line, Query, Tail, tail};
+pub use wanted::Wanted;

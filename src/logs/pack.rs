@@ -89,6 +89,26 @@ pub(super) fn pack(parts: &mut [Part<'_>]) {
     }
 }
 
+/// So many blocks of a file tell how well it packs.
+const SAMPLE: u64 = 8;
+
+/// About how large the first `length` bytes of a file will be.
+pub(super) fn estimate(source: &File, length: u64) -> io::Result<u64> {
+    let blocks = length.div_ceil(BLOCK).max(1);
+    let looked_at = blocks.min(SAMPLE);
+    let (mut packer, mut from_bytes, mut to_bytes) = (Packer::new(), 0, 0);
+    for number in 0..looked_at {
+        let from = number * blocks / looked_at * BLOCK;
+        let to = length.min(from + BLOCK);
+        to_bytes += packer.member(source, from, to)?.len() as u64;
+        from_bytes += to - from;
+    }
+    if looked_at == blocks {
+        return Ok(to_bytes);
+    }
+    Ok((to_bytes as f64 / from_bytes.max(1) as f64 * length as f64) as u64)
+}
+
 struct Packer {
     compressor: Compressor,
     decompressor: Decompressor,
@@ -188,6 +208,21 @@ mod tests {
             let mut inflated = Vec::new();
             MultiGzDecoder::new(BufReader::new(into)).read_to_end(&mut inflated).unwrap();
             assert!(inflated == content, "{} bytes", content.len());
+        }
+    }
+
+    #[test]
+    fn the_size_is_known_before() {
+        for (size, exact) in [(0, true), (100, true), (5 << 20, true), (40 << 20, false)] {
+            let mut source = tempfile::tempfile().unwrap();
+            let content: Vec<u8> = (0..size as u32).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect();
+            source.write_all(&content).unwrap();
+            let into = tempfile::tempfile().unwrap();
+            let mut parts = [Part::new(&source, size, &into)];
+            pack(&mut parts);
+            let [part] = parts;
+            let (real, about) = (part.done(0).unwrap(), estimate(&source, size).unwrap());
+            assert!(real == about || !exact && real.abs_diff(about) * 10 < real, "{size}: {real} {about}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! What is to be done with which log: a function of plain values.
 
-use super::find::Log;
-use super::names::family;
 use crate::base::text::count;
 use crate::base::units::{Size, Span, age};
 use crate::config::Logs;
 use crate::config::logs::Discipline;
+use crate::log_files::Log;
+use crate::log_files::names::family;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,28 +68,29 @@ const SETTLED: Span = Span::seconds(1);
 
 /// What the rules say of one log; nothing, if it stays as it is.
 ///
-/// `long`: it is one of our own and has more lines than we let it have.
+/// `long`: it is one of our own and has more lines than we let it have. `expire`: whether any goes by its age.
 pub(super) fn verdict(
     log: &Log,
     long: bool,
+    expire: bool,
     care: &Care,
     now: DateTime<Utc>,
     today: NaiveDate,
 ) -> Option<(Action, String)> {
     let idle = age(now, log.modified);
+    if let Some(old) = expired(log, care, now, today).filter(|_| expire) {
+        return Some((Action::Delete, format!("{old} old")));
+    }
     if log.compressed {
-        let old = match log.day.filter(|_| !log.whole) {
-            Some(day) => Span(Duration::from_secs((today - day).num_seconds().max(0).unsigned_abs())),
-            None => idle,
-        };
-        return (!log.state && old > care.delete_after).then(|| (Action::Delete, format!("{old} old")));
+        return None;
     }
     // One whose name bears no day goes on being written for ever: it is never taken away.
     if is_closed(log, today) && idle >= care.compress_after.max(SETTLED) {
         return Some((Action::Compress, format!("not written for {idle}")));
     }
     let renamed = care.discipline == Discipline::Rename;
-    if log.whole || renamed && log.number().is_some() {
+    // What another program rotated is as it is to stay.
+    if log.whole || log.is_rotated() && (renamed || log.number().is_none()) {
         return None;
     }
     if log.bytes > care.max_size.0 {
@@ -97,6 +98,46 @@ pub(super) fn verdict(
         return Some((action, format!("{} is more than {}", Size(log.bytes), care.max_size)));
     }
     long.then(|| (Action::Cut, format!("more than {}", count(10 * care.keep_lines, "line"))))
+}
+
+/// How old a log is, if that is older than it may become.
+fn expired(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> Option<Span> {
+    let idle = age(now, log.modified);
+    let old = match log.day.filter(|_| !log.whole) {
+        Some(day) => Span(Duration::from_secs((today - day).num_seconds().max(0).unsigned_abs())),
+        None => idle,
+    };
+    // The day on which it was begun says nothing of its last lines.
+    let old = if log.compressed { old } else { old.min(idle) };
+    let closed = log.compressed || is_closed(log, today) && idle >= care.compress_after.max(SETTLED);
+    (closed && !log.state && old > care.delete_after).then_some(old)
+}
+
+/// Logs that become too old one after the other do so within a few days of each other.
+const ANY_DAY: Span = Span::days(7);
+
+/// How many logs age alone would take after a leap of time, and how long that is: more than three, with nothing between them
+/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, or an agent was
+/// long at rest. It ends by itself: the first log after the leap that is too old takes those before it along.
+pub(super) fn leap(
+    logs: &[Log],
+    rules: &Logs,
+    now: DateTime<Utc>,
+    today: NaiveDate,
+) -> Option<(usize, Span)> {
+    let (mut old, mut young) = (Vec::new(), Span::seconds(0));
+    for log in logs {
+        let care = Care::of(log, rules);
+        let idle = age(now, log.modified);
+        match expired(log, &care, now, today) {
+            Some(age) => old.push((age, care.delete_after)),
+            None if idle <= care.delete_after => young = young.max(idle),
+            None => {}
+        }
+    }
+    let (youngest, most) = *old.iter().min()?;
+    let gap = Span(youngest.0.saturating_sub(young.0));
+    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some((old.len(), gap))
 }
 
 /// Whether nothing more is to be expected in a log: its day is over, it was rotated, or it is one of
@@ -107,12 +148,35 @@ fn is_closed(log: &Log, today: NaiveDate) -> bool {
 
 /// Which logs may be deleted for others to stay: closed, of no state, and not written any more.
 fn is_spare(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> bool {
-    let idle = age(now, log.modified) >= care.compress_after.max(SETTLED);
-    !log.state && (log.compressed || is_closed(log, today) && idle)
+    !log.state && (log.compressed || is_settled(log, care, now, today))
+}
+
+/// Whether a log is closed for certain: its name says that it was rotated, and nobody can have it open unseen, or nothing
+/// came for long.
+fn is_settled(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> bool {
+    let wait =
+        if log.is_rotated() && !log.whole && log.ours { SETTLED } else { care.compress_after.max(SETTLED) };
+    is_closed(log, today) && age(now, log.modified) >= wait
+}
+
+/// Which closed logs are compressed before their time because all logs together take more than `max_total`.
+pub(super) fn squeezed(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Vec<Task> {
+    let Some(why) = too_much(logs, rules) else { return Vec::new() };
+    logs.iter()
+        .filter(|log| !log.compressed && is_settled(log, &Care::of(log, rules), now, today))
+        .map(|log| Task { log: log.clone(), action: Action::Compress, why: why.clone() })
+        .collect()
+}
+
+/// What is said if all logs together take more than `max_total`.
+pub(super) fn too_much(logs: &[Log], rules: &Logs) -> Option<String> {
+    let total: u64 = logs.iter().map(|log| log.bytes).sum();
+    (total > rules.max_total.0)
+        .then(|| format!("all logs take {}, more than {}", Size(total), rules.max_total))
 }
 
 /// By which the oldest comes first.
-fn order(log: &Log) -> impl Ord {
+pub(super) fn order(log: &Log) -> impl Ord + use<> {
     let day = log.day.filter(|_| !log.whole).unwrap_or(log.modified.date_naive());
     (day, log.modified, log.number(), log.path.clone())
 }
@@ -142,20 +206,22 @@ pub(super) fn over_keep(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: N
 }
 
 /// Which closed logs go because all logs together take more than `max_total`: the oldest, until
-/// it is half of that.
-pub(super) fn over_total(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Vec<Task> {
+/// it is half of that; none that somebody holds.
+pub(super) fn over_total(
+    logs: &[Log],
+    rules: &Logs,
+    held: &BTreeSet<PathBuf>,
+    now: DateTime<Utc>,
+    today: NaiveDate,
+) -> Vec<Task> {
+    let Some(why) = too_much(logs, rules) else { return Vec::new() };
     let mut total: u64 = logs.iter().map(|log| log.bytes).sum();
-    let most = rules.max_total;
-    if total <= most.0 {
-        return Vec::new();
-    }
-    let why = format!("all logs take {}, more than {most}", Size(total));
-    let mut spare: Vec<&Log> =
-        logs.iter().filter(|log| is_spare(log, &Care::of(log, rules), now, today)).collect();
+    let is_spare = |log: &&Log| !held.contains(&log.path) && is_spare(log, &Care::of(log, rules), now, today);
+    let mut spare: Vec<&Log> = logs.iter().filter(is_spare).collect();
     spare.sort_by_cached_key(|log| order(log));
     let mut tasks = Vec::new();
     for log in spare {
-        if total <= most.0 / 2 {
+        if total <= rules.max_total.0 / 2 {
             break;
         }
         tasks.push(Task { log: log.clone(), action: Action::Delete, why: why.clone() });
@@ -168,13 +234,15 @@ pub(super) fn over_total(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: 
 mod tests {
     use super::*;
     use crate::config::logs::Rule;
-    use crate::logs::names::day_in;
+    use crate::log_files::names::day_in;
     use proptest::prelude::*;
 
     fn log(name: &str, bytes: u64, hours_idle: i64, now: DateTime<Utc>) -> Log {
         Log {
             path: name.into(),
             bytes,
+            file: (0, 0),
+            ours: true,
             modified: now - chrono::TimeDelta::hours(hours_idle),
             day: day_in(name),
             compressed: name.ends_with(".gz"),
@@ -201,6 +269,11 @@ mod tests {
             ("alerts.log", 1, 0, true, Some(Action::Cut)),
             ("alerts.log", big, 9000, false, Some(Action::Cut)),
             ("alerts.log", big - 1, 0, false, None),
+            ("app.log.1", big, 0, false, None),
+            ("app.log.1", big, 24, false, Some(Action::Compress)),
+            ("app.log.1", 1, 24 * 31, false, Some(Action::Delete)),
+            ("daemon_20261001.log", 1, 24 * 31, false, Some(Action::Delete)),
+            ("daemon_20261001.log", 1, 24 * 2, false, Some(Action::Compress)),
             ("alerts.log.gz", big, 24 * 30, false, None),
             ("alerts.log.gz", big, 24 * 30 + 1, false, Some(Action::Delete)),
             ("daemon_20261021.log.gz", 1, 0, false, None),
@@ -210,6 +283,7 @@ mod tests {
             let verdict = verdict(
                 &log(name, bytes, idle, now),
                 long,
+                true,
                 &Care::of(&log(name, 0, 0, now), &rules),
                 now,
                 today,
@@ -249,9 +323,52 @@ mod tests {
         ] {
             let mut log = log(name, bytes, idle, now);
             (log.rule, log.whole, log.state) = (Some(rule.to_owned()), rule == "chained", rule == "kept");
-            let verdict = verdict(&log, false, &Care::of(&log, &rules), now, today);
+            let verdict = verdict(&log, false, true, &Care::of(&log, &rules), now, today);
             assert_eq!(verdict.map(|(action, _)| action), expected, "{rule} {name} {bytes} {idle}");
         }
+    }
+
+    #[test]
+    fn a_leap_of_time_takes_nothing_until_time_went_by() {
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        let rules = Logs::default();
+        let history = |from: i64, days: i64| {
+            (from..from + days).map(|day| log("app.log.1.gz", 1, 24 * day, now)).collect::<Vec<_>>()
+        };
+        let is_leap = |logs: &[Log]| leap(logs, &rules, now, now.date_naive()).is_some();
+        let live = log("app.log", 1, 0, now);
+        let with = |more: Vec<Log>| [vec![live.clone()], more].concat();
+        assert!(is_leap(&with(history(1000, 20))), "the clock was set ahead");
+        assert!(is_leap(&history(1000, 20)), "nothing is written any more");
+        assert!(is_leap(&with([history(1000, 20), history(0, 29)].concat())), "and on the days after");
+        assert!(!is_leap(&with([history(1000, 20), history(0, 32)].concat())), "until a month went by");
+        assert!(!is_leap(&with(history(0, 400))), "a home with a long history, on the first day");
+        assert!(!is_leap(&with(history(0, 31))), "every day");
+        assert!(!is_leap(&with(history(1000, 3))), "a few old ones");
+        assert!(!is_leap(&with(history(20, 12))), "some days of rest");
+        let monthly = [history(31, 1), history(31, 1), history(31, 1), history(31, 1)].concat();
+        assert!(!is_leap(&with(monthly)), "several that are rotated together, once a month");
+    }
+
+    #[test]
+    fn under_pressure_closed_logs_are_compressed_early_if_it_is_seen_who_holds_them() {
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        let rules = Logs { max_total: Size(1000), ..Logs::default() };
+        let of = |name: &str, hours| log(name, 2000, hours, now);
+        let logs = [
+            of("a_20261120.1.log", 1),
+            of("b.log.1", 1),
+            Log { ours: false, ..of("c.log.1", 1) },
+            Log { ours: false, ..of("d.log.1", 25) },
+            Log { whole: true, ..of("e.log.1", 1) },
+            of("f_20261119.log", 1),
+            of("g.log", 1),
+            of("h_20261120.1.log", 0),
+        ];
+        let early = squeezed(&logs, &rules, now, now.date_naive());
+        let names: Vec<String> = early.iter().map(|task| task.log.name()).collect();
+        assert_eq!(names, ["a_20261120.1.log", "b.log.1", "d.log.1"]);
+        assert!(squeezed(&logs, &Logs::default(), now, now.date_naive()).is_empty());
     }
 
     #[test]
@@ -311,7 +428,7 @@ mod tests {
                 .collect();
             let rules = Logs { max_total: Size(most), ..Logs::default() };
             let gone: Vec<Log> =
-                over_total(&logs, &rules, now, now.date_naive()).into_iter().map(|task| task.log).collect();
+                over_total(&logs, &rules, &BTreeSet::new(), now, now.date_naive()).into_iter().map(|task| task.log).collect();
             prop_assert!(gone.iter().all(|log| log.compressed && !log.state));
             let sum = |logs: &[&Log]| logs.iter().map(|log| log.bytes).sum::<u64>();
             let before = sum(&logs.iter().collect::<Vec<_>>());

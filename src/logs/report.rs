@@ -34,7 +34,7 @@ pub struct Done {
     pub to: Option<String>,
     /// Bytes before.
     pub before: u64,
-    /// Bytes after.
+    /// Bytes after; of one that would be compressed, about so many.
     pub after: u64,
 }
 
@@ -85,8 +85,11 @@ impl Rotation {
         .flatten()
         .collect();
         let what = if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") };
+        // How well something packs is known from a sample.
+        let guessed = |file: &Done| file.outcome == Outcome::Planned && file.action == Some(Action::Compress);
+        let about = if self.files.iter().any(guessed) { "about " } else { "" };
         format!(
-            "{what}; {}, {} before, {} after",
+            "{what}; {}, {} before, {about}{} after",
             text::count(self.logs, "log"),
             Size(self.before),
             Size(self.after)

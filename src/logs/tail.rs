@@ -1,8 +1,10 @@
 //! The last lines of logs that fit what is asked for, read from their ends.
 
-use super::find::Log;
 use super::marks::{Level, Stamp, marks};
+use super::members;
+use crate::base::units::Size;
 use crate::base::{lines, text};
+use crate::log_files::Log;
 use chrono::{DateTime, SecondsFormat, Utc};
 use flate2::bufread::MultiGzDecoder;
 use regex_lite::Regex;
@@ -72,7 +74,7 @@ const LONGEST_ENTRY: usize = 1 << 20;
 const CHUNK: usize = 8 << 20;
 
 /// The last lines of some logs, given by name and the one in use last. Logs of the past are read
-/// if the time asked for reaches back to them. `end_of`: where to stop in a log, if not at its end.
+/// if the time asked for reaches back to them; without one, until so many lines were looked at as are wanted. `end_of`: where to stop in a log, if not at its end.
 ///
 /// A log without any times counts as written when its file was.
 pub fn tail(
@@ -85,10 +87,14 @@ pub fn tail(
     let mut found = Vec::new();
     for (name, logs) in logs {
         let mut of_name = 0;
+        let mut looked_at = 0;
         let mut oldest = now;
-        for (index, log) in logs.iter().rev().enumerate() {
-            if query.since.map_or(index > 0, |since| log.modified < since) {
-                continue;
+        let mut files = Vec::new();
+        for log in logs.iter().rev() {
+            match query.since {
+                Some(since) if log.modified < since => continue,
+                None if looked_at >= query.lines => break,
+                _ => {}
             }
             if of_name >= query.lines && log.modified < oldest {
                 tail.cut = true;
@@ -100,20 +106,41 @@ pub fn tail(
             }
             tail.cut |= gather.full;
             of_name += gather.found.len();
+            looked_at += gather.looked_at;
             // A log is shown as it stands in the file, even if its clock was set back meanwhile.
             let mut key = DateTime::<Utc>::MIN_UTC;
+            let mut lines = Vec::new();
             for (at, level, line) in gather.found.into_iter().rev() {
                 key = key.max(at.unwrap_or(log.modified).min(now));
                 oldest = oldest.min(key);
-                found.push((key, Line { log: name.clone(), at, level, text: text::sanitize(&line) }));
+                lines.push((key, Line { log: name.clone(), at, level, text: line }));
             }
+            files.push(lines);
         }
+        // Lines of one time stay in the order of their files.
+        found.extend(files.into_iter().rev().flatten());
     }
     found.sort_by_key(|(key, _)| *key);
     let more = found.len().saturating_sub(query.lines);
     tail.cut |= more > 0;
     tail.lines = found.into_iter().skip(more).map(|(_, line)| line).collect();
+    for line in &mut tail.lines {
+        line.text = text::sanitize(&line.text);
+    }
     tail
+}
+
+/// The most that is shown of a line, in bytes.
+const SHOWN: usize = 32 << 10;
+
+/// A line as far as it is shown, and how much there is of it besides.
+pub(super) fn shown(mut line: String, left_out: u64) -> String {
+    let length = line.len() as u64 + left_out;
+    if length > SHOWN as u64 + 100 {
+        line.truncate(line.floor_char_boundary(SHOWN));
+        line.push_str(&format!("… ({} more)", Size(length - SHOWN as u64)));
+    }
+    line
 }
 
 /// Takes the lines of one log, the last one first.
@@ -124,12 +151,13 @@ struct Gather<'a> {
     /// The time of the entry after the one that is looked at.
     after: Option<DateTime<Utc>>,
     /// Lines that belong to one that comes yet, with the level that each has by itself.
-    pending: Vec<(String, Option<Level>)>,
+    pending: Vec<(String, u64, Option<Level>)>,
     pending_bytes: usize,
     /// Bytes since something was new enough.
     stale: usize,
     /// Whether it has as many lines as are wanted.
     full: bool,
+    looked_at: usize,
     /// The last line first.
     found: Vec<(Option<DateTime<Utc>>, Option<Level>, String)>,
 }
@@ -144,6 +172,7 @@ impl<'a> Gather<'a> {
             pending_bytes: 0,
             stale: 0,
             full: query.lines == 0,
+            looked_at: 0,
             found: Vec::new(),
         }
     }
@@ -154,11 +183,19 @@ impl<'a> Gather<'a> {
         }
         let file = lines::open(&log.path)?;
         if log.compressed {
+            if self.query.since.is_none()
+                && let Some((text, all)) = members::last_lines(&file, self.query.lines)?
+            {
+                let lines = lines::split(&text);
+                lines.into_iter().skip(usize::from(!all)).rev().all(|line| self.line(line, 0));
+                self.finish();
+                return Ok(());
+            }
             return self.compressed(BufReader::new(file), log.modified);
         }
         let length = file.metadata()?.len();
         let end = end.map_or(length, |end| end.min(length));
-        let result = lines::backwards(&file, end, |line| self.line(line));
+        let result = lines::backwards(&file, end, |line, left_out| self.line(line, left_out));
         self.finish();
         result
     }
@@ -179,11 +216,12 @@ impl<'a> Gather<'a> {
             let rest = if last { Vec::new() } else { chunk.split_off(last_entry(&chunk)) };
             let mut gather = Gather::new(self.query, modified);
             for line in lines::split(&chunk).into_iter().rev() {
-                if !gather.line(line) {
+                if !gather.line(line, 0) {
                     break;
                 }
             }
             gather.finish();
+            self.looked_at += gather.looked_at;
             full |= gather.full;
             found.extend(gather.found.into_iter().rev());
             let more = found.len().saturating_sub(self.query.lines);
@@ -200,16 +238,17 @@ impl<'a> Gather<'a> {
     }
 
     /// Takes a line; whether more are wanted.
-    fn line(&mut self, line: String) -> bool {
+    fn line(&mut self, line: String, left_out: u64) -> bool {
         let marks = marks(&line);
+        self.looked_at += 1;
         self.pending_bytes += line.len() + 1;
-        self.pending.push((line, marks.level));
+        self.pending.push((line, left_out, marks.level));
         if let Some(at) = marks.stamp.and_then(|stamp| stamp.resolve(self.not_after)) {
             if matches!(marks.stamp, Some(Stamp::Time(_))) {
                 self.not_after = self.not_after.min(at);
             }
             self.after = Some(at);
-            let level = marks.level.or_else(|| self.pending.iter().filter_map(|(_, level)| *level).max());
+            let level = marks.level.or_else(|| self.pending.iter().filter_map(|(_, _, level)| *level).max());
             self.take(|_, _| level);
         } else if self.pending_bytes > LONGEST_ENTRY {
             self.finish();
@@ -222,7 +261,7 @@ impl<'a> Gather<'a> {
     /// to the one before it.
     fn finish(&mut self) {
         let mut levels = Vec::with_capacity(self.pending.len());
-        for (line, level) in self.pending.iter().rev() {
+        for (line, _, level) in self.pending.iter().rev() {
             let before = levels.last().copied().flatten();
             levels.push(if line.starts_with([' ', '\t']) { before } else { *level });
         }
@@ -238,7 +277,7 @@ impl<'a> Gather<'a> {
             return;
         }
         self.stale = 0;
-        for (index, (line, _)) in pending.into_iter().enumerate() {
+        for (index, (line, left_out, _)) in pending.into_iter().enumerate() {
             let level = level_of(index, &line);
             if !self.query.wants(&line, level) {
                 continue;
@@ -247,7 +286,7 @@ impl<'a> Gather<'a> {
                 self.full = true;
                 return;
             }
-            self.found.push((self.after, level, line));
+            self.found.push((self.after, level, shown(line, left_out)));
         }
     }
 }
@@ -385,7 +424,9 @@ mod tests {
         let last = of(&files, &query);
         assert_eq!((texts(&last)[0], last.cut), ("[2026-11-19T11:06:39Z] ERROR x", true));
         let today = Query { since: None, ..query.clone() };
-        assert_eq!(of(&files, &today).lines.len(), 1, "without a time only the newest is read");
+        assert_eq!(of(&files, &today).lines.len(), 3, "without a time as many are read as are wanted");
+        let one = Query { lines: 1, ..today };
+        assert_eq!(texts(&of(&files, &one)), ["[2026-11-20T09:00:00Z] new"]);
         // A damaged one gives what it can, and is told of.
         let bytes = fs::read(&old).unwrap();
         fs::write(&old, &bytes[..bytes.len() / 2]).unwrap();

@@ -66,7 +66,8 @@ fn scan(_folder: &Path) -> Known {
         for handle in handles.flatten() {
             let path = handle.path();
             let writes = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
-            let is_file = || fs::read_link(&path).is_ok_and(|to| to.is_absolute() && !to.starts_with("/dev"));
+            let of_disk = |to: &Path| !to.starts_with("/dev") || to.starts_with("/dev/shm");
+            let is_file = || fs::read_link(&path).is_ok_and(|to| to.is_absolute() && of_disk(&to));
             if !writes || !is_file() {
                 continue;
             }

@@ -9,7 +9,7 @@ const ROWS: [&[&str]; 8] = [
     &["dashboard", "troubleshoot", "upgrade"],
     &["alert", "restore"],
     &["health", "backup", "logs"],
-    &["service", "agent", "schedule"],
+    &["service", "agent", "schedule", "log_files"],
     &["config"],
     &["base"],
     &[],

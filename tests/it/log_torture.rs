@@ -51,6 +51,26 @@ fn told(stop: &Arc<AtomicBool>, path: PathBuf, word: PathBuf) -> JoinHandle<usiz
     })
 }
 
+/// Renames the file to `.1`, that to `.2`, and so on, as Python's RotatingFileHandler does.
+fn shifted(stop: &Arc<AtomicBool>, path: PathBuf) -> JoinHandle<usize> {
+    let (mut file, mut lines) = (append(&path), 0_u64);
+    let numbered = move |number: u32| path.with_file_name(format!("shifted.jsonl.{number}"));
+    writer(stop, move |line| {
+        lines += 1;
+        if lines.is_multiple_of(200) {
+            let most = (1..900).find(|number| !numbered(*number).exists()).unwrap();
+            for number in (1..most).rev() {
+                // Somebody may have taken it.
+                let _ = fs::rename(numbered(number), numbered(number + 1));
+            }
+            let live = numbered(1).with_file_name("shifted.jsonl");
+            fs::rename(&live, numbered(1)).unwrap();
+            file = append(&live);
+        }
+        file.write_all(line).unwrap();
+    })
+}
+
 /// How often each line of a stream is there, whatever became of the files; and how many files.
 fn count(home: &Path, stem: &str, lines: usize) -> (Vec<u8>, usize) {
     let (mut times, mut files) = (vec![0; lines], 0);
@@ -86,6 +106,7 @@ pub fn logs_at_full_speed(time: Duration) {
          [logs.rule.anew]\npaths = [\"logs/anew.jsonl\"]\ndiscipline = \"rename\"\n\
          [logs.rule.told]\npaths = [\"logs/told.jsonl\"]\ndiscipline = \"rename\"\nafter = [\"touch\", \"word\"]\n\
          [logs.rule.moved]\npaths = [\"memory/moved.jsonl\"]\ndiscipline = \"rename\"\narchive = true\n\
+         [logs.rule.shifted]\npaths = [\"logs/shifted.jsonl\"]\nmax_size = \"1GB\"\n\
          [logs.rule.held]\npaths = [\"memory/held.jsonl\"]\narchive = true\n",
     );
     for folder in ["logs", "memory"] {
@@ -96,6 +117,7 @@ pub fn logs_at_full_speed(time: Duration) {
         ("anew", anew(&stop, sandbox.path("logs/anew.jsonl"))),
         ("told", told(&stop, sandbox.path("logs/told.jsonl"), sandbox.path("word"))),
         ("moved", anew(&stop, sandbox.path("memory/moved.jsonl"))),
+        ("shifted", shifted(&stop, sandbox.path("logs/shifted.jsonl"))),
         ("held", held(&stop, &sandbox.path("memory/held.jsonl"))),
     ];
     let begun = Instant::now();

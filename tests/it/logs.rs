@@ -35,7 +35,7 @@ fn a_name_is_the_newest_file_of_that_name() {
         "three ERROR\nlast without end\n"
     );
     let default = sandbox.expect(0, "ops", &["logs"]).stdout;
-    assert!(default.starts_with("one\n"), "without a name it is the first service's: {default}");
+    assert!(default.starts_with("old\none\n"), "without a name it is the first service's: {default}");
     assert_eq!(sandbox.expect(0, "ops", &["logs", "daemon", "--grep", "error"]).stdout, "three ERROR\n");
     assert_eq!(sandbox.expect(0, "ops", &["logs", "email"]).stdout, "mail\\u{1b}[31m\n");
 }
@@ -103,6 +103,8 @@ fn what_cannot_be_understood_is_refused_with_a_remedy() {
     sandbox.write("logs/alerts.log", "x\n");
     for (args, remedy) in [
         (["--grep", "(("], "--grep '\\(\\('"),
+        (["--grep", "(a{1000}){1000}"], "is too large a regular expression"),
+        (["-n", "-1"], "invalid value '-1' for '--lines <N>'"),
         (["--since", "soon"], "write it like 30m, 2h"),
         (["--since", "2999-01-01"], "yet to come"),
         (["--level", "loud"], "possible values: debug, info, warning, error, critical"),
@@ -116,13 +118,139 @@ fn what_cannot_be_understood_is_refused_with_a_remedy() {
 #[test]
 fn an_unknown_name_is_refused_with_those_that_there_are() {
     let sandbox = sandbox();
-    let said = sandbox.expect(3, "ops", &["logs", "daemon"]);
-    assert!(said.stderr.contains("there are no logs yet"), "{}", said.stderr);
+    for name in ["daemon", "alerts"] {
+        let said = sandbox.expect(0, "ops", &["logs", name]);
+        assert!(said.stderr.contains(&format!("nothing was written to '{name}' yet")), "{}", said.stderr);
+    }
+    assert_eq!(sandbox.json(0, "ops", &["logs", "backup"])["lines"], serde_json::json!([]));
     sandbox.write("logs/alerts.log", "x\n");
     let said = sandbox.expect(3, "ops", &["logs", "alert"]);
     assert!(said.stderr.contains("did you mean 'alerts'?"), "{}", said.stderr);
     let said = sandbox.expect(3, "ops", &["logs", "../../etc/passwd"]);
     assert!(said.stderr.contains("there are: all, alerts"), "{}", said.stderr);
+}
+
+#[test]
+fn the_last_lines_reach_back_over_midnight_and_rotation() {
+    let sandbox = sandbox();
+    let lines = |from: usize, to: usize| (from..to).map(|n| format!("line {n}\n")).collect::<String>();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+    for (name, text, days) in [
+        ("daemon_20261117.log", lines(0, 100_000), 4),
+        ("daemon_20261118.log", lines(100_000, 100_020), 3),
+        ("daemon_20261119.1.log", lines(100_020, 100_025), 2),
+        ("daemon_20261119.log", lines(100_025, 100_030), 1),
+        ("daemon_20261120.log", lines(100_030, 100_031), 0),
+    ] {
+        let path = sandbox.write(&format!("logs/{name}"), text);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_modified(old - std::time::Duration::from_secs(86_400 * days)).unwrap();
+        if days > 2 {
+            assert!(std::process::Command::new("gzip").arg(path).status().unwrap().success());
+        }
+    }
+    for wanted in [1, 2, 10, 11, 12, 31, 32, 50, 5000] {
+        let said = sandbox.expect(0, "ops", &["logs", "daemon", "-n", &wanted.to_string()]);
+        assert_eq!(said.stdout, lines(100_031 - wanted, 100_031), "{wanted}");
+    }
+}
+
+/// Names that the runbooks and the remedies of checks use.
+#[test]
+fn a_service_s_name_shows_its_logs_whatever_they_are_called() {
+    for (preset, files, name, shown) in [
+        ("mama", &["logs/mama.log", "logs/daemon_stderr.log"][..], "daemon", &["mama", "daemon_stderr"][..]),
+        (
+            "gomikrobot",
+            &["logs/gateway_stdout.log", "logs/gateway_stderr.log"],
+            "daemon",
+            &["gateway_stdout", "gateway_stderr"],
+        ),
+        ("gomikrobot", &["logs/gateway_stdout.log"], "gateway", &["gateway_stdout"]),
+        ("macha", &["orchestrator.log"], "daemon", &["orchestrator"]),
+        (
+            "machina",
+            &["logs/serve_stdout.log", "logs/autonomic_stderr.log", "logs/noise.log"],
+            "daemon",
+            &["serve_stdout", "autonomic_stderr"],
+        ),
+        (
+            "machina",
+            &["logs/serve_stdout.log", "logs/serve_stderr.log"],
+            "serve",
+            &["serve_stdout", "serve_stderr"],
+        ),
+        ("machina", &["logs/run_ab12.jsonl", "logs/run_cd34.jsonl"], "run_ab12", &["run_ab12.jsonl"]),
+        (
+            "machina",
+            &["logs/run_ab12.jsonl", "logs/run_cd34.jsonl"],
+            "runs",
+            &["run_ab12.jsonl", "run_cd34.jsonl"],
+        ),
+        (
+            "dharmic",
+            &["logs/charan_vidhi_reflections.jsonl"],
+            "charan_vidhi_reflections",
+            &["charan_vidhi_reflections.jsonl"],
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write("ops.toml", format!("[agent]\npreset = \"{preset}\"\n"));
+        let empty = sandbox.run("ops", &["logs", name]);
+        assert_eq!(empty.code, if name == "run_ab12" { 3 } else { 0 }, "{preset} {name}: {empty:?}");
+        for file in files {
+            sandbox.write(file, "a line\n");
+        }
+        sandbox.write("logs/alerts.log", "one of ours\n");
+        let said = sandbox.json(0, "ops", &["logs", name]);
+        let mut logs: Vec<&str> =
+            said["lines"].as_array().unwrap().iter().map(|line| line["log"].as_str().unwrap()).collect();
+        let mut shown = shown.to_vec();
+        logs.sort_unstable();
+        shown.sort_unstable();
+        assert_eq!(logs, shown, "{preset} {name}");
+    }
+}
+
+#[test]
+fn giant_lines_and_strange_characters_do_no_harm() {
+    let sandbox = sandbox();
+    sandbox.write(
+        "logs/alerts.log",
+        format!("before\n[2026-11-20 09:30:01] ERROR {}\nafter\u{2028}[x]\n", "x".repeat(24_000_000)),
+    );
+    let said = sandbox.expect(0, "ops", &["logs", "alerts"]).stdout;
+    assert!(
+        said.len() < 40_000 && said.contains("… (24.0 MB more)\nafter\\u{2028}[x]\n"),
+        "{} {}",
+        said.len(),
+        &said[said.len() - 60..]
+    );
+    assert_eq!(
+        sandbox.json(0, "ops", &["logs", "alerts", "--level", "error"])["lines"].as_array().unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn a_log_that_is_not_there_yet_is_waited_for() {
+    let sandbox = sandbox();
+    let said = sandbox.expect(3, "ops", &["logs", "deamon", "-f"]);
+    assert!(said.stderr.contains("did you mean 'daemon'?"), "{}", said.stderr);
+    for name in ["daemon", "alerts", "trading"] {
+        let mut child =
+            sandbox.program("ops").args(["logs", name, "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        // It has looked, and found nothing.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        sandbox.write(&format!("logs/{name}.log"), "the first\n");
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.ends_with("the first\n"), "{name}: {line}");
+        fs::remove_file(sandbox.path(&format!("logs/{name}.log"))).unwrap();
+    }
 }
 
 /// Guards against the predecessor's `tail -f` of all files of the past, which did not see the

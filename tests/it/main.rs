@@ -37,6 +37,7 @@ mod remote;
 mod report;
 mod restore;
 mod rotate;
+mod rotate_bounds;
 mod rotate_rules;
 mod routing;
 mod run;

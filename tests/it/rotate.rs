@@ -200,3 +200,42 @@ fn killed_half_way_nothing_is_lost() {
         assert!(!there(&sandbox, &format!("d{number:02}_20261101.log")));
     }
 }
+
+/// As Python's loggers and logrotate leave them.
+#[test]
+fn what_the_agents_own_logger_rotated_is_compressed_and_expires() {
+    for rule in ["", "include = []\n[logs.rule.app]\npaths = [\"logs/app.log\"]"] {
+        let sandbox = sandbox(rule);
+        log(&sandbox, "app.log", "in use\n", 1);
+        log(&sandbox, "app.log.1", "one\n", 24 * 5);
+        log(&sandbox, "app.log.2", "two\n", 24 * 6);
+        log(&sandbox, "app.log.3", "of this hour\n", 1);
+        log(&sandbox, "app.log.4.gz", "old", 24 * 40);
+        log(&sandbox, "app.log.2026-11-01", "dated\n", 24 * 19);
+        log(&sandbox, "app.log-20261102", "dashed\n", 24 * 18);
+        let planned = rotate(&sandbox, 0, &["-n"]);
+        assert!(planned.stdout.contains("4 compressed, 1 deleted; 7 logs"), "{rule}: {}", planned.stdout);
+        rotate(&sandbox, 0, &[]);
+        assert_eq!(inflate(&sandbox, "app_20261115.1.log.gz"), "one\n");
+        assert_eq!(inflate(&sandbox, "app_20261114.1.log.gz"), "two\n");
+        assert_eq!(inflate(&sandbox, "app.log.2026-11-01.gz"), "dated\n");
+        assert_eq!(inflate(&sandbox, "app.log-20261102.gz"), "dashed\n");
+        assert_eq!(sandbox.read("logs/app.log.3"), "of this hour\n");
+        for gone in ["app.log.1", "app.log.2", "app.log.4.gz", "app_20261011.1.log.gz"] {
+            assert!(!there(&sandbox, gone), "{rule}: {gone}");
+        }
+        // The logger goes on counting: nothing of it meets what we made.
+        log(&sandbox, "app.log.1", "one\n", 24 * 5 - 1);
+        rotate(&sandbox, 0, &[]);
+        assert_eq!(inflate(&sandbox, "app_20261115.2.log.gz"), "one\n");
+        let again = rotate(&sandbox, 0, &[]).stdout;
+        let logs = if rule.is_empty() { 8 } else { 7 };
+        assert!(again.contains(&format!("nothing to do; {logs} logs")), "{rule}: {again}");
+    }
+    let sandbox = sandbox("max_size = \"1KB\"");
+    log(&sandbox, "app.log.1", &"a line\n".repeat(9000), 1);
+    rotate(&sandbox, 0, &[]);
+    assert_eq!(sandbox.read("logs/app.log.1").lines().count(), 9000, "what is closed is never cut");
+    let report = sandbox.json(0, "ops", &["health", "--only", "log_size"]);
+    assert!(report.to_string().contains("the largest logs/app.log.1 with 63.0 KB"), "{report}");
+}

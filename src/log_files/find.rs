@@ -1,11 +1,11 @@
 //! Which log files there are, what day their name speaks of, and which one a name means.
 
-use super::names::{day_in, family, is_number, numbered, rotated_forms};
+use super::names::{day_in, family, is_number, kin, numbered, rotated_forms};
 use crate::base::{Home, text};
 use crate::config::Logs;
 use chrono::{DateTime, NaiveDate, Utc};
 use glob::{MatchOptions, Pattern};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -17,6 +17,10 @@ pub struct Log {
     pub path: PathBuf,
     /// What it takes of the disk, at most its length: a hole takes nothing.
     pub bytes: u64,
+    /// Which file it is, whatever it is called: device and inode.
+    pub file: (u64, u64),
+    /// Whether it is our user's, or we are root: then we see who has it open.
+    pub ours: bool,
     /// When it was last written.
     pub modified: DateTime<Utc>,
     /// The day in its name.
@@ -58,7 +62,7 @@ struct Wanted {
 }
 
 /// The logs of an agent, by `[logs] include`, `exclude` and its rules, with what rotation made of
-/// them. No link is followed, save that the folder a pattern begins in may be one.
+/// them, ours or the agent's own. No link is followed, save that the folder a pattern begins in may be one.
 pub fn find(home: &Home, logs: &Logs) -> Found {
     let mut globs = Vec::new();
     for (rule, glob) in logs.globs() {
@@ -142,7 +146,12 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
                 }
             };
             let path = entry.path();
-            let is = |pattern: &Pattern| pattern.matches_path_with(path, AS_A_SHELL);
+            let name = entry.file_name().to_str();
+            let of = name.and_then(kin).map(|kin| path.with_file_name(kin.log));
+            let is = |pattern: &Pattern| {
+                let is = |path: &Path| pattern.matches_path_with(path, AS_A_SHELL);
+                is(path) || of.as_deref().is_some_and(is)
+            };
             let mut fits = wanted.iter().filter(|wanted| is(&wanted.pattern)).peekable();
             if entry.file_type().is_dir() || fits.peek().is_none() || left_alone.iter().any(is) {
                 continue;
@@ -174,7 +183,7 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
 }
 
 /// Whether a path is below `archive/YYYYMMDD/`.
-pub(super) fn is_archived(home: &Home, path: &Path) -> bool {
+pub(crate) fn is_archived(home: &Home, path: &Path) -> bool {
     let day = path.strip_prefix(home.archive()).ok().and_then(|inside| inside.components().next());
     day.is_some_and(|day| {
         let day = day.as_os_str().as_encoded_bytes();
@@ -198,10 +207,12 @@ fn literal_folder(glob: &str) -> PathBuf {
 
 impl Log {
     /// A log as its metadata tells it.
-    pub(super) fn new(path: &Path, meta: &std::fs::Metadata) -> Log {
+    pub(crate) fn new(path: &Path, meta: &std::fs::Metadata) -> Log {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Log {
             path: path.to_owned(),
+            file: (meta.dev(), meta.ino()),
+            ours: rustix::process::geteuid().is_root() || rustix::process::geteuid().as_raw() == meta.uid(),
             bytes: meta.len().min(meta.blocks().saturating_mul(512)),
             modified: meta.modified().map(DateTime::from).unwrap_or_default(),
             day: day_in(&name),
@@ -211,6 +222,12 @@ impl Log {
             whole: false,
             state: false,
         }
+    }
+
+    /// The same by another name.
+    pub(crate) fn renamed(self, path: PathBuf) -> Log {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Log { day: day_in(&name), compressed: name.ends_with(".gz"), path, ..self }
     }
 
     /// Of several rules the first by name holds, but what one of them protects is protected.
@@ -225,19 +242,28 @@ impl Log {
     }
 
     /// Its file name.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Its number among those that were rotated on its day, if it is one of them.
-    pub(super) fn number(&self) -> Option<u32> {
+    pub(crate) fn number(&self) -> Option<u32> {
         numbered(&self.name())
     }
 
-    /// Whether something may still be written to it: it is neither compressed nor numbered.
-    pub(super) fn is_in_use(&self) -> bool {
-        let shifted = self.name().rsplit_once('.').is_some_and(|(_, number)| is_number(number));
-        !self.compressed && !shifted && self.number().is_none()
+    /// Whether another program renames it again and again, as from `.1` to `.2`.
+    pub(crate) fn shifts(&self) -> bool {
+        kin(&self.name()).is_some_and(|kin| kin.shifts)
+    }
+
+    /// Whether its name says that it was rotated, by us or by another program.
+    pub(crate) fn is_rotated(&self) -> bool {
+        self.number().is_some() || kin(&self.name()).is_some_and(|kin| kin.closed)
+    }
+
+    /// Whether something may still be written to it: it is neither compressed nor rotated.
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.compressed && !self.is_rotated()
     }
 }
 
@@ -258,7 +284,7 @@ fn name_of(home: &Home, log: &Log) -> String {
 /// The logs of each name, also those of the past that were compressed or numbered; the one
 /// that the name means now comes last: of those in use the one written last.
 pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
-    let usual = ["logs/**/*.log", "logs/**/*.log.gz", "logs/**/*.log.[0-9]*"];
+    let usual = ["logs/**/*.log", "logs/**/*.log.gz"];
     let include = rules.include.iter().flat_map(|glob| [vec![glob.clone()], rotated_forms(glob)].concat());
     let globs = include.chain(usual.map(str::to_owned)).map(|glob| (None, glob));
     let all = Logs { exclude: Vec::new(), ..rules.clone() };
@@ -266,10 +292,31 @@ pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
     for log in search(home, globs, &all).logs {
         names.entry(text::sanitize(&name_of(home, &log))).or_default().push(log);
     }
-    for logs in names.values_mut() {
-        logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
-    }
+    names.values_mut().for_each(|logs| in_order(logs));
     names
+}
+
+/// The logs that only rules of the config name, by their file names, as [`by_name`] gives the others. What went to the
+/// archive is among them.
+pub fn by_rule(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
+    let others: BTreeSet<PathBuf> =
+        by_name(home, rules).into_values().flatten().map(|log| log.path).collect();
+    let found = find(home, &Logs { exclude: Vec::new(), ..rules.clone() });
+    let only = found
+        .logs
+        .into_iter()
+        .chain(found.archived)
+        .filter(|log| log.rule.is_some() && !others.contains(&log.path));
+    let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
+    for log in only {
+        names.entry(text::sanitize(&family(&log.name()))).or_default().push(log);
+    }
+    names.values_mut().for_each(|logs| in_order(logs));
+    names
+}
+
+fn in_order(logs: &mut [Log]) {
+    logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
 }
 
 #[cfg(test)]
@@ -297,12 +344,18 @@ mod tests {
         assert!(found.failed.is_empty());
         let torn = find(&home, &Logs { exclude: vec!["logs/[".to_owned()], ..Logs::default() });
         assert!(torn.logs.is_empty() && torn.failed.len() == 1, "what was to be protected is not touched");
-        for name in ["daemon_20261118.log.gz", "daemon_20261117.1.log.gz", "daemon.log.1", "a.log.2.gz"] {
+        for name in [
+            "daemon_20261118.log.gz",
+            "daemon_20261117.1.log.gz",
+            "daemon.log.1",
+            "a.log.2.gz",
+            "a.log-20261101",
+        ] {
             fs::write(home.logs().join(name), "later\n").unwrap();
         }
         let names = by_name(&home, &Logs::default());
         assert_eq!(names.keys().collect::<Vec<_>>(), ["a", "daemon", "daemon_stdout", "email"]);
         assert!(names["daemon"].last().unwrap().path.ends_with("daemon_20261120.log"));
-        assert_eq!((names["daemon"].len(), names["a"].len()), (5, 2));
+        assert_eq!((names["daemon"].len(), names["a"].len()), (5, 3));
     }
 }

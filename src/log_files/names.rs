@@ -2,8 +2,40 @@
 
 use chrono::{Datelike, NaiveDate};
 
+/// What the agent's own logger, or logrotate, makes of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kin<'a> {
+    /// The name of that log.
+    pub(crate) log: &'a str,
+    /// It is renamed again, from `.1` to `.2`, whenever there is a new one.
+    pub(crate) shifts: bool,
+    /// Its name says that it is closed. One with a day after a dot may be that of today, in use.
+    pub(crate) closed: bool,
+}
+
+/// Tells such a name, compressed or not: `app.log.1` (Python's RotatingFileHandler, logrotate), `app.log.2026-11-19` and
+/// `app.log.2026-11-19_13` (TimedRotatingFileHandler), `app.log-20261119` (logrotate's dateext).
+pub(crate) fn kin(name: &str) -> Option<Kin<'_>> {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    if numbered(name).is_some() {
+        return None;
+    }
+    if let Some((log, number)) = name.rsplit_once('.')
+        && is_number(number)
+    {
+        return (!log.is_empty()).then_some(Kin { log, shifts: true, closed: true });
+    }
+    let dated = |text: &str| {
+        let only = text.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte));
+        only && text.starts_with(|c: char| c.is_ascii_digit())
+            && day_in(text.get(..10).unwrap_or(text)).is_some()
+    };
+    let (at, mark) = name.match_indices(['.', '-']).find(|(at, _)| *at > 0 && dated(&name[at + 1..]))?;
+    Some(Kin { log: &name[..at], shifts: false, closed: mark == "-" })
+}
+
 /// Whether an ending is a number that other programs count their old logs by: `app.log.1`.
-pub(super) fn is_number(text: &str) -> bool {
+pub(crate) fn is_number(text: &str) -> bool {
     text.len() <= 3 && is_count(text)
 }
 
@@ -14,7 +46,7 @@ fn is_count(text: &str) -> bool {
 
 /// A name before and from the ending that says what is in the file: `daemon` and `.log`. An ending
 /// that is a number, or none, says nothing.
-pub(super) fn split(name: &str) -> (&str, &str) {
+pub(crate) fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && !is_count(&name[dot + 1..]) => name.split_at(dot),
         _ => (name, ""),
@@ -23,7 +55,7 @@ pub(super) fn split(name: &str) -> (&str, &str) {
 
 /// What the log is called that becomes the `number`th of a day: `daemon_20261119.1.log`. One that
 /// speaks of a day already keeps it.
-pub(super) fn rotated(name: &str, day: NaiveDate, number: u32) -> String {
+pub(crate) fn rotated(name: &str, day: NaiveDate, number: u32) -> String {
     let (stem, ending) = split(name);
     match day_in(name) {
         Some(_) => format!("{stem}.{number}{ending}"),
@@ -32,20 +64,18 @@ pub(super) fn rotated(name: &str, day: NaiveDate, number: u32) -> String {
 }
 
 /// The number in such a name, compressed or not. Without a day it may be that of a worker.
-pub(super) fn numbered(name: &str) -> Option<u32> {
-    let (stem, _) = split(name.strip_suffix(".gz").unwrap_or(name));
-    let (_, number) =
-        stem.rsplit_once('.').filter(|(stem, number)| is_count(number) && day_in(stem).is_some())?;
-    number.parse().ok()
+pub(crate) fn numbered(name: &str) -> Option<u32> {
+    let (stem, ending) = split(name.strip_suffix(".gz").unwrap_or(name));
+    let (bare, number) = stem.rsplit_once('.')?;
+    // `daemon_20261119.log.1` is another program's.
+    let ours = !ending.is_empty() || split(bare).1.is_empty();
+    (ours && is_count(number) && day_in(bare).is_some()).then(|| number.parse().ok())?
 }
 
 /// The name of the log that a rotated one was: without `.gz`, number and day.
-pub(super) fn family(name: &str) -> String {
+pub(crate) fn family(name: &str) -> String {
     let name = name.strip_suffix(".gz").unwrap_or(name);
-    let name = name
-        .rsplit_once('.')
-        .filter(|(_, number)| is_number(number) && numbered(name).is_none())
-        .map_or(name, |(bare, _)| bare);
+    let name = kin(name).map_or(name, |kin| kin.log);
     let (stem, ending) = split(name);
     let stem = match stem.rsplit_once('.') {
         Some((bare, _)) if numbered(name).is_some() => bare,
@@ -66,7 +96,7 @@ fn without_day(stem: &str) -> &str {
 }
 
 /// What the logs of a glob are called once they were rotated or compressed.
-pub(super) fn rotated_forms(glob: &str) -> Vec<String> {
+pub(crate) fn rotated_forms(glob: &str) -> Vec<String> {
     if glob.ends_with(".gz") {
         return Vec::new();
     }
@@ -85,7 +115,7 @@ pub(super) fn rotated_forms(glob: &str) -> Vec<String> {
 
 /// The day that a file name speaks of: `20261119`, `2026-11-19` or `2026_11_19`, with no digit
 /// beside it. Only this century: other numbers of eight digits are not meant as days.
-pub(super) fn day_in(name: &str) -> Option<NaiveDate> {
+pub(crate) fn day_in(name: &str) -> Option<NaiveDate> {
     let bytes = name.as_bytes();
     (0..bytes.len()).find_map(|start| {
         let before = start.checked_sub(1).and_then(|index| bytes.get(index));
@@ -156,7 +186,49 @@ mod tests {
         assert_eq!((numbered("worker.2.log"), family("worker.2.log")), (None, "worker.2.log".into()));
     }
 
+    #[test]
+    fn what_other_programs_make_of_a_log() {
+        for (name, log, shifts, closed) in [
+            ("app.log.1", "app.log", true, true),
+            ("app.log.12.gz", "app.log", true, true),
+            ("app.log.2026-11-01", "app.log", false, false),
+            ("app.log.2026-11-01_13-05", "app.log", false, false),
+            ("app.log.20261101.gz", "app.log", false, false),
+            ("app.log-20261101", "app.log", false, true),
+            ("app.log-2026-11-01-1793500000.gz", "app.log", false, true),
+            ("daemon_20261119.log.1", "daemon_20261119.log", true, true),
+        ] {
+            assert_eq!(kin(name), Some(Kin { log, shifts, closed }), "{name}");
+        }
+        assert_eq!(family("app.log-20261101.gz"), "app.log");
+        assert_eq!(family("daemon_20261119.log.1.gz"), "daemon.log");
+        for none in [
+            "app.log",
+            "app.log.gz",
+            "app.log.1234",
+            "app.log.pid",
+            "app.1.log",
+            "app-2026-11-01.log",
+            "daemon_20261120.1",
+            "daemon_20261120.1.log.gz",
+            ".1",
+            "-20261101",
+            "20261101",
+            "2026-11-01",
+            "app.log-2026110",
+        ] {
+            assert_eq!(kin(none), None, "{none}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_name_is_told_or_not(name in "[a-zé.-]{0,6}[0-9._Té-]{0,14}(\\.gz)?") {
+            if let Some(kin) = kin(&name) {
+                prop_assert!(!kin.log.is_empty() && name.starts_with(kin.log));
+            }
+        }
+
         #[test]
         fn a_rotated_log_is_found_by_the_glob_of_the_live_one(
             stem in "[a-z][a-z_-]{0,8}", ending in "(\\.log|\\.jsonl|\\.txt|)", number in 1u32..5000,
