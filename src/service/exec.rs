@@ -4,7 +4,7 @@ use super::manager::asked;
 use super::record::Record;
 use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
-use super::{Liveness, Services};
+use super::{Liveness, Services, double};
 use crate::base::process::Process;
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -18,7 +18,7 @@ use std::process::Command;
 pub(super) fn exec(services: &Services<'_>, name: &str) -> Result<Process> {
     let service = services.service(name)?;
     let status = services.status(name)?;
-    start::refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     if let Liveness::Running(process) = status.liveness {
         return Ok(process);
     }

@@ -5,7 +5,9 @@
 //! have written it and whose command line fits. Nothing else is ever signalled.
 
 mod detect;
+mod double;
 mod exec;
+mod fit;
 mod identify;
 mod manager;
 mod ports;

@@ -4,7 +4,7 @@ use super::identify::{self, Claim};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
+use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, lines, text};
 use crate::config::{self, Owner, Service};
@@ -30,7 +30,7 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         }
         return Ok(Started::Already(process));
     }
-    refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     clear_the_way(services, service, name, &record, force)?;
 
     let since = Utc::now();
@@ -75,14 +75,6 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
         if lines.is_empty() { "it printed nothing".to_owned() } else { format!("its last words:\n{lines}") };
     let hint = format!("look at {} and {}", output[0].display(), output[1].display());
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
-}
-
-/// Starts none beside what may be the service already.
-pub(super) fn refuse_double(name: &str, liveness: &Liveness) -> Result<()> {
-    let Liveness::Stranger { pid, command, resembles: true } = liveness else { return Ok(()) };
-    let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
-    let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
-    Err(Fault::unknown(message).hint(hint).into())
 }
 
 /// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way, and

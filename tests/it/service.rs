@@ -211,10 +211,15 @@ fn the_memory_has_one_agent_whatever_became_of_the_pid_file() {
     let pid = agent_pid(&sandbox);
     fs::remove_file(sandbox.path("logs/daemon.pid")).unwrap();
     fs::remove_dir_all(sandbox.path(".ops/service")).unwrap();
-    let said = sandbox.expect(2, "ops", &["start"]);
+    let said = sandbox.expect(3, "ops", &["start"]);
+    assert!(said.stderr.contains(&format!("may run already: process {pid}")), "{}", said.stderr);
+    let said = sandbox.expect(3, "ops", &["agent"]);
     assert!(said.stderr.contains("already runs"), "{}", said.stderr);
     assert!(alive(pid));
-    kill(pid);
+    // As the hint says.
+    sandbox.expect(0, "ops", &["stop"]);
+    assert!(!alive(pid));
+    sandbox.expect(0, "ops", &["start"]);
 }
 
 #[test]
