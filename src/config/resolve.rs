@@ -3,6 +3,7 @@
 use super::expand::Lookup;
 use super::{Config, S3};
 use crate::base::Home;
+use crate::base::owner::Owner;
 use crate::base::secret::Secret;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,8 @@ pub(super) fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
 
 /// Makes every path absolute, under the home.
 pub(super) fn resolve(config: &mut Config, home: &Home) {
-    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde(path)));
+    let user = owners_home(home);
+    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde_of(path, user.as_deref())));
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
@@ -31,7 +33,8 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     }
     for recipient in &mut config.backup.encrypt_to {
         if let Some(path) = recipient.strip_prefix("file:") {
-            *recipient = format!("file:{}", clean(&home.path(tilde(Path::new(path)))).display());
+            *recipient =
+                format!("file:{}", clean(&home.path(tilde_of(Path::new(path), user.as_deref()))).display());
         }
     }
     if let Some(s3) = &mut config.backup.s3 {
@@ -53,13 +56,23 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     config.alerts.resolve(home, fix);
 }
 
+/// The home folder of the user as whom the agent runs: of its owner, where we are root.
+pub(super) fn owners_home(home: &Home) -> Option<PathBuf> {
+    Owner::to_be(home.root()).map_or_else(user_home, |owner| owner.folder)
+}
+
 pub(super) fn user_home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// `~` and `~/…` are the user's home folder.
 pub(super) fn tilde(path: &Path) -> PathBuf {
-    match (path.strip_prefix("~"), user_home()) {
+    tilde_of(path, user_home().as_deref())
+}
+
+/// `~` and `~/…` are this home folder.
+pub(super) fn tilde_of(path: &Path, user: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), user) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),
     }

@@ -9,6 +9,7 @@ mod double;
 mod exec;
 mod fit;
 mod identify;
+mod ids;
 mod manager;
 mod ports;
 mod ready;

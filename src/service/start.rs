@@ -1,10 +1,12 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
+use super::ids::{self, Ids};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
+use crate::base::owner::Owner as User;
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, lines, text};
 use crate::config::{self, Owner, Service};
@@ -206,8 +208,10 @@ pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) ->
 
 fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
-    let mut command = session::in_own_session(&words).context("cannot find our own program")?;
-    dress(services, service, mark, &mut command)?;
+    let owner = User::to_be(services.home.root());
+    let ids = owner.as_ref().map(Ids::of).transpose()?;
+    let mut command = session::in_own_session(&words, ids.as_ref()).context("cannot find our own program")?;
+    dress(services, service, mark, owner.as_ref(), &mut command)?;
     logs.attach(&mut command)?;
     command
         .stdin(Stdio::null())
@@ -215,13 +219,17 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
         .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
 }
 
-/// The folder and the environment of a service.
+/// The folder and the environment of a service; of one that runs as another user, that user's.
 pub(super) fn dress(
     services: &Services<'_>,
     service: &Service,
     mark: &Mark,
+    owner: Option<&User>,
     command: &mut Command,
 ) -> Result<()> {
+    if let Some(owner) = owner {
+        ids::dress(owner, command);
+    }
     if let Some(path) = &services.config.agent.env_file {
         command.envs(config::read_env_file(path)?);
     }

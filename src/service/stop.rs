@@ -133,7 +133,7 @@ fn end(
     force: bool,
     before_kill: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    identity.signal(Signal::TERM)?;
+    identity.signal(Signal::TERM).map_err(|error| refused(identity, error))?;
     if gone(identity, service.stop_grace.0)? {
         return Ok(());
     }
@@ -149,6 +149,18 @@ fn end(
     Err(Fault::critical(format!("process {} does not end even when killed", identity.pid))
         .hint("it hangs in the kernel, likely on a disk or a network file system")
         .into())
+}
+
+/// Says what to do about a process that may not be signalled.
+fn refused(identity: &Identity, error: anyhow::Error) -> anyhow::Error {
+    let uid = Process::find(identity.pid).ok().flatten().map(|process| process.uid);
+    match uid.filter(|&uid| uid != rustix::process::geteuid().as_raw()) {
+        Some(0) => Fault::critical(format!("{error:#}")).hint("it runs as root: try sudo").into(),
+        Some(uid) => Fault::critical(format!("{error:#}"))
+            .hint(format!("it runs as the user {uid}: try as that one"))
+            .into(),
+        None => error,
+    }
 }
 
 fn gone(identity: &Identity, patience: Duration) -> Result<bool> {
