@@ -6,7 +6,7 @@ use super::objectives::objectives;
 use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Process, Service, Snapshot};
 use crate::base::status_file::StatusFile;
 use crate::base::units::{age, parse_stamp};
-use crate::base::{Journal, Run, State, lines, text};
+use crate::base::{Journal, Run, State, lines, text, upgrade};
 use crate::config::{Kind, Loaded};
 use crate::health::{self, Report, nagios};
 use crate::logs;
@@ -57,6 +57,7 @@ pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> S
 
 fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
     let services = Services { home: &loaded.home, config: &loaded.config, run };
+    let upgrade = upgrade::under_way(&loaded.home).ok().flatten().map(|note| note.told());
     loaded
         .config
         .service
@@ -97,6 +98,11 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                 Liveness::Stranger { pid, command, .. } => {
                     (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
                 }
+            };
+            let detail = match (&upgrade, detail.is_empty()) {
+                (None, _) => detail,
+                (Some(upgrade), true) => upgrade.clone(),
+                (Some(upgrade), false) => format!("{upgrade}; {detail}"),
             };
             let process = status.process().map(|process| {
                 let uptime = age(run.now, process.started).as_secs();

@@ -26,7 +26,7 @@ pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
 use crate::base::process::{Identity, Process};
-use crate::base::{Fault, Home, Run, text, units};
+use crate::base::{Fault, Home, Run, text, units, upgrade};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -225,14 +225,17 @@ impl Services<'_> {
     ///
     /// # Errors
     /// When it ends at once or is not ready in time, with the last lines of its log; when
-    /// something is in the way that may be the service itself, or is left of its last run.
+    /// something is in the way that may be the service itself, or is left of its last run; while an
+    /// upgrade is under way.
     pub fn start(&self, name: &str) -> Result<Started> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::start(self, name, false)
     }
 
     /// [`Services::start`] of a service that died: what is left of its last run is killed.
     pub fn recover(&self, name: &str) -> Result<Started> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::start(self, name, true)
     }
@@ -250,9 +253,18 @@ impl Services<'_> {
 
     /// Stops, starts, and waits for a sign of life newer than the start.
     pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         stop::stop(self, name, force, false)?;
         Ok(start::start(self, name, force)?.process().clone())
+    }
+
+    /// Nothing is started that an upgrade is just changing, but by the upgrade itself.
+    fn refuse_half_new(&self, name: &str) -> Result<()> {
+        let Some(note) = upgrade::of_another(self.home) else { return Ok(()) };
+        Err(Fault::unknown(format!("{name} was not started: {}", note.told()))
+            .hint("it starts what ran before when it is done; `ops status` tells how it is")
+            .into())
     }
 
     fn service(&self, name: &str) -> Result<&config::Service> {

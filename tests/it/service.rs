@@ -287,6 +287,35 @@ fn several_services_each_by_name() {
 }
 
 #[test]
+fn one_service_that_fails_does_not_keep_the_others() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[service.a]\ncommand = [\"sleep\", \"6031\"]\n[service.b]\ncommand = [\"./not-there\"]\n\
+         [service.c]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo > c; while :; do sleep 0.1; done\"]\nstop_grace = \"200ms\"\n\
+         [service.d]\ncommand = [\"sleep\", \"6032\"]\n",
+    );
+    let said = sandbox.expect(2, "ops", &["start"]);
+    let started = |name: &str| said.stdout.contains(&format!("{name}: started (pid "));
+    assert!(started("a") && started("c") && started("d") && said.stdout.contains("b: failed"), "{said:?}");
+    assert!(said.stderr.contains("./not-there"), "{said:?}");
+    let document = sandbox.json(2, "ops", &["start"]);
+    assert_eq!(document["services"][3]["outcome"], "already running");
+    assert!(document["services"][1]["error"].as_str().unwrap().contains("./not-there"), "{document}");
+    assert_eq!(document["state"], "critical");
+    let said = sandbox.expect(2, "ops", &["up"]);
+    assert!(said.stderr.contains("d: runs already") && said.stderr.contains("./not-there"), "{said:?}");
+    let document = sandbox.json(2, "ops", &["stop"]);
+    let outcomes: Vec<_> =
+        document["services"].as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["stopped", "not running", "failed", "stopped"]);
+    assert!(document["services"][2]["hint"].as_str().unwrap().contains("--force"), "{document}");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    // Alone it is the error of the run.
+    assert!(sandbox.json(2, "ops", &["start", "b"])["error"].is_string());
+}
+
+#[test]
 fn two_restarts_at_once_start_one_agent() {
     let sandbox = with_agent(&[]);
     sandbox.expect(0, "ops", &["start"]);
