@@ -54,7 +54,7 @@ pub(super) fn become_it(
         supervised: by == By::Supervisor,
         managed: by == By::Manager,
         disabled: by == By::Manager && Record::read(services.home, name).disabled,
-        ..Record::of(services, me.identity)
+        ..Record::of(services, name, me.identity)
     };
     start::note(services, service, name, record)?;
     let by = if by == By::Supervisor { "supervised" } else { "by its manager" };

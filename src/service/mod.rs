@@ -30,6 +30,7 @@ use crate::base::{Fault, Home, Run, text, units, upgrade};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use record::Record;
 
 /// How a service is.
 #[derive(Clone, Debug)]
@@ -267,6 +268,21 @@ impl Services<'_> {
             .into())
     }
 
+    /// Kills a service that hangs, and starts it again: no restart that anybody asked for.
+    pub fn recover_hung(&self, name: &str) -> Result<Process> {
+        self.refuse_half_new(name)?;
+        let _lock = self.lock(name)?;
+        stop::stop(self, name, true, false)?;
+        Record { ended: false, ..Record::read(self.home, name) }.write(self.home, name)?;
+        Ok(start::start(self, name, true)?.process().clone())
+    }
+
+    /// Whether this process replaced one that we were told to end: then it is no sign of a crash.
+    pub fn was_asked_for(&self, name: &str, identity: &Identity) -> bool {
+        let record = Record::read(self.home, name);
+        record.asked_for && record.identity.as_ref() == Some(identity)
+    }
+
     fn service(&self, name: &str) -> Result<&config::Service> {
         self.config.service.get(name).ok_or_else(|| {
             if self.config.disabled.iter().any(|disabled| disabled == name) {
@@ -308,7 +324,7 @@ impl Services<'_> {
 
     /// The process that we started last as this service, and when; none: never, or it is not known.
     pub fn last_start(&self, name: &str) -> Option<(Identity, Option<DateTime<Utc>>)> {
-        let record = record::Record::read(self.home, name);
+        let record = Record::read(self.home, name);
         Some((record.identity?, record.started))
     }
 

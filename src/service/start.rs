@@ -145,7 +145,7 @@ fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -
     let mut child = spawn(services, service, logs, &Mark::new(services, name))?;
     let noted = Process::find(child.id())
         .and_then(|process| process.context("the process that was just started cannot be found"))
-        .and_then(|process| note(services, service, name, Record::of(services, process.identity)));
+        .and_then(|process| note(services, service, name, Record::of(services, name, process.identity)));
     if let Err(error) = noted {
         // One that nobody knows of would get a second one beside it at the next start.
         let _ = child.kill();

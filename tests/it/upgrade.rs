@@ -397,3 +397,16 @@ fn nothing_is_started_under_an_upgrade_but_by_itself() {
     assert!(runs(&sandbox) && identity(&sandbox) != before);
     assert!(!sandbox.expect(0, "ops", &["status"]).stdout.contains("under way"));
 }
+
+#[test]
+fn upgrades_and_restarts_are_no_crash_loop() {
+    let sandbox =
+        with_daemon("[check.loop]\nkind = \"restarts\"\nservice = \"daemon\"\nafter = [\"process\"]\nwarn = 1\ncrit = 2\n");
+    for _ in 0..3 {
+        expect(2, upgrade(&sandbox, &[], "false"));
+        sandbox.expect(0, "ops", &["restart"]);
+        let report = sandbox.json(0, "ops", &["health"]);
+        let found = crate::service::finding(&report, "loop");
+        assert_eq!(found["summary"], "0 restarts of daemon within 1d", "{found}");
+    }
+}
