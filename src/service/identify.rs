@@ -11,6 +11,8 @@ use crate::config::Owner;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
@@ -97,10 +99,21 @@ pub(super) enum Claim {
     Pid { pid: u32, written: DateTime<Utc> },
 }
 
+/// A pid with blanks around it has no more bytes.
+const MOST: u64 = 256;
+
 pub(super) fn read_pid_file(path: &Path) -> Claim {
     let read = || -> std::io::Result<(String, DateTime<Utc>)> {
-        let written = fs::metadata(path)?.modified()?.into();
-        Ok((String::from_utf8_lossy(&fs::read(path)?).into_owned(), written))
+        // A pipe in its place would keep us waiting for whoever writes to it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(std::io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        Ok((String::from_utf8_lossy(&bytes).into_owned(), meta.modified()?.into()))
     };
     match read() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Claim::Missing,
@@ -132,7 +145,10 @@ fn why_dead(services: &Services<'_>, claim: Option<&Claim>, record: &Record) -> 
         (Some(Claim::Pid { pid, .. }), _) => format!("process {pid} is gone"),
         (Some(Claim::Unreadable(why)), _) => format!("its pid file has no pid: {why}"),
         (_, Some(identity)) => format!("process {} is gone", identity.pid),
-        (_, None) if services.home.root().is_dir() => "it was never started".to_owned(),
+        (_, None) if services.home.root().is_dir() => match &record.failed {
+            Some(why) => format!("it could not be started: {why}"),
+            None => "it was never started".to_owned(),
+        },
         (_, None) => format!("there is no home {}", services.home.root().display()),
     }
 }
@@ -146,7 +162,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pid");
         assert_eq!(read_pid_file(&path), Claim::Missing);
-        for rubbish in ["", "abc", "-5", "0", "99999999999", "1 2", "\x1b[2J"] {
+        assert!(matches!(read_pid_file(dir.path()), Claim::Unreadable(_)), "a folder");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(matches!(read_pid_file(&path), Claim::Unreadable(why) if why.contains("regular")));
+        fs::remove_file(&path).unwrap();
+        let much = "1".repeat(1 << 20);
+        for rubbish in [&much, "", "abc", "-5", "0", "99999999999", "1 2", "\x1b[2J"] {
             fs::write(&path, rubbish).unwrap();
             assert!(matches!(read_pid_file(&path), Claim::Unreadable(_)), "{rubbish:?}");
         }

@@ -231,14 +231,14 @@ impl Services<'_> {
     pub fn start(&self, name: &str) -> Result<Started> {
         self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
-        start::start(self, name, false)
+        start::start(self, name, false).inspect_err(|error| self.note_failure(name, error))
     }
 
     /// [`Services::start`] of a service that died: what is left of its last run is killed.
     pub fn recover(&self, name: &str) -> Result<Started> {
         self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
-        start::start(self, name, true)
+        start::start(self, name, true).inspect_err(|error| self.note_failure(name, error))
     }
 
     /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False:
@@ -258,6 +258,16 @@ impl Services<'_> {
         let _lock = self.lock(name)?;
         stop::stop(self, name, force, false)?;
         Ok(start::start(self, name, force)?.process().clone())
+    }
+
+    /// For the first start of all, of which nothing else tells.
+    fn note_failure(&self, name: &str, error: &anyhow::Error) {
+        let record = Record::read(self.home, name);
+        if record.identity.is_none() {
+            let failed = Some(text::one_line(&format!("{error:#}"), 200));
+            // Whoever asked for the start is told either way.
+            let _ = Record { failed, ..record }.write(self.home, name);
+        }
     }
 
     /// Nothing is started that an upgrade is just changing, but by the upgrade itself.

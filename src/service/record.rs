@@ -20,6 +20,8 @@ pub(super) struct Record {
     pub started: Option<DateTime<Utc>>,
     /// By which run.
     pub run: String,
+    /// Why it could not be started, before there was any process of it.
+    pub failed: Option<String>,
     /// When its operator stopped it; none once it was started again.
     pub stopped_by_operator: Option<DateTime<Utc>>,
     /// We were told to end it: its next start is no sign of a crash.

@@ -6,6 +6,7 @@ use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
 use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
+use crate::base::notice::Notice;
 use crate::base::owner::Owner as User;
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, lines, text};
@@ -34,16 +35,25 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     }
     double::refuse(services, name, &status.liveness)?;
     clear_the_way(services, service, name, &record, force)?;
+    let log = |level, title: &str, message: &str| {
+        // The service is what matters: a log that cannot be written does not undo its start.
+        let _ = events::append(services.home, "restart", services.run, level, title, message);
+    };
+    what_it_needs(services, service, name)
+        .inspect_err(|error| log("ERROR", "Start failed", &format!("{name}: {error:#}")))?;
 
     let since = Utc::now();
     let begun = Instant::now();
     let output = services.output(name);
     let logs = Logs::open(&output)?;
     let mut launched = launch(services, service, name, &logs)?;
-    let log = |level, title: &str, message: &str| {
-        // The service is what matters: a log that cannot be written does not undo its start.
-        let _ = events::append(services.home, "restart", services.run, level, title, message);
-    };
+    let _notice = Notice::begin(
+        services.run,
+        format!(
+            "{name} was started; waiting up to {} until it is ready (it runs on if you do not wait: `ops stop {name}`)",
+            service.ready_timeout
+        ),
+    );
     let failure = loop {
         let process = match launched.look(services, name)? {
             Look::Ended(how) => break format!("{name} was not started: {how}"),
@@ -98,6 +108,29 @@ pub(super) fn clear_the_way(
     }
     drop_stale_pid_file(services, service)?;
     durable::make_folder(&services.home.logs(), 0o755)
+}
+
+/// Whether the folder and the program of a service are there: the system says of both only that something
+/// is not.
+fn what_it_needs(services: &Services<'_>, service: &Service, name: &str) -> Result<()> {
+    let file = services.config.file.display();
+    let folder = service.cwd.display();
+    if !service.cwd.is_dir() {
+        return Err(Fault::critical(format!("{name} was not started: its folder {folder} is not there"))
+            .hint(format!("make it, or set cwd in [service.{name}] of {file}"))
+            .into());
+    }
+    let words = services.command(service);
+    let program = words.first().map_or("", String::as_str);
+    // A bare name is looked for in a PATH that may be the service's own.
+    if program.contains('/') && !service.cwd.join(program).exists() {
+        return Err(Fault::critical(format!(
+            "cannot run {program} in {folder} as {name}: there is no such file"
+        ))
+        .hint(format!("is it installed? See [service.{name}] command in {file}"))
+        .into());
+    }
+    Ok(())
 }
 
 /// A service that was told to start.

@@ -5,6 +5,7 @@ use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, Mark};
 use super::{Liveness, Services, Status, ports};
+use crate::base::notice::Notice;
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -78,6 +79,9 @@ fn end_service(
     let process = match status.liveness {
         Liveness::Running(process) => process,
         Liveness::Dead(_) | Liveness::Stranger { .. } => {
+            let waiting =
+                format!("what is left of {name} was told to stop; waiting up to {}", service.stop_grace);
+            let _notice = Notice::begin(services.run, waiting);
             // One whose record and pid file are lost may be among them.
             let left = end_rest(&known, service.stop_grace.0)?;
             if let (Liveness::Dead(_), Some(Claim::Pid { pid, .. })) =
@@ -102,6 +106,8 @@ fn end_service(
         Ok(())
     };
     note()?;
+    let waiting = format!("{name} (pid {pid}) was told to stop; waiting up to {}", service.stop_grace);
+    let _notice = Notice::begin(services.run, waiting);
     end(&process.identity, service, force, &mut note).with_context(|| format!("cannot stop {name}"))?;
     end_rest(&known, CHILDREN_GRACE)?;
     drop_pid_file(service, pid)?;
@@ -113,6 +119,8 @@ fn end_service(
 /// Has its manager stop it, if it has one: else that would start it again. Whether this ended it.
 fn stop_by_manager(services: &Services<'_>, status: &Status, remember: bool) -> Result<bool> {
     let Some(definition) = Definition::noted(services.home, &status.service)? else { return Ok(false) };
+    let waiting = format!("{} was told to stop {}; waiting", definition.manager(), status.service);
+    let _notice = Notice::begin(services.run, waiting);
     if definition.path.exists() {
         definition.stop(remember)?;
     } else if let Ok(Some(_)) = definition.pid() {

@@ -132,6 +132,19 @@ fn look_alikes_are_not_the_agent() {
 }
 
 #[test]
+fn a_pipe_or_a_huge_file_in_place_of_a_pid_file_holds_nobody_up() {
+    let sandbox = with_agent(&[]);
+    let path = sandbox.write("logs/daemon.pid", "");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert_eq!(sandbox.json(0, "ops", &["stop"])["services"][0]["outcome"], "not running");
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["stop"]);
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    sandbox.expect(0, "ops", &["start"]);
+}
+
+#[test]
 fn a_zombie_is_reported_dead() {
     let sandbox = with_agent(&[]);
     // Our own child that is never waited for: what a container without an init makes of a dead
@@ -170,6 +183,26 @@ fn term_is_ignored_until_forced() {
     sandbox.expect(0, "ops", &["stop", "--force"]);
     assert!(!alive(pid));
     assert!(!sandbox.path("logs/daemon.pid").exists(), "what it left behind is removed");
+}
+
+#[test]
+fn whoever_waits_is_told_for_what() {
+    let sandbox = Sandbox::new();
+    let config = |ready: &str| {
+        format!(
+            "[service.bot]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.1; done\"]\nstop_grace = \"3500ms\"\n{ready}"
+        )
+    };
+    sandbox.write("ops.toml", config("ready = \"tcp:127.0.0.1:1\"\nready_timeout = \"3500ms\"\n"));
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("bot was started; waiting up to 3s"), "{said:?}");
+    sandbox.write("ops.toml", config(""));
+    let pid = sandbox.json(0, "ops", &["start"])["services"][0]["pid"].to_string();
+    let said = sandbox.expect(2, "ops", &["stop"]);
+    assert!(said.stderr.contains(&format!("bot (pid {pid}) was told to stop; waiting up to 3s")), "{said:?}");
+    let said = sandbox.expect(2, "ops", &["stop", "--quiet"]);
+    assert!(!said.stderr.contains("waiting"), "{said:?}");
+    sandbox.expect(0, "ops", &["stop", "--force", "--quiet"]);
 }
 
 #[test]
@@ -242,6 +275,12 @@ fn a_start_that_fails_shows_the_last_words() {
     sandbox.write("ops.toml", "[service.bot]\ncommand = [\"./not-there\"]\n");
     let said = sandbox.expect(2, "ops", &["start"]);
     assert!(said.stderr.contains("cannot run ./not-there"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: is it installed? See [service.bot] command"), "{}", said.stderr);
+    sandbox.write("ops.toml", "[service.new]\ncommand = [\"sleep\", \"9\"]\ncwd = \"not/there\"\n");
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("not/there is not there") && said.stderr.contains("set cwd in"), "{said:?}");
+    let status = sandbox.run("ops", &["status"]).stdout;
+    assert!(status.contains("it could not be started") && !status.contains("never started"), "{status}");
 
     sandbox.write("ops.toml", "[service.bot]\ncommand = [\"sleep\", \"60\"]\nready = \"tcp:127.0.0.1:1\"\nready_timeout = \"300ms\"\n");
     let said = sandbox.expect(2, "ops", &["start"]);

@@ -400,8 +400,9 @@ fn nothing_is_started_under_an_upgrade_but_by_itself() {
 
 #[test]
 fn upgrades_and_restarts_are_no_crash_loop() {
-    let sandbox =
-        with_daemon("[check.loop]\nkind = \"restarts\"\nservice = \"daemon\"\nafter = [\"process\"]\nwarn = 1\ncrit = 2\n");
+    let sandbox = with_daemon(
+        "[check.loop]\nkind = \"restarts\"\nservice = \"daemon\"\nafter = [\"process\"]\nwarn = 1\ncrit = 2\n",
+    );
     for _ in 0..3 {
         expect(2, upgrade(&sandbox, &[], "false"));
         sandbox.expect(0, "ops", &["restart"]);
