@@ -66,7 +66,8 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
             let heartbeat = config.status_file.as_deref().and_then(|path| heartbeat(path, run.now));
             let definition = services.installed(name).ok().flatten();
             let supervised = || services.supervised(name).then_some("ops run");
-            let manager = definition.map(|definition| definition.manager.name()).or_else(supervised);
+            let installed = definition.map(|definition| definition.manager.name());
+            let mut manager = installed.or_else(supervised);
             let status = match services.status(name) {
                 Ok(status) => status,
                 Err(error) => {
@@ -98,6 +99,14 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                 Liveness::Stranger { pid, command, .. } => {
                     (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
                 }
+            };
+            let detail = match (status.process(), installed) {
+                (Some(process), Some(to)) if !services.runs_by_manager(name, process).unwrap_or(true) => {
+                    manager = None;
+                    let hand_over = format!("not by {to} yet: `ops restart {name}` hands it over");
+                    if detail.is_empty() { hand_over } else { format!("{detail}; {hand_over}") }
+                }
+                _ => detail,
             };
             let detail = match (&upgrade, detail.is_empty()) {
                 (None, _) => detail,

@@ -62,7 +62,8 @@ pub struct Service {
     pub condition: &'static str,
     /// Why we think so, and what is at it; empty for one that simply runs.
     pub detail: String,
-    /// Who stands behind it: `systemd`, `launchd`, `ops run`.
+    /// Who stands behind it: `systemd`, `launchd`, `ops run`; none as well as long as one that was installed
+    /// runs as it did before.
     pub manager: Option<&'static str>,
     /// What runs, if it does.
     pub process: Option<Process>,

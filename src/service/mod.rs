@@ -166,6 +166,19 @@ impl Services<'_> {
         Definition::installed(self.home, name)
     }
 
+    /// Whether its manager runs a service as this process; one that ran when it was installed is not yet its.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn runs_by_manager(&self, name: &str, process: &Process) -> Result<bool> {
+        let record = Record::read(self.home, name);
+        if record.managed && record.identity.as_ref() == Some(&process.identity) {
+            return Ok(true);
+        }
+        let Some(definition) = Definition::noted(self.home, name)? else { return Ok(false) };
+        Ok(definition.pid()? == Some(process.identity.pid))
+    }
+
     /// The names of services that have a manager, or had one, whether the config still has them or not.
     pub fn installed_names(&self) -> Result<Vec<String>> {
         manager::installed_services(self.home)
