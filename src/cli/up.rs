@@ -4,7 +4,7 @@
 
 use super::{Context, init, service};
 use crate::base::units::Span;
-use crate::base::{Home, Journal, State};
+use crate::base::{Fault, Home, Journal, State};
 use crate::config::{self, Loaded};
 use crate::dashboard::{self, Snapshot};
 use crate::health::{self, nagios, table};
@@ -120,12 +120,13 @@ fn start_all(context: &Context, loaded: &Loaded, services: &Services<'_>) -> Res
             Err(error) => failed.push(error),
         }
     }
-    let Some(last) = failed.pop() else { return Ok(started) };
+    failed.sort_by_key(|error| Fault::of(error).0.badness(false));
+    let Some(worst) = failed.pop() else { return Ok(started) };
     for (name, one) in &started {
         context.note(&format!("{name}: {}", service::describe(services, one)));
     }
     failed.iter().for_each(|error| context.complain(error));
-    Err(last)
+    Err(worst)
 }
 
 /// Where a new home goes: `--home`, else `~/.agent-ops`.

@@ -66,7 +66,7 @@ fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     };
     let home = Home::new(clean(&home));
     let variables = match written("env_file") {
-        Some(path) => read_env_file(&home.path(tilde_of(Path::new(&path), owners_home(&home).as_deref())))?,
+        Some(path) => read_env_file(&home.path(tilde_of(Path::new(&path), || owners_home(&home))))?,
         None => BTreeMap::new(),
     };
     let borrowed = RefCell::new(BTreeSet::new());

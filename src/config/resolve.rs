@@ -5,6 +5,7 @@ use super::{Config, S3};
 use crate::base::Home;
 use crate::base::owner::Owner;
 use crate::base::secret::Secret;
+use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 
 /// Fills in what `[backup.s3]` takes from the agent's name and the environment. A key in the file
@@ -21,8 +22,9 @@ pub(super) fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
 
 /// Makes every path absolute, under the home.
 pub(super) fn resolve(config: &mut Config, home: &Home) {
-    let user = owners_home(home);
-    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde_of(path, user.as_deref())));
+    let user = LazyCell::new(|| owners_home(home));
+    let user = || (*user).clone();
+    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde_of(path, user)));
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
@@ -33,8 +35,7 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     }
     for recipient in &mut config.backup.encrypt_to {
         if let Some(path) = recipient.strip_prefix("file:") {
-            *recipient =
-                format!("file:{}", clean(&home.path(tilde_of(Path::new(path), user.as_deref()))).display());
+            *recipient = format!("file:{}", clean(&home.path(tilde_of(Path::new(path), user))).display());
         }
     }
     if let Some(s3) = &mut config.backup.s3 {
@@ -67,15 +68,13 @@ pub(super) fn user_home() -> Option<PathBuf> {
 
 /// `~` and `~/…` are the user's home folder.
 pub(super) fn tilde(path: &Path) -> PathBuf {
-    tilde_of(path, user_home().as_deref())
+    tilde_of(path, user_home)
 }
 
 /// `~` and `~/…` are this home folder.
-pub(super) fn tilde_of(path: &Path, user: Option<&Path>) -> PathBuf {
-    match (path.strip_prefix("~"), user) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path.to_owned(),
-    }
+pub(super) fn tilde_of(path: &Path, user: impl FnOnce() -> Option<PathBuf>) -> PathBuf {
+    let of_user = |rest| Some(user()?.join(rest));
+    path.strip_prefix("~").ok().and_then(of_user).unwrap_or_else(|| path.to_owned())
 }
 
 /// Without `.` and trailing slashes; `..` stays, it may cross a symlink.

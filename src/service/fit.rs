@@ -32,7 +32,7 @@ pub(super) enum Place {
     Here,
     /// Its folder says nothing, or may not be looked at.
     Untold,
-    /// In another folder, or as somebody who has no business here.
+    /// In another folder.
     Elsewhere,
 }
 
@@ -43,14 +43,17 @@ pub(super) struct Look {
     pub(super) place: Place,
     /// Its program or script is that of the service: the very same file.
     file: bool,
+    /// It is neither root's, who may run anybody's, nor of the owner of the home.
+    foreign: bool,
 }
 
 impl Look {
-    const NONE: Look = Look { fit: Fit::None, place: Place::Elsewhere, file: false };
+    const NONE: Look = Look { fit: Fit::None, place: Place::Elsewhere, file: false, foreign: false };
 
     /// Enough not to start a second one beside it.
     pub(super) fn may_be(self) -> bool {
         match self.place {
+            _ if self.foreign => false,
             Place::Here => self.fit >= Fit::Program,
             Place::Untold => self.fit == Fit::Whole && self.file,
             Place::Elsewhere => false,
@@ -121,16 +124,14 @@ impl Wanted {
         if fit == Fit::None {
             return Look::NONE;
         }
-        // Root may run anybody's.
         let foreign = process.uid != 0 && self.owner.is_some_and(|owner| owner != process.uid);
         let place = match folder {
-            _ if foreign => Place::Elsewhere,
             Some(folder) if self.is_here(&folder) => Place::Here,
             _ if same == Some(Same::Own) => Place::Here,
             Some(folder) if folder != Path::new("/") => Place::Elsewhere,
             _ => Place::Untold,
         };
-        Look { fit, place, file: same >= Some(Same::File) }
+        Look { fit, place, file: same >= Some(Same::File), foreign }
     }
 
     fn is_here(&self, folder: &Path) -> bool {
@@ -229,7 +230,11 @@ fn telling(words: &[String], folder: &Path) -> Vec<String> {
         Some(file) if operands.get(file + 1) == Some(&(operands[file] + 1)) => file + 2,
         Some(file) => file + 1,
         // Of `./bot --port 80` the program says all.
-        None if words[0].contains('/') && words.get(1).is_some_and(|word| word.starts_with("--")) => 0,
+        None if words.first().is_some_and(|program| program.contains('/'))
+            && words.get(1).is_some_and(|word| word.starts_with("--")) =>
+        {
+            0
+        }
         None => operands.len().min(1),
     };
     operands[..count].iter().map(|&at| words[at].clone()).collect()

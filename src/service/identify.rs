@@ -46,11 +46,10 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
         }
         (None, Some((process, written))) => {
             let possible = could_have_written(&process, written) && !of_another(&process);
-            let look = possible
-                .then(|| {
-                    Ok::<_, anyhow::Error>(Wanted::of(services, name)?.look(&process, &process.arguments()))
-                })
-                .transpose()?;
+            let look = match possible {
+                true => Some(Wanted::of(services, name)?.look(&process, &process.arguments())),
+                false => None,
+            };
             let is_it = |look: Look| match look.place {
                 Place::Here => look.fit >= Fit::Program,
                 Place::Untold => look.fit == Fit::Whole,

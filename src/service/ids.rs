@@ -51,7 +51,7 @@ impl Ids {
         Ok(set_thread_res_uid(uid, uid, uid)?)
     }
 
-    /// Its other groups there macOS asks its directory for.
+    /// The user's other groups are for the system to look up.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn take(&self, command: &mut Command) -> io::Result<()> {
         use std::os::unix::process::CommandExt;

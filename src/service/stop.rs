@@ -31,7 +31,7 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         // What its manager does now is by our word, not by its operator's.
         record.managed = false;
     }
-    record.ended = status.process().is_some();
+    record.ended |= status.process().is_some();
     if remember && record.stopped_by_operator.is_none() {
         record.stopped_by_operator = Some(services.run.now);
         record.disabled = true;

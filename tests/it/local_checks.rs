@@ -240,6 +240,7 @@ fn resources_and_restarts_of_a_service() {
         assert_eq!(metric(&restarts(minutes), "restarts"), before);
     }
     sandbox.expect(0, "ops", &["stop"]);
+    sandbox.expect(0, "ops", &["stop"]);
     sandbox.expect(0, "ops", &["start"]);
     assert_eq!(metric(&restarts(16), "restarts"), before);
     assert_eq!(restarts(3 * 24 * 60)["state"], "ok");

@@ -242,7 +242,10 @@ fn one_that_ran_before_goes_on_until_it_is_restarted() {
         sandbox.expect(0, "ops", &["restart"]);
         assert!(!alive(first) && stand.runs() == Some(agent_pid(sandbox)));
         let status = sandbox.run("ops", &["status"]).stdout;
-        assert!(status.contains(&format!("running by {manager}")) && !status.contains("hands it over"), "{status}");
+        assert!(
+            status.contains(&format!("running by {manager}")) && !status.contains("hands it over"),
+            "{status}"
+        );
         sandbox.expect(0, "ops", &["stop"]);
         assert!(stand.runs().is_none());
     }
