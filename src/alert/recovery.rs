@@ -74,7 +74,7 @@ pub(super) fn restart(services: &Services<'_>, journal: &Journal, restart: &Rest
     let row = begin(services, journal, service, &restart.cause);
     let _ = step("restart begun");
     let recovered = if restart.hung {
-        services.restart(service, true).map(Started::New)
+        services.recover_hung(service).map(Started::New)
     } else {
         services.recover(service)
     };

@@ -14,6 +14,8 @@ pub mod maintenance;
 pub mod manager;
 pub mod mark;
 pub mod name;
+pub mod notice;
+pub mod owner;
 pub mod process;
 pub mod program;
 pub mod progress;

@@ -93,6 +93,11 @@ impl Note {
         self.process.pid
     }
 
+    /// That somebody is at it, as a clause.
+    pub fn told(&self) -> String {
+        format!("an upgrade is under way since {} (pid {})", units::local(self.at), self.pid())
+    }
+
     /// What became of it, as a sentence.
     pub fn describe(&self, home: &Home) -> String {
         let far = match self.changed {
@@ -122,6 +127,11 @@ fn us() -> Result<Identity> {
 /// When its note cannot be read.
 pub fn under_way(home: &Home) -> Result<Option<Note>> {
     Ok(Note::read(home)?.filter(Note::is_under_way))
+}
+
+/// [`under_way`] by another process than this one.
+pub fn of_another(home: &Home) -> Option<Note> {
+    under_way(home).ok().flatten().filter(|note| note.pid() != std::process::id())
 }
 
 /// The upgrade of this home that was cut short, or could not all be put back. None as well while one

@@ -232,11 +232,16 @@ impl Context {
             let failure = Failure { run: &self.run.id, state, error: format!("{error:#}"), hint };
             let _ = self.print_json(&failure);
         }
+        self.complain(error);
+        state
+    }
+
+    /// Says what went wrong, on stderr.
+    pub(super) fn complain(&self, error: &anyhow::Error) {
         let mut err = io::stderr().lock();
         let _ = writeln!(err, "{}: {error:#}", self.run.program);
-        if let Some(hint) = hint {
+        if let Some(hint) = Fault::of(error).1 {
             let _ = writeln!(err, "hint: {hint}");
         }
-        state
     }
 }

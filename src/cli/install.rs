@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::base::manager::Manager;
+use crate::base::process::Process;
 use crate::base::units::Span;
 use crate::base::{Fault, State, process};
 use crate::service::{Change, Installation, Removal, Services};
@@ -272,6 +273,29 @@ fn told(removal: &Removal, dry: bool) -> String {
     line
 }
 
+/// Has a service go on that ran, without its manager, which ends what it runs itself; what becomes of it.
+fn goes_on(
+    services: &Services<'_>,
+    name: &str,
+    before: &Process,
+    ends: Result<Option<bool>>,
+    dry: bool,
+) -> Result<String> {
+    let old = before.identity.pid;
+    if dry {
+        return Ok(match ends {
+            Ok(Some(false)) => format!("it would run on without a manager (pid {old})"),
+            _ => format!("it would be restarted (pid {old}), and run on without a manager"),
+        });
+    }
+    let process = services.start(name)?.process().clone();
+    let pid = process.identity.pid;
+    Ok(match process.identity == before.identity {
+        true => format!("it runs on without a manager (pid {pid})"),
+        false => format!("it was restarted, and runs on without a manager (pid {pid}, before {old})"),
+    })
+}
+
 /// Takes away what was installed. A service that ran goes on without a manager.
 pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let loaded = context.load()?;
@@ -280,12 +304,12 @@ pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let (mut lines, mut removed) = (Vec::new(), Vec::new());
     for name in services.installed_names()? {
         let known = loaded.config.service.contains_key(&name);
-        let ran = known && services.status(&name)?.process().is_some();
+        let before = if known { services.status(&name)?.process().cloned() } else { None };
+        let ends = before.as_ref().map(|process| services.runs_by_manager(&name, process)).transpose();
         let Some(removal) = services.uninstall(&name, args.dry_run)? else { continue };
         let mut line = told(&removal, args.dry_run);
-        if ran && !args.dry_run {
-            let pid = services.start(&name)?.process().identity.pid;
-            line.push_str(&format!("; it runs on without a manager (pid {pid})"));
+        if let Some(before) = before {
+            line.push_str(&format!("; {}", goes_on(&services, &name, &before, ends, args.dry_run)?));
         }
         lines.push(line);
         removed.push(removal);

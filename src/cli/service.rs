@@ -1,8 +1,8 @@
 //! `ops start`, `ops stop`, `ops restart`.
 
 use super::Context;
-use crate::base::State;
 use crate::base::units::{self, Span};
+use crate::base::{Fault, State};
 use crate::config::Loaded;
 use crate::service::{Liveness, Services, Started};
 use anyhow::Result;
@@ -50,11 +50,17 @@ struct Outcome {
     service: String,
     outcome: &'static str,
     pid: Option<u32>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Outcomes {
     run: String,
+    state: State,
     services: Vec<Outcome>,
 }
 
@@ -114,38 +120,37 @@ fn each(
     let services = Services { home: &home, config: &config, run: &context.run };
     let mut outcomes = Vec::new();
     let mut lines = Vec::new();
-    let mut failed = None;
-    for name in services.names(only)? {
+    let names = services.names(only)?;
+    let alone = names.len() == 1;
+    let mut state = State::Ok;
+    for name in names {
         let done = if dry_run { now(&services, &name).map(|now| (now, None)) } else { act(&services, &name) };
-        let (outcome, pid) = match (done, &failed) {
-            (Ok(done), _) => done,
-            // The others are asked all the same: what was said of all of them holds for each.
-            (Err(error), None) => {
-                failed = Some(error);
-                continue;
+        let mut outcome = Outcome { service: name, outcome: "failed", pid: None, error: None, hint: None };
+        match done {
+            Ok((word, pid)) => (outcome.outcome, outcome.pid) = (word, pid),
+            Err(error) if alone => return Err(error),
+            // One that fails does not keep the others from being tried.
+            Err(error) => {
+                let (bad, hint) = Fault::of(&error);
+                state = state.worse(bad);
+                outcome.hint = hint.map(str::to_owned);
+                context.complain(&error);
+                outcome.error = Some(format!("{error:#}"));
             }
-            (Err(error), Some(_)) => {
-                context.note(&format!("{error:#}"));
-                continue;
-            }
-        };
-        let pid_text = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-        lines.push(format!("{name}: {outcome}{pid_text}"));
-        outcomes.push(Outcome { service: name, outcome, pid });
-    }
-    if let Some(error) = failed {
-        lines.iter().for_each(|line| context.note(line));
-        return Err(error);
+        }
+        let pid = outcome.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+        lines.push(format!("{}: {}{pid}", outcome.service, outcome.outcome));
+        outcomes.push(outcome);
     }
     if outcomes.is_empty() {
         context.note("this agent has no services");
     }
     if context.common.json {
-        context.print_json(&Outcomes { run: context.run.id.clone(), services: outcomes })?;
+        context.print_json(&Outcomes { run: context.run.id.clone(), state, services: outcomes })?;
     } else {
         context.print(&lines.join("\n"))?;
     }
-    Ok(State::Ok)
+    Ok(state)
 }
 
 /// What `--dry-run` tells: how it is.

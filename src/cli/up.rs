@@ -4,7 +4,7 @@
 
 use super::{Context, init, service};
 use crate::base::units::Span;
-use crate::base::{Home, Journal, State, text};
+use crate::base::{Fault, Home, Journal, State, text};
 use crate::config::{self, Loaded};
 use crate::dashboard::{self, Snapshot};
 use crate::health::{self, nagios, table};
@@ -70,12 +70,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
 
     super::restore::finish_earlier(context, &loaded, journal.as_ref())?;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
-    let mut started = Vec::new();
-    let maintenance = context.maintenance(&loaded, Span::minutes(15));
-    for name in services.names(None)? {
-        started.push((name.clone(), services.start(&name)?));
-    }
-    drop(maintenance);
+    let started = start_all(context, &loaded, &services)?;
     let (archive, made) = first_backup(context, &loaded, journal.as_ref())?;
 
     let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
@@ -116,6 +111,25 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         context.print(&screen(context, &loaded, created, &started, &backup, &snapshot))?;
     }
     Ok(snapshot.state)
+}
+
+/// Starts all services. One that fails does not keep the others from being tried.
+fn start_all(context: &Context, loaded: &Loaded, services: &Services<'_>) -> Result<Vec<(String, Started)>> {
+    let _maintenance = context.maintenance(loaded, Span::minutes(15));
+    let (mut started, mut failed) = (Vec::new(), Vec::new());
+    for name in services.names(None)? {
+        match services.start(&name) {
+            Ok(one) => started.push((name, one)),
+            Err(error) => failed.push(error),
+        }
+    }
+    failed.sort_by_key(|error| Fault::of(error).0.badness(false));
+    let Some(worst) = failed.pop() else { return Ok(started) };
+    for (name, one) in &started {
+        context.note(&format!("{name}: {}", service::describe(services, one)));
+    }
+    failed.iter().for_each(|error| context.complain(error));
+    Err(worst)
 }
 
 /// Where a new home goes: `--home`, else `~/.agent-ops`.

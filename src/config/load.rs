@@ -2,7 +2,7 @@
 
 use super::expand::{self, Lookup};
 use super::layer::{choose_preset, merge, stands_alone};
-use super::resolve::{clean, complete_s3, resolve, tilde};
+use super::resolve::{clean, complete_s3, owners_home, resolve, tilde, tilde_of};
 use super::tables::{File, read_checks, table_places};
 use super::validate::validate;
 use super::{Config, disabled, place};
@@ -67,7 +67,7 @@ pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     };
     let home = Home::new(clean(&home));
     let variables = match written("env_file") {
-        Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
+        Some(path) => read_env_file(&home.path(tilde_of(Path::new(&path), || owners_home(&home))))?,
         None => BTreeMap::new(),
     };
     let base = choose_preset(&root, folder, &wrong)?;

@@ -6,7 +6,7 @@ use super::objectives::objectives;
 use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Process, Service, Snapshot};
 use crate::base::status_file::StatusFile;
 use crate::base::units::{age, parse_stamp};
-use crate::base::{Journal, Run, State, lines, text};
+use crate::base::{Journal, Run, State, lines, text, upgrade};
 use crate::config::{Kind, Loaded};
 use crate::health::{self, Report, nagios};
 use crate::logs;
@@ -57,6 +57,7 @@ pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> S
 
 fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
     let services = Services { home: &loaded.home, config: &loaded.config, run };
+    let upgrade = upgrade::under_way(&loaded.home).ok().flatten().map(|note| note.told());
     loaded
         .config
         .service
@@ -65,7 +66,8 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
             let heartbeat = config.status_file.as_deref().and_then(|path| heartbeat(path, run.now));
             let definition = services.installed(name).ok().flatten();
             let supervised = || services.supervised(name).then_some("ops run");
-            let manager = definition.map(|definition| definition.manager.name()).or_else(supervised);
+            let installed = definition.map(|definition| definition.manager.name());
+            let mut manager = installed.or_else(supervised);
             let status = match services.status(name) {
                 Ok(status) => status,
                 Err(error) => {
@@ -97,6 +99,19 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                 Liveness::Stranger { pid, command, .. } => {
                     (State::Critical, "stranger", format!("its pid file names {pid}, which is '{command}'"))
                 }
+            };
+            let detail = match (status.process(), installed) {
+                (Some(process), Some(to)) if !services.runs_by_manager(name, process).unwrap_or(true) => {
+                    manager = None;
+                    let hand_over = format!("not by {to} yet: `ops restart {name}` hands it over");
+                    if detail.is_empty() { hand_over } else { format!("{detail}; {hand_over}") }
+                }
+                _ => detail,
+            };
+            let detail = match (&upgrade, detail.is_empty()) {
+                (None, _) => detail,
+                (Some(upgrade), true) => upgrade.clone(),
+                (Some(upgrade), false) => format!("{upgrade}; {detail}"),
             };
             let process = status.process().map(|process| {
                 let uptime = age(run.now, process.started).as_secs();

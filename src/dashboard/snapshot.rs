@@ -60,9 +60,10 @@ pub struct Service {
     /// `running`, `stopped` (by its operator), `dead`, `stranger` (its pid file names another
     /// process), `unknown`.
     pub condition: &'static str,
-    /// Why we think so; empty for one that runs.
+    /// Why we think so, and what is at it; empty for one that simply runs.
     pub detail: String,
-    /// Who stands behind it: `systemd`, `launchd`, `ops run`.
+    /// Who stands behind it: `systemd`, `launchd`, `ops run`; none as well as long as one that was installed
+    /// runs as it did before.
     pub manager: Option<&'static str>,
     /// What runs, if it does.
     pub process: Option<Process>,

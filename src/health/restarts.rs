@@ -1,5 +1,5 @@
 //! Does a service start over and over? Every start that a run comes across is remembered, whoever
-//! started it.
+//! started it, save those that followed a stop of ours: `ops restart`, an upgrade.
 
 use super::{Answer, Metric, View};
 use crate::base::process::Identity;
@@ -18,7 +18,7 @@ const STARTS: &str = "starts";
 struct Starts {
     /// The process seen last.
     last: Option<Identity>,
-    /// When each but the first of all was started.
+    /// When each was started, but the first of all and those that were asked for.
     again: Vec<DateTime<Utc>>,
 }
 
@@ -26,7 +26,8 @@ pub(super) fn look(view: &View, name: &str, options: &Restarts) -> Result<Answer
     let status = view.services().status(&options.service)?;
     let mut starts = view.recall::<Starts>(name, STARTS).map(|(_, starts)| starts).unwrap_or_default();
     if let Some(process) = status.process() {
-        starts.see(&process.identity, process.started);
+        let asked_for = view.services().was_asked_for(&options.service, &process.identity);
+        starts.see(&process.identity, process.started, asked_for);
     }
     let per = options.per.delta();
     starts.again.retain(|at| view.run.now - *at < per);
@@ -41,9 +42,9 @@ pub(super) fn look(view: &View, name: &str, options: &Restarts) -> Result<Answer
 }
 
 impl Starts {
-    fn see(&mut self, identity: &Identity, started: DateTime<Utc>) {
+    fn see(&mut self, identity: &Identity, started: DateTime<Utc>, asked_for: bool) {
         let other = self.last.as_ref().is_some_and(|last| last != identity);
-        if other {
+        if other && !asked_for {
             self.again.push(started);
         }
         self.last = Some(identity.clone());
@@ -58,8 +59,16 @@ mod tests {
     fn only_another_process_is_a_restart() {
         let mut starts = Starts::default();
         let now = Utc::now();
-        for (pid, start, expected) in [(7, 1, 0), (7, 1, 0), (8, 2, 1), (8, 2, 1), (7, 3, 2)] {
-            starts.see(&Identity { pid, start, boot: "b".to_owned() }, now);
+        for (pid, start, asked_for, expected) in [
+            (7, 1, false, 0),
+            (7, 1, false, 0),
+            (8, 2, false, 1),
+            (8, 2, false, 1),
+            (7, 3, true, 1),
+            (7, 3, false, 1),
+            (7, 4, false, 2),
+        ] {
+            starts.see(&Identity { pid, start, boot: "b".to_owned() }, now, asked_for);
             assert_eq!(starts.again.len(), expected, "{pid} {start}");
         }
     }

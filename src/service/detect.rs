@@ -3,7 +3,8 @@
 //! Nothing is signalled here. A service's and a leftover's are proven ([`tree`]); what merely resembles
 //! is a stranger, which nothing of ours ever ends.
 
-use super::identify::{self, Fit};
+use super::fit::{Fit, Wanted};
+use super::identify;
 use super::record::Record;
 use super::tree::{self, MARKER, Mark, Seen, Tie};
 use super::{Liveness, Services, Status};
@@ -204,17 +205,20 @@ impl<'a> Machine<'a> {
             .filter(|(_, arguments)| !arguments.is_empty())
             .collect();
         for name in self.services.config.service.keys() {
-            let command = identify::Wanted::of(self.services, name)?;
+            let command = Wanted::of(self.services, name)?;
             for (process, arguments) in &unmarked {
-                let fit = command.fit(arguments);
+                let look = command.look(process, arguments);
                 // One that we saw just before it became another agent's service has its mark by now.
-                if fit == Fit::None || process.environment(MARKER).is_some() {
+                if look.fit == Fit::None || process.environment(MARKER).is_some() {
                     continue;
                 }
-                let why = match fit {
-                    Fit::Whole => format!("its command line is that of {name}"),
+                let why = match look.fit {
+                    Fit::Whole if look.may_be() => format!("its command line is that of {name}"),
+                    Fit::Program if look.may_be() => {
+                        format!("its command line is that of {name}, but for its options")
+                    }
                     Fit::Arguments if command.telling_arguments() => format!("has the arguments of {name}"),
-                    Fit::Arguments | Fit::None => continue,
+                    _ => continue,
                 };
                 evidence.add(process.identity.pid, Kind::Stranger, name, why);
             }
@@ -244,7 +248,7 @@ fn named_by_pid_file(services: &Services<'_>, status: &Status, evidence: &mut Ev
             let why = format!("{file} names it");
             evidence.add(process.identity.pid, Kind::Service, name, why);
             if Record::read(services.home, name).identity.as_ref() != Some(&process.identity) {
-                let why = format!("its command line is that of {name}");
+                let why = format!("it runs what {name} runs");
                 evidence.add(process.identity.pid, Kind::Service, name, why);
             }
         }

@@ -1,10 +1,12 @@
 //! Becoming a service: what a manager runs as its child.
 
+use super::ids::Ids;
 use super::manager::asked;
 use super::record::Record;
 use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
-use super::{Liveness, Services};
+use super::{Liveness, Services, double};
+use crate::base::owner::Owner;
 use crate::base::process::Process;
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -18,7 +20,7 @@ use std::process::Command;
 pub(super) fn exec(services: &Services<'_>, name: &str) -> Result<Process> {
     let service = services.service(name)?;
     let status = services.status(name)?;
-    start::refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     if let Liveness::Running(process) = status.liveness {
         return Ok(process);
     }
@@ -52,7 +54,7 @@ pub(super) fn become_it(
         supervised: by == By::Supervisor,
         managed: by == By::Manager,
         disabled: by == By::Manager && Record::read(services.home, name).disabled,
-        ..Record::of(services, me.identity)
+        ..Record::of(services, name, me.identity)
     };
     start::note(services, service, name, record)?;
     let by = if by == By::Supervisor { "supervised" } else { "by its manager" };
@@ -64,9 +66,19 @@ pub(super) fn become_it(
     let (program, arguments) = words.split_first().context("the service has no command")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    start::dress(services, service, &Mark::new(services, name), &mut command)?;
+    let owner = Owner::to_be(services.home.root());
+    start::dress(services, service, &Mark::new(services, name), owner.as_ref(), &mut command)?;
     if let Some(logs) = logs {
         logs.attach(&mut command)?;
+    }
+    if let Some(owner) = &owner {
+        Ids::of(owner)?.take(&mut command).with_context(|| {
+            format!(
+                "{name} cannot be run as the owner of {} (uid {})",
+                services.home.root().display(),
+                owner.uid
+            )
+        })?;
     }
     let error = command.exec();
     let mut fault =

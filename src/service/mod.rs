@@ -5,8 +5,11 @@
 //! have written it and whose command line fits. Nothing else is ever signalled.
 
 mod detect;
+mod double;
 mod exec;
+mod fit;
 mod identify;
+mod ids;
 mod manager;
 mod ports;
 mod ready;
@@ -23,10 +26,11 @@ pub use session::exec_session_if_asked;
 
 use crate::base::manager::Manager;
 use crate::base::process::{Identity, Process};
-use crate::base::{Fault, Home, Run, text, units};
+use crate::base::{Fault, Home, Run, text, units, upgrade};
 use crate::config::{self, Config};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use record::Record;
 
 /// How a service is.
 #[derive(Clone, Debug)]
@@ -162,6 +166,19 @@ impl Services<'_> {
         Definition::installed(self.home, name)
     }
 
+    /// Whether its manager runs a service as this process; one that ran when it was installed is not yet its.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn runs_by_manager(&self, name: &str, process: &Process) -> Result<bool> {
+        let record = Record::read(self.home, name);
+        if record.managed && record.identity.as_ref() == Some(&process.identity) {
+            return Ok(true);
+        }
+        let Some(definition) = Definition::noted(self.home, name)? else { return Ok(false) };
+        Ok(definition.pid()? == Some(process.identity.pid))
+    }
+
     /// The names of services that have a manager, or had one, whether the config still has them or not.
     pub fn installed_names(&self) -> Result<Vec<String>> {
         manager::installed_services(self.home)
@@ -223,17 +240,20 @@ impl Services<'_> {
     ///
     /// # Errors
     /// When it ends at once or is not ready in time, with the last lines of its log; when
-    /// something is in the way that may be the service itself, or is left of its last run.
+    /// something is in the way that may be the service itself, or is left of its last run; while an
+    /// upgrade is under way.
     pub fn start(&self, name: &str) -> Result<Started> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::want(self, name)?;
-        start::start(self, name, false)
+        start::start(self, name, false).inspect_err(|error| self.note_failure(name, error))
     }
 
     /// [`Services::start`] of a service that died: what is left of its last run is killed.
     pub fn recover(&self, name: &str) -> Result<Started> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
-        start::start(self, name, true)
+        start::start(self, name, true).inspect_err(|error| self.note_failure(name, error))
     }
 
     /// Stops a service: TERM, grace, and with `force` KILL to all that is left of it. False:
@@ -250,10 +270,44 @@ impl Services<'_> {
     /// Stops, starts, and waits for a sign of life newer than the start. The operator wants it to run from now
     /// on, as with [`Services::start`].
     pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
+        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::want(self, name)?;
         stop::stop(self, name, force, false)?;
         Ok(start::start(self, name, force)?.process().clone())
+    }
+
+    /// For the first start of all, of which nothing else tells.
+    fn note_failure(&self, name: &str, error: &anyhow::Error) {
+        let record = Record::read(self.home, name);
+        if record.identity.is_none() {
+            let failed = Some(text::one_line(&format!("{error:#}"), 200));
+            // Whoever asked for the start is told either way.
+            let _ = Record { failed, ..record }.write(self.home, name);
+        }
+    }
+
+    /// Nothing is started that an upgrade is just changing, but by the upgrade itself.
+    fn refuse_half_new(&self, name: &str) -> Result<()> {
+        let Some(note) = upgrade::of_another(self.home) else { return Ok(()) };
+        Err(Fault::unknown(format!("{name} was not started: {}", note.told()))
+            .hint("it starts what ran before when it is done; `ops status` tells how it is")
+            .into())
+    }
+
+    /// Kills a service that hangs, and starts it again: no restart that anybody asked for.
+    pub fn recover_hung(&self, name: &str) -> Result<Process> {
+        self.refuse_half_new(name)?;
+        let _lock = self.lock(name)?;
+        stop::stop(self, name, true, false)?;
+        Record { ended: false, ..Record::read(self.home, name) }.write(self.home, name)?;
+        Ok(start::start(self, name, true)?.process().clone())
+    }
+
+    /// Whether this process replaced one that we were told to end: then it is no sign of a crash.
+    pub fn was_asked_for(&self, name: &str, identity: &Identity) -> bool {
+        let record = Record::read(self.home, name);
+        record.asked_for && record.identity.as_ref() == Some(identity)
     }
 
     fn service(&self, name: &str) -> Result<&config::Service> {
@@ -297,7 +351,7 @@ impl Services<'_> {
 
     /// The process that we started last as this service, and when; none: never, or it is not known.
     pub fn last_start(&self, name: &str) -> Option<(Identity, Option<DateTime<Utc>>)> {
-        let record = record::Record::read(self.home, name);
+        let record = Record::read(self.home, name);
         Some((record.identity?, record.started))
     }
 

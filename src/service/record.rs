@@ -20,8 +20,14 @@ pub(super) struct Record {
     pub started: Option<DateTime<Utc>>,
     /// By which run.
     pub run: String,
+    /// Why it could not be started, before there was any process of it.
+    pub failed: Option<String>,
     /// When its operator stopped it; none once it was started again.
     pub stopped_by_operator: Option<DateTime<Utc>>,
+    /// We were told to end it: its next start is no sign of a crash.
+    pub ended: bool,
+    /// The one before it was ended so.
+    pub asked_for: bool,
     /// A supervisor started it.
     pub supervised: bool,
     /// Its manager started it, and we told that nothing of it since.
@@ -36,9 +42,10 @@ pub(super) struct Record {
 
 impl Record {
     /// Of a service that this run starts now.
-    pub(super) fn of(services: &Services<'_>, identity: Identity) -> Record {
+    pub(super) fn of(services: &Services<'_>, service: &str, identity: Identity) -> Record {
         let run = services.run.id.clone();
-        Record { identity: Some(identity), started: Some(Utc::now()), run, ..Record::default() }
+        let asked_for = Record::read(services.home, service).ended;
+        Record { identity: Some(identity), started: Some(Utc::now()), run, asked_for, ..Record::default() }
     }
 
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the

@@ -1,10 +1,13 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
+use super::ids::{self, Ids};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, ports, ready, session, stop, supervise};
+use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
+use crate::base::notice::Notice;
+use crate::base::owner::Owner as User;
 use crate::base::process::Process;
 use crate::base::{Fault, durable, events, lines, text};
 use crate::config::{self, Owner, Service};
@@ -48,21 +51,30 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     if let Liveness::Running(process) = status.liveness {
         return Ok(Started::Already(process));
     }
-    refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     // A supervisor does that itself, and again each time that it tries.
     if !services.supervised(name) {
         clear_the_way(services, service, name, &record, force)?;
     }
+    let log = |level, title: &str, message: &str| {
+        // The service is what matters: a log that cannot be written does not undo its start.
+        let _ = events::append(services.home, "restart", services.run, level, title, message);
+    };
+    what_it_needs(services, service, name)
+        .inspect_err(|error| log("ERROR", "Start failed", &format!("{name}: {error:#}")))?;
 
     let since = Utc::now();
     let begun = Instant::now();
     let output = services.output(name);
     let logs = Logs::open(&output)?;
     let mut launched = launch(services, service, name, &logs)?;
-    let log = |level, title: &str, message: &str| {
-        // The service is what matters: a log that cannot be written does not undo its start.
-        let _ = events::append(services.home, "restart", services.run, level, title, message);
-    };
+    let _notice = Notice::begin(
+        services.run,
+        format!(
+            "{name} was started; waiting up to {} until it is ready (it runs on if you do not wait: `ops stop {name}`)",
+            service.ready_timeout
+        ),
+    );
     let failure = loop {
         let process = match launched.look(services, name)? {
             Look::Ended(how) => {
@@ -102,15 +114,8 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     Err(Fault::critical(format!("{failure}; {shown}")).hint(hint).into())
 }
 
-/// Starts none beside what may be the service already.
-pub(super) fn refuse_double(name: &str, liveness: &Liveness) -> Result<()> {
-    let Liveness::Stranger { pid, command, resembles: true } = liveness else { return Ok(()) };
-    let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
-    let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
-    Err(Fault::unknown(message).hint(hint).into())
-}
-
-/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way. With `force`, what does not end is killed.
+/// Before a start: what the last run left ends, the ports are free, no stale pid file is in the way. With
+/// `force`, what does not end is killed.
 pub(super) fn clear_the_way(
     services: &Services<'_>,
     service: &Service,
@@ -127,6 +132,29 @@ pub(super) fn clear_the_way(
             .into());
     }
     drop_stale_pid_file(services, service)
+}
+
+/// Whether the folder and the program of a service are there: the system says of both only that something
+/// is not.
+fn what_it_needs(services: &Services<'_>, service: &Service, name: &str) -> Result<()> {
+    let file = services.config.file.display();
+    let folder = service.cwd.display();
+    if !service.cwd.is_dir() {
+        return Err(Fault::critical(format!("{name} was not started: its folder {folder} is not there"))
+            .hint(format!("make it, or set cwd in [service.{name}] of {file}"))
+            .into());
+    }
+    let words = services.command(service);
+    let program = words.first().map_or("", String::as_str);
+    // A bare name is looked for in a PATH that may be the service's own.
+    if program.contains('/') && !service.cwd.join(program).exists() {
+        return Err(Fault::critical(format!(
+            "cannot run {program} in {folder} as {name}: there is no such file"
+        ))
+        .hint(format!("is it installed? See [service.{name}] command in {file}"))
+        .into());
+    }
+    Ok(())
 }
 
 /// A service that was told to start.
@@ -174,7 +202,7 @@ fn launch(services: &Services<'_>, service: &Service, name: &str, logs: &Logs) -
     let mut child = spawn(services, service, logs, &Mark::new(services, name))?;
     let noted = Process::find(child.id())
         .and_then(|process| process.context("the process that was just started cannot be found"))
-        .and_then(|process| note(services, service, name, Record::of(services, process.identity)));
+        .and_then(|process| note(services, service, name, Record::of(services, name, process.identity)));
     if let Err(error) = noted {
         // One that nobody knows of would get a second one beside it at the next start.
         let _ = child.kill();
@@ -237,8 +265,10 @@ pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) ->
 
 fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
-    let mut command = session::in_own_session(&words).context("cannot find our own program")?;
-    dress(services, service, mark, &mut command)?;
+    let owner = User::to_be(services.home.root());
+    let ids = owner.as_ref().map(Ids::of).transpose()?;
+    let mut command = session::in_own_session(&words, ids.as_ref()).context("cannot find our own program")?;
+    dress(services, service, mark, owner.as_ref(), &mut command)?;
     logs.attach(&mut command)?;
     command
         .stdin(Stdio::null())
@@ -246,13 +276,17 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
         .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
 }
 
-/// The folder and the environment of a service.
+/// The folder and the environment of a service; of one that runs as another user, that user's.
 pub(super) fn dress(
     services: &Services<'_>,
     service: &Service,
     mark: &Mark,
+    owner: Option<&User>,
     command: &mut Command,
 ) -> Result<()> {
+    if let Some(owner) = owner {
+        ids::dress(owner, command);
+    }
     if let Some(path) = &services.config.agent.env_file {
         command.envs(config::read_env_file(path)?);
     }

@@ -5,6 +5,7 @@ use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, Mark};
 use super::{Liveness, Services, Status, ports};
+use crate::base::notice::Notice;
 use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -30,6 +31,7 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         // What its manager does now is by our word, not by its operator's.
         record.managed = false;
     }
+    record.ended |= status.process().is_some();
     if remember && record.stopped_by_operator.is_none() {
         record.stopped_by_operator = Some(services.run.now);
         record.disabled = true;
@@ -77,6 +79,9 @@ fn end_service(
     let process = match status.liveness {
         Liveness::Running(process) => process,
         Liveness::Dead(_) | Liveness::Stranger { .. } => {
+            let waiting =
+                format!("what is left of {name} was told to stop; waiting up to {}", service.stop_grace);
+            let _notice = Notice::begin(services.run, waiting);
             // One whose record and pid file are lost may be among them.
             let left = end_rest(&known, service.stop_grace.0)?;
             if let (Liveness::Dead(_), Some(Claim::Pid { pid, .. })) =
@@ -101,6 +106,8 @@ fn end_service(
         Ok(())
     };
     note()?;
+    let waiting = format!("{name} (pid {pid}) was told to stop; waiting up to {}", service.stop_grace);
+    let _notice = Notice::begin(services.run, waiting);
     end(&process.identity, service, force, &mut note).with_context(|| format!("cannot stop {name}"))?;
     end_rest(&known, CHILDREN_GRACE)?;
     drop_pid_file(service, pid)?;
@@ -112,6 +119,8 @@ fn end_service(
 /// Has its manager stop it, if it has one: else that would start it again. Whether this ended it.
 fn stop_by_manager(services: &Services<'_>, status: &Status, remember: bool) -> Result<bool> {
     let Some(definition) = Definition::noted(services.home, &status.service)? else { return Ok(false) };
+    let waiting = format!("{} was told to stop {}; waiting", definition.manager(), status.service);
+    let _notice = Notice::begin(services.run, waiting);
     if definition.path.exists() {
         definition.stop(remember)?;
     } else if let Ok(Some(_)) = definition.pid() {
@@ -133,7 +142,7 @@ fn end(
     force: bool,
     before_kill: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    identity.signal(Signal::TERM)?;
+    identity.signal(Signal::TERM).map_err(|error| refused(identity, error))?;
     if gone(identity, service.stop_grace.0)? {
         return Ok(());
     }
@@ -149,6 +158,18 @@ fn end(
     Err(Fault::critical(format!("process {} does not end even when killed", identity.pid))
         .hint("it hangs in the kernel, likely on a disk or a network file system")
         .into())
+}
+
+/// Says what to do about a process that may not be signalled.
+fn refused(identity: &Identity, error: anyhow::Error) -> anyhow::Error {
+    let uid = Process::find(identity.pid).ok().flatten().map(|process| process.uid);
+    match uid.filter(|&uid| uid != rustix::process::geteuid().as_raw()) {
+        Some(0) => Fault::critical(format!("{error:#}")).hint("it runs as root: try sudo").into(),
+        Some(uid) => Fault::critical(format!("{error:#}"))
+            .hint(format!("it runs as the user {uid}: try as that one"))
+            .into(),
+        None => error,
+    }
 }
 
 fn gone(identity: &Identity, patience: Duration) -> Result<bool> {

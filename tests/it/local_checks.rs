@@ -233,6 +233,16 @@ fn resources_and_restarts_of_a_service() {
         kill(agent_pid(&sandbox));
         sandbox.expect(0, "ops", &["start"]);
     }
+    // What an operator or an upgrade asks for is none.
+    let before = metric(&restarts(11), "restarts");
+    for minutes in 12..15 {
+        sandbox.expect(0, "ops", &["restart"]);
+        assert_eq!(metric(&restarts(minutes), "restarts"), before);
+    }
+    sandbox.expect(0, "ops", &["stop"]);
+    sandbox.expect(0, "ops", &["stop"]);
+    sandbox.expect(0, "ops", &["start"]);
+    assert_eq!(metric(&restarts(16), "restarts"), before);
     assert_eq!(restarts(3 * 24 * 60)["state"], "ok");
     let wrong = with_checks("[check.x]\nkind = \"resources\"\nservice = \"bto\"\n");
     assert!(wrong.expect(3, "health-check", &[]).stderr.contains("did you mean 'bot'"));

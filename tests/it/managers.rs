@@ -198,10 +198,16 @@ fn installed_started_stopped_and_taken_away_again() {
         let third = agent_pid(sandbox);
         assert!(stand.runs() == Some(third) && stand.enabled());
 
-        assert!(sandbox.expect(0, "ops", &["uninstall", "-n"]).stdout.contains("would remove"));
+        let said = sandbox.expect(0, "ops", &["uninstall", "-n"]).stdout;
+        let would = format!("it would be restarted (pid {third}), and run on without a manager");
+        assert!(said.contains("would remove") && said.contains(&would), "{said}");
         assert!(stand.file().exists() && alive(third));
         let said = sandbox.expect(0, "ops", &["uninstall"]);
-        assert!(said.stdout.contains("runs on without a manager"), "{}", said.stdout);
+        let now = format!(
+            "was restarted, and runs on without a manager (pid {}, before {third})",
+            agent_pid(sandbox)
+        );
+        assert!(said.stdout.contains(&now), "{}", said.stdout);
         assert!(!stand.file().exists() && !stand.enabled() && stand.runs().is_none() && !alive(third));
         assert!(alive(agent_pid(sandbox)));
         assert!(sandbox.expect(0, "ops", &["uninstall"]).stdout.contains("nothing was changed"));
@@ -224,8 +230,22 @@ fn one_that_ran_before_goes_on_until_it_is_restarted() {
             said.stdout
         );
         assert!(alive(first) && stand.runs().is_none());
+        let status = sandbox.run("ops", &["status"]).stdout;
+        let (manager, words) = (stand.manager, status.split_whitespace().collect::<Vec<_>>().join(" "));
+        let truth = format!("not by {manager} yet: `ops restart daemon` hands it over");
+        assert!(words.contains(&truth) && !words.contains(&format!("running by {manager}")), "{status}");
+        let said = sandbox.expect(0, "ops", &["uninstall", "-n"]).stdout;
+        assert!(said.contains(&format!("it would run on without a manager (pid {first})")), "{said}");
+        sandbox.expect(0, "ops", &["uninstall"]);
+        assert!(alive(first));
+        stand.install(0, &[]);
         sandbox.expect(0, "ops", &["restart"]);
         assert!(!alive(first) && stand.runs() == Some(agent_pid(sandbox)));
+        let status = sandbox.run("ops", &["status"]).stdout;
+        assert!(
+            status.contains(&format!("running by {manager}")) && !status.contains("hands it over"),
+            "{status}"
+        );
         sandbox.expect(0, "ops", &["stop"]);
         assert!(stand.runs().is_none());
     }

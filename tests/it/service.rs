@@ -4,6 +4,9 @@ use crate::sandbox::{Sandbox, wait_until};
 use agent_ops::base::process::{Process, Signal};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A sandbox with the built-in agent, its command extended by some words.
@@ -129,6 +132,19 @@ fn look_alikes_are_not_the_agent() {
 }
 
 #[test]
+fn a_pipe_or_a_huge_file_in_place_of_a_pid_file_holds_nobody_up() {
+    let sandbox = with_agent(&[]);
+    let path = sandbox.write("logs/daemon.pid", "");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert_eq!(sandbox.json(0, "ops", &["stop"])["services"][0]["outcome"], "not running");
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["stop"]);
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    sandbox.expect(0, "ops", &["start"]);
+}
+
+#[test]
 fn a_zombie_is_reported_dead() {
     let sandbox = with_agent(&[]);
     // Our own child that is never waited for: what a container without an init makes of a dead
@@ -167,6 +183,26 @@ fn term_is_ignored_until_forced() {
     sandbox.expect(0, "ops", &["stop", "--force"]);
     assert!(!alive(pid));
     assert!(!sandbox.path("logs/daemon.pid").exists(), "what it left behind is removed");
+}
+
+#[test]
+fn whoever_waits_is_told_for_what() {
+    let sandbox = Sandbox::new();
+    let config = |ready: &str| {
+        format!(
+            "[service.bot]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.1; done\"]\nstop_grace = \"3500ms\"\n{ready}"
+        )
+    };
+    sandbox.write("ops.toml", config("ready = \"tcp:127.0.0.1:1\"\nready_timeout = \"3500ms\"\n"));
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("bot was started; waiting up to 3s"), "{said:?}");
+    sandbox.write("ops.toml", config(""));
+    let pid = sandbox.json(0, "ops", &["start"])["services"][0]["pid"].to_string();
+    let said = sandbox.expect(2, "ops", &["stop"]);
+    assert!(said.stderr.contains(&format!("bot (pid {pid}) was told to stop; waiting up to 3s")), "{said:?}");
+    let said = sandbox.expect(2, "ops", &["stop", "--quiet"]);
+    assert!(!said.stderr.contains("waiting"), "{said:?}");
+    sandbox.expect(0, "ops", &["stop", "--force", "--quiet"]);
 }
 
 #[test]
@@ -211,10 +247,15 @@ fn the_memory_has_one_agent_whatever_became_of_the_pid_file() {
     let pid = agent_pid(&sandbox);
     fs::remove_file(sandbox.path("logs/daemon.pid")).unwrap();
     fs::remove_dir_all(sandbox.path(".ops/service")).unwrap();
-    let said = sandbox.expect(2, "ops", &["start"]);
+    let said = sandbox.expect(3, "ops", &["start"]);
+    assert!(said.stderr.contains(&format!("may run already: process {pid}")), "{}", said.stderr);
+    let said = sandbox.expect(3, "ops", &["agent"]);
     assert!(said.stderr.contains("already runs"), "{}", said.stderr);
     assert!(alive(pid));
-    kill(pid);
+    // As the hint says.
+    sandbox.expect(0, "ops", &["stop"]);
+    assert!(!alive(pid));
+    sandbox.expect(0, "ops", &["start"]);
 }
 
 #[test]
@@ -234,6 +275,12 @@ fn a_start_that_fails_shows_the_last_words() {
     sandbox.write("ops.toml", "[service.bot]\ncommand = [\"./not-there\"]\n");
     let said = sandbox.expect(2, "ops", &["start"]);
     assert!(said.stderr.contains("cannot run ./not-there"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: is it installed? See [service.bot] command"), "{}", said.stderr);
+    sandbox.write("ops.toml", "[service.new]\ncommand = [\"sleep\", \"9\"]\ncwd = \"not/there\"\n");
+    let said = sandbox.expect(2, "ops", &["start"]);
+    assert!(said.stderr.contains("not/there is not there") && said.stderr.contains("set cwd in"), "{said:?}");
+    let status = sandbox.run("ops", &["status"]).stdout;
+    assert!(status.contains("it could not be started") && !status.contains("never started"), "{status}");
 
     sandbox.write("ops.toml", "[service.bot]\ncommand = [\"sleep\", \"60\"]\nready = \"tcp:127.0.0.1:1\"\nready_timeout = \"300ms\"\n");
     let said = sandbox.expect(2, "ops", &["start"]);
@@ -276,6 +323,35 @@ fn several_services_each_by_name() {
     assert!(!alive(one) && !sandbox.path("one.pid").exists());
     let said = sandbox.expect(3, "ops", &["stop", "oen"]);
     assert!(said.stderr.contains("did you mean 'one'?"), "{}", said.stderr);
+}
+
+#[test]
+fn one_service_that_fails_does_not_keep_the_others() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[service.a]\ncommand = [\"sleep\", \"6031\"]\n[service.b]\ncommand = [\"./not-there\"]\n\
+         [service.c]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo > c; while :; do sleep 0.1; done\"]\nstop_grace = \"200ms\"\n\
+         [service.d]\ncommand = [\"sleep\", \"6032\"]\n",
+    );
+    let said = sandbox.expect(2, "ops", &["start"]);
+    let started = |name: &str| said.stdout.contains(&format!("{name}: started (pid "));
+    assert!(started("a") && started("c") && started("d") && said.stdout.contains("b: failed"), "{said:?}");
+    assert!(said.stderr.contains("./not-there"), "{said:?}");
+    let document = sandbox.json(2, "ops", &["start"]);
+    assert_eq!(document["services"][3]["outcome"], "already running");
+    assert!(document["services"][1]["error"].as_str().unwrap().contains("./not-there"), "{document}");
+    assert_eq!(document["state"], "critical");
+    let said = sandbox.expect(2, "ops", &["up"]);
+    assert!(said.stderr.contains("d: runs already") && said.stderr.contains("./not-there"), "{said:?}");
+    let document = sandbox.json(2, "ops", &["stop"]);
+    let outcomes: Vec<_> =
+        document["services"].as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["stopped", "not running", "failed", "stopped"]);
+    assert!(document["services"][2]["hint"].as_str().unwrap().contains("--force"), "{document}");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    // Alone it is the error of the run.
+    assert!(sandbox.json(2, "ops", &["start", "b"])["error"].is_string());
 }
 
 #[test]
@@ -353,6 +429,67 @@ fn an_operator_s_stop_is_remembered() {
     assert!(finding(&report, "process")["summary"].as_str().unwrap().contains("stopped by its operator"));
     sandbox.expect(0, "ops", &["start"]);
     assert!(record()["stopped_by_operator"].is_null());
+}
+
+/// What root starts in somebody's home runs as that one, who can go on with what it leaves.
+#[test]
+fn the_service_runs_as_the_owner_of_its_home() {
+    const NOBODY: u32 = 65534;
+    let root = rustix::process::geteuid().is_root();
+    let us = rustix::process::getuid().as_raw();
+    let owner = if root { NOBODY } else { us };
+    let sandbox = Sandbox::new();
+    sandbox.write("bot.sh", "echo \"$(id -u) $(id -G) $HOME $USER ${SUDO_USER-none}\" > who.new; mv who.new who; exec sleep 6021\n");
+    sandbox.write(
+        "ops.toml",
+        "[service.bot]\ncommand = [\"sh\", \"bot.sh\"]\npid_file = \"logs/bot.pid\"\nready = \"alive\"\n",
+    );
+    if root {
+        fs::set_permissions(sandbox.home.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+        for file in ["", "bot.sh", "ops.toml"] {
+            chown(sandbox.path(file), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    let who = |how: &str| {
+        wait_until("it said who it is", || sandbox.path("who").exists());
+        let words = sandbox.read("who");
+        assert!(words.starts_with(&format!("{owner} ")), "{how}: {words}");
+        assert!(!root || !words.contains(&sandbox.outside("").display().to_string()), "{how}: {words}");
+        assert!(!root || words.contains("nobody none"), "{how}: {words}");
+        assert_eq!(fs::metadata(sandbox.path("who")).unwrap().uid(), owner, "{how}");
+        fs::remove_file(sandbox.path("who")).unwrap();
+    };
+    let ops = |words: &[&str]| {
+        sandbox.program("ops").env("SUDO_USER", "root").env("USER", "x").args(words).spawn().unwrap()
+    };
+    for verb in ["start", "restart"] {
+        assert!(ops(&[verb]).wait().unwrap().success());
+        who(verb);
+    }
+    assert!(ops(&["stop"]).wait().unwrap().success());
+    let mut supervisor = Bystander(ops(&["run", "bot"]));
+    who("run");
+    wait_until("it is noted", || sandbox.path("logs/bot.pid").exists());
+    for entry in walk(&sandbox.home) {
+        assert_eq!(fs::symlink_metadata(&entry).unwrap().uid(), owner, "{}", entry.display());
+    }
+    // Its owner stops it, and not somebody else.
+    let mut stop = sandbox.program("ops");
+    if root {
+        stop.uid(NOBODY).gid(NOBODY);
+    }
+    assert_eq!(stop.arg("stop").status().unwrap().code(), Some(0));
+    supervisor.0.kill().unwrap();
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    entries
+        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => [vec![entry.path()], walk(&entry.path())].concat(),
+            false => vec![entry.path()],
+        })
+        .collect()
 }
 
 /// One finding of a report.

@@ -419,3 +419,37 @@ fn an_agent_that_dies_while_it_is_backed_up_is_not_upgraded() {
     assert!(said.stderr.contains("daemon ended while the backup was made; nothing was changed"), "{said:?}");
     assert!(!sandbox.path("ran").exists() && !sandbox.path(".ops/upgrade.json").exists());
 }
+
+#[test]
+fn nothing_is_started_under_an_upgrade_but_by_itself() {
+    let sandbox = with_daemon("");
+    let ops = crate::sandbox::built("ops").display().to_string();
+    let home = sandbox.home.display();
+    let script = format!(
+        "for verb in start restart up status; do echo \"== $verb\"; {ops} $verb --home {home} 2>&1; echo \"rc $?\"; done > seen"
+    );
+    let before = identity(&sandbox);
+    expect(0, upgrade(&sandbox, &[], &script));
+    let seen = sandbox.read("seen");
+    let parts: Vec<&str> = seen.split("== ").skip(1).collect();
+    for (part, verb) in parts.iter().zip(["start", "restart", "up"]) {
+        assert!(part.contains("an upgrade is under way since") && part.contains("rc 3"), "{verb}: {seen}");
+    }
+    assert!(parts[3].contains("an upgrade is under way since"), "{seen}");
+    assert!(runs(&sandbox) && identity(&sandbox) != before);
+    assert!(!sandbox.expect(0, "ops", &["status"]).stdout.contains("under way"));
+}
+
+#[test]
+fn upgrades_and_restarts_are_no_crash_loop() {
+    let sandbox = with_daemon(
+        "[check.loop]\nkind = \"restarts\"\nservice = \"daemon\"\nafter = [\"process\"]\nwarn = 1\ncrit = 2\n",
+    );
+    for _ in 0..3 {
+        expect(2, upgrade(&sandbox, &[], "false"));
+        sandbox.expect(0, "ops", &["restart"]);
+        let report = sandbox.json(0, "ops", &["health"]);
+        let found = crate::service::finding(&report, "loop");
+        assert_eq!(found["summary"], "0 restarts of daemon within 1d", "{found}");
+    }
+}

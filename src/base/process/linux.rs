@@ -124,6 +124,14 @@ pub(super) fn environment(pid: u32, name: &str) -> Option<OsString> {
     Some(OsString::from_vec(value.to_vec()))
 }
 
+/// Of one in a container, or whose folder was removed, the path says something else here, or nothing.
+pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+    let link = PathBuf::from(format!("/proc/{pid}/cwd"));
+    let path = fs::read_link(&link).ok()?;
+    let file = |path: &PathBuf| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    Some(if file(&path) == file(&link) { path } else { link })
+}
+
 /// By the sockets in `/proc/net`, and whose open files they are.
 pub(super) fn listeners(ports: &BTreeSet<u16>) -> Option<Vec<Listener>> {
     let mut sockets = BTreeMap::new();

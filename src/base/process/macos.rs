@@ -99,6 +99,12 @@ pub(super) fn environment(pid: u32, name: &str) -> Option<OsString> {
     Some(OsString::from_vec(value.to_vec()))
 }
 
+pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+    let id = sysinfo::Pid::from_u32(pid);
+    let kind = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always);
+    look(ProcessesToUpdate::Some(&[id]), kind).ok()?.process(id)?.cwd().map(PathBuf::from)
+}
+
 pub(super) fn signal(identity: &Identity, signal: Signal) -> Result<bool> {
     let Some(pid) = Pid::from_raw(identity.pid as i32) else { return Ok(false) };
     match find(identity.pid)? {

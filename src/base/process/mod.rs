@@ -85,6 +85,11 @@ impl Process {
         platform::environment(self.identity.pid, name)
     }
 
+    /// The folder that it is in now, as we can look at it. None: it may not be looked at.
+    pub fn folder(&self) -> Option<PathBuf> {
+        platform::folder(self.identity.pid)
+    }
+
     /// What else it takes of the machine; none is what this platform, or its owner, does not tell.
     pub fn usage(&self) -> Usage {
         platform::usage(self.identity.pid)

@@ -6,6 +6,7 @@ use super::{Definition, asked, record};
 use crate::base::manager::Manager;
 use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
+use crate::service::record::Record;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::File;
@@ -229,6 +230,8 @@ pub(in crate::service) fn uninstall(
         return Ok(Some(removal));
     }
     if there {
+        // What goes on without it afterwards did not crash.
+        Record { ended: true, ..Record::read(services.home, name) }.write(services.home, name)?;
         // launchd remembers what is disabled by name, long after the file is gone.
         definition.stop(definition.manager == Manager::Systemd)?;
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {

@@ -5,7 +5,7 @@ use crate::base::maintenance::Maintenance;
 use crate::base::{Fault, Home, Journal, events, upgrade};
 use crate::service::exec::{self, By};
 use crate::service::record::Record;
-use crate::service::{Liveness, Services, start, stop};
+use crate::service::{Liveness, Services, double, start, stop};
 use anyhow::Result;
 use rusqlite::params;
 use std::fmt;
@@ -105,7 +105,7 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
         return Ok(Launched::Stopped);
     }
     let status = services.status(name)?;
-    start::refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     if let Liveness::Running(_) = status.liveness {
         if !matches!(how, How::First | How::Named) {
             // Somebody started it by hand meanwhile.

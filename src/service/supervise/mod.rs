@@ -22,8 +22,8 @@ pub use resident::resident;
 
 use super::manager::Definition;
 use super::record::Record;
-use super::start::{self, Look};
-use super::{Liveness, Services};
+use super::start::Look;
+use super::{Liveness, Services, double};
 use crate::base::Fault;
 use crate::base::durable::Lock;
 use anyhow::Result;
@@ -118,7 +118,7 @@ pub(super) fn may_supervise(services: &Services<'_>, name: &str) -> Result<()> {
             .into());
     }
     let status = services.status(name)?;
-    start::refuse_double(name, &status.liveness)?;
+    double::refuse(services, name, &status.liveness)?;
     match status.liveness {
         Liveness::Running(process) if !Record::read(services.home, name).supervised => {
             let pid = process.identity.pid;

@@ -1,10 +1,13 @@
 //! The preset `dharmic`.
 
 use super::Agent;
-use crate::service::{alive, kill};
+use crate::sandbox::wait_until;
+use crate::service::{Bystander, alive, kill};
 use crate::troubleshoot::surroundings;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 /// Dharmic, in a zone that is not UTC.
 fn dharmic(heartbeat: &str) -> Agent {
@@ -116,4 +119,62 @@ fn each_symptom_of_its_guide_has_its_cause_and_remedy() {
     agent.troubled(0, "journal_damaged", "alerts may repeat", "ops alert");
     agent.sandbox.write("backups", "");
     agent.troubled(0, "no_backup", "", "ops backup");
+}
+
+/// The agent as its own script starts it: options are what people vary.
+fn by_hand(agent: &Agent, words: &[&str]) -> Bystander {
+    let mut command = Command::new(agent.sandbox.path(".venv/bin/python3"));
+    command.arg0("python3").args(words).current_dir(&agent.sandbox.home).env("TZ", "EST5");
+    let child = Bystander(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    wait_until("it writes its status file", || {
+        let status = fs::read_to_string(agent.sandbox.path("logs/daemon_status.json")).unwrap_or_default();
+        status.contains("\"running\"") && status.contains(&child.0.id().to_string())
+    });
+    child
+}
+
+#[test]
+fn dharmic_started_by_its_own_script_is_the_agent_and_not_doubled() {
+    let agent = dharmic("3600");
+    let child = by_hand(&agent, &["src/core/daemon.py", "--heartbeat", "300", "--verbose"]);
+    let pid = child.0.id();
+    assert!(agent.ops(0, &["start"]).stdout.contains(&format!("daemon: already running (pid {pid})")));
+    agent.expect("process", "ok", &format!("daemon runs as pid {pid}"));
+    agent.run("alert", &[]);
+    assert!(agent.ops(0, &["start"]).stdout.contains(&format!("already running (pid {pid})")));
+    let listed = agent.run("ops", &["detect"]).stdout;
+    assert!(listed.contains(&format!("{pid}  daemon ")) && !listed.contains("stranger"), "{listed}");
+    agent.ops(0, &["restart"]);
+    assert!(!alive(pid) && alive(agent.pid("daemon")));
+    agent.ops(0, &["stop"]);
+
+    // Nobody's number stands in a file: it is not taken for the agent, and none is started beside it.
+    let child = by_hand(&agent, &["src/core/daemon.py", "--heartbeat", "300"]);
+    fs::remove_file(agent.sandbox.path("logs/daemon.pid")).unwrap();
+    let pid = child.0.id();
+    for verb in ["start", "restart", "up"] {
+        let said = agent.ops(3, &[verb]);
+        let (what, remedy) = (format!("may run already: process {pid}"), format!("kill {pid}"));
+        assert!(said.stderr.contains(&what) && said.stderr.contains(&remedy), "{said:?}");
+    }
+    let listed = agent.run("ops", &["detect"]).stdout;
+    assert!(listed.contains("but for its options"), "{listed}");
+    assert!(alive(pid));
+    // As the hint says.
+    agent.sandbox.write("logs/daemon.pid", format!("{pid}\n"));
+    assert!(agent.ops(0, &["start"]).stdout.contains(&format!("already running (pid {pid})")));
+}
+
+#[test]
+fn the_daemon_of_another_home_is_another() {
+    let (alpha, beta) = (dharmic("3600"), dharmic("3600"));
+    let child = by_hand(&alpha, &["src/core/daemon.py", "--heartbeat", "3600", "--verbose"]);
+    beta.ops(0, &["start"]);
+    let listed = beta.ops(0, &["detect"]).stdout;
+    assert!(!listed.contains(&child.0.id().to_string()), "{listed}");
+    let found = beta.run("ops", &["troubleshoot"]).stdout;
+    assert!(!found.contains(&format!("kill {}", child.0.id())), "{found}");
+    beta.sandbox.write("logs/daemon.pid", child.0.id().to_string());
+    beta.ops(0, &["stop"]);
+    assert!(alive(child.0.id()) && !alive(beta.pid("daemon")));
 }

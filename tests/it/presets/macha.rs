@@ -2,7 +2,9 @@
 
 use super::{Agent, free_port, says};
 use crate::sandbox::wait_until;
-use crate::service::alive;
+use crate::service::{Bystander, alive};
+use agent_ops::base::process::Process;
+use std::process::Command;
 
 /// Macha, with a ChromaDB that answers.
 fn macha() -> Agent {
@@ -73,4 +75,42 @@ fn macha_stops_only_after_a_while() {
     let said = agent.ops(2, &["stop"]);
     assert!(said.stderr.contains("still runs 10ms after TERM"), "{said:?}");
     wait_until("it has slept", || !alive(agent.pid("orchestrator")));
+}
+
+#[test]
+fn macha_under_another_supervisor_is_not_doubled() {
+    let agent = macha();
+    let script = agent.sandbox.outside("macha").join("orchestrator.py").display().to_string();
+    for interval in ["30", "45"] {
+        let mut command = Command::new(agent.sandbox.outside("bin").join("python3"));
+        command.args([
+            &script,
+            "--mode",
+            "continuous",
+            "--autonomy",
+            "suggest",
+            "--trigger-interval",
+            interval,
+        ]);
+        command.args(["--review-interval", "60", "--context-size", "131072"]).env("PYTHONPATH", "/x");
+        let child = Bystander(command.current_dir(&agent.sandbox.home).spawn().unwrap());
+        let pid = child.0.id();
+        wait_until("it is there", || {
+            Process::find(pid).unwrap().unwrap().arguments().last().is_some_and(|word| word == "131072")
+        });
+        let said = agent.ops(3, &["start"]);
+        assert!(said.stderr.contains(&format!("may run already: process {pid}")), "{said:?}");
+        agent.expect("process", "critical", &format!("process {pid} ('"));
+        agent.run("alert", &[]);
+        let others = Process::find(pid).unwrap().into_iter().chain(agent_ops::base::process::all().unwrap());
+        let words = |process: &Process| process.arguments().iter().any(|word| *word == *script);
+        let pids: std::collections::BTreeSet<_> =
+            others.filter(Process::alive).filter(words).map(|process| process.identity.pid).collect();
+        assert_eq!(pids, [pid].into(), "nobody beside it");
+        let listed = agent.run("ops", &["detect"]).stdout;
+        assert!(
+            listed.contains(&pid.to_string()) && listed.contains("its command line is that of"),
+            "{listed}"
+        );
+    }
 }

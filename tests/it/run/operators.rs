@@ -33,10 +33,8 @@ fn operators_reach_it_from_elsewhere() {
 
     // What cannot be started is told to whoever asked.
     sandbox.expect(0, "ops", &["stop", "bot"]);
-    let text = sandbox
-        .read("ops.toml")
-        .replace("[service.bot]", "[service.bot]\nenv_remove = []\ncwd = \"not-there\"");
-    sandbox.write("ops.toml", &text);
+    let text = sandbox.read("ops.toml");
+    sandbox.write("ops.toml", text.replace("[\"sh\", \"bot.sh\"]", "[\"not-there\", \"bot.sh\"]"));
     let said = sandbox.expect(2, "ops", &["start"]);
     assert!(
         said.stderr.contains("bot was not started: cannot")
@@ -45,7 +43,6 @@ fn operators_reach_it_from_elsewhere() {
         "{}",
         said.stderr
     );
-    let text = text.replace("cwd = \"not-there\"", "");
     sandbox.write("ops.toml", text);
     sandbox.expect(0, "ops", &["start"]);
     let fourth = supervisor.runs("bot", Some(&third));

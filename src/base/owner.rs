@@ -1,0 +1,89 @@
+//! The user whose a home is, where root looks after it.
+
+use super::process;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A user who is not root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// That of the user's own group.
+    pub gid: u32,
+    /// The login name; none: the number has no name here.
+    pub name: Option<String>,
+    /// The user's home folder.
+    pub folder: Option<PathBuf>,
+}
+
+impl Owner {
+    /// The owner of a folder, if we are root and the folder is not root's. None as well when there is no
+    /// such folder.
+    pub fn to_be(folder: &Path) -> Option<Owner> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let meta = fs::metadata(folder).ok().filter(|meta| meta.uid() != 0)?;
+        let of_file = || entry(&fs::read_to_string("/etc/passwd").unwrap_or_default(), meta.uid());
+        let nameless = || Owner { uid: meta.uid(), gid: meta.gid(), name: None, folder: None };
+        Some(of_file().or_else(|| asked(meta.uid())).unwrap_or_else(nameless))
+    }
+
+    /// All groups that the user is in.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn groups(&self) -> anyhow::Result<Vec<u32>> {
+        let Some(name) = &self.name else { return Ok(vec![self.gid]) };
+        let said = ask("id", &["-G", "--", name])?;
+        let groups: Result<Vec<u32>, _> = said.split_whitespace().map(str::parse).collect();
+        groups.map_err(|_| anyhow::anyhow!("`id -G {name}` printed '{}'", super::text::one_line(&said, 80)))
+    }
+}
+
+/// Who is not in the file may be in a directory service.
+fn asked(uid: u32) -> Option<Owner> {
+    let uid_text = uid.to_string();
+    let (program, words) =
+        if cfg!(target_os = "macos") { ("id", ["-P", &uid_text]) } else { ("getent", ["passwd", &uid_text]) };
+    entry(&ask(program, &words).ok()?, uid)
+}
+
+fn ask(program: &str, words: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new(program);
+    command.args(words).env("LC_ALL", "C");
+    let output = process::run(command, None, Duration::from_secs(10))?;
+    anyhow::ensure!(output.status.success(), "{program} {} failed: {}", words.join(" "), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A line of passwd(5): `name:password:uid:gid:…:folder:shell`, with more in between on a Mac.
+fn entry(text: &str, uid: u32) -> Option<Owner> {
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, number, gid, .., folder, _] = &fields[..] else { return None };
+        let (number, gid): (u32, u32) = (number.parse().ok()?, gid.parse().ok()?);
+        let folder = Some(PathBuf::from(folder)).filter(|folder| folder.is_absolute());
+        (number == uid).then(|| Owner { uid, gid, name: Some((*name).to_owned()), folder })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_by_number() {
+        let text = "root:x:0:0:root:/root:/bin/bash\nbad line\n\
+                    me:x:1000:100:Me, A:/home/me:/bin/sh\n\
+                    _mac:*:501:20::0:0:Mac User:/Users/mac:/bin/zsh\n";
+        let me = entry(text, 1000).unwrap();
+        assert_eq!((me.gid, me.name.as_deref(), me.folder), (100, Some("me"), Some("/home/me".into())));
+        assert_eq!(entry(text, 501).unwrap().folder, Some("/Users/mac".into()));
+        assert_eq!(entry(text, 7), None);
+    }
+}
