@@ -4,6 +4,7 @@ use crate::sandbox::{Sandbox, wait_until};
 use crate::service::{Bystander, agent_pid, alive, kill, with_agent};
 use agent_ops::base::process;
 use serde_json::{Value, json};
+#[cfg(target_os = "linux")]
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 

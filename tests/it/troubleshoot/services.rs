@@ -130,6 +130,8 @@ fn a_program_that_is_not_there_is_missed_once_a_start_was_asked_for() {
     assert!(said.stdout.contains("could not be restarted"), "{said:?}");
 }
 
+// The managers' stand-ins are of Linux.
+#[cfg(target_os = "linux")]
 #[test]
 fn its_manager_starts_it_at_the_next_boot_as_well_after_a_start_that_was_refused() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
