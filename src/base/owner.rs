@@ -12,8 +12,6 @@ use std::time::Duration;
 pub struct Owner {
     /// The user's number.
     pub uid: u32,
-    /// That of the user's own group.
-    pub gid: u32,
     /// The login name; none: the number has no name here.
     pub name: Option<String>,
     /// The user's home folder.
@@ -29,19 +27,8 @@ impl Owner {
         }
         let meta = fs::metadata(folder).ok().filter(|meta| meta.uid() != 0)?;
         let of_file = || entry(&fs::read_to_string("/etc/passwd").unwrap_or_default(), meta.uid());
-        let nameless = || Owner { uid: meta.uid(), gid: meta.gid(), name: None, folder: None };
+        let nameless = || Owner { uid: meta.uid(), name: None, folder: None };
         Some(of_file().or_else(|| asked(meta.uid())).unwrap_or_else(nameless))
-    }
-
-    /// All groups that the user is in.
-    ///
-    /// # Errors
-    /// When that cannot be told.
-    pub fn groups(&self) -> anyhow::Result<Vec<u32>> {
-        let Some(name) = &self.name else { return Ok(vec![self.gid]) };
-        let said = ask("id", &["-G", "--", name])?;
-        let groups: Result<Vec<u32>, _> = said.split_whitespace().map(str::parse).collect();
-        groups.map_err(|_| anyhow::anyhow!("`id -G {name}` printed '{}'", super::text::one_line(&said, 80)))
     }
 }
 
@@ -65,10 +52,9 @@ fn ask(program: &str, words: &[&str]) -> anyhow::Result<String> {
 fn entry(text: &str, uid: u32) -> Option<Owner> {
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, number, gid, .., folder, _] = &fields[..] else { return None };
-        let (number, gid): (u32, u32) = (number.parse().ok()?, gid.parse().ok()?);
+        let [name, _, number, .., folder, _] = &fields[..] else { return None };
         let folder = Some(PathBuf::from(folder)).filter(|folder| folder.is_absolute());
-        (number == uid).then(|| Owner { uid, gid, name: Some((*name).to_owned()), folder })
+        (number.parse() == Ok(uid)).then(|| Owner { uid, name: Some((*name).to_owned()), folder })
     })
 }
 
@@ -82,7 +68,7 @@ mod tests {
                     me:x:1000:100:Me, A:/home/me:/bin/sh\n\
                     _mac:*:501:20::0:0:Mac User:/Users/mac:/bin/zsh\n";
         let me = entry(text, 1000).unwrap();
-        assert_eq!((me.gid, me.name.as_deref(), me.folder), (100, Some("me"), Some("/home/me".into())));
+        assert_eq!((me.name.as_deref(), me.folder), (Some("me"), Some("/home/me".into())));
         assert_eq!(entry(text, 501).unwrap().folder, Some("/Users/mac".into()));
         assert_eq!(entry(text, 7), None);
     }

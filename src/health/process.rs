@@ -24,7 +24,10 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
                 Some(stopped) => format!("{name} was stopped {}", stopped.told(view.run.now)),
                 None => format!("{name} is not running: {why}"),
             };
-            return critical(summary, &restart);
+            // Whoever reads it would start a second one.
+            let double = view.services().double(name);
+            let double = double.map(|double| format!("; {double}, but was not started by ops"));
+            return critical(summary + &double.unwrap_or_default(), &restart);
         }
         Liveness::Stranger { pid, command, .. } => {
             let summary = format!("{name} is not running: its pid file names {pid}, which is '{command}'");

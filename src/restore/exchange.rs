@@ -55,6 +55,9 @@ fn forward(
     force: bool,
     plan: impl FnOnce(&mut Swap) -> Result<()>,
 ) -> Result<()> {
+    for name in &swap.services {
+        services.may_start(name).context("nothing was changed")?;
+    }
     // Before anything stops: should we end here, the next run starts it again.
     swap.save(home, Phase::Swapping)?;
     for name in &swap.services {

@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
                 }
                 let why = match look.fit {
                     Fit::Whole if look.may_be() => format!("its command line is that of {name}"),
-                    Fit::Program if look.may_be() => {
+                    Fit::Program | Fit::Behind if look.may_be() => {
                         format!("its command line is that of {name}, but for its options")
                     }
                     Fit::Arguments if command.telling_arguments() => format!("has the arguments of {name}"),

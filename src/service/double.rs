@@ -10,17 +10,28 @@ use anyhow::Result;
 
 /// Starts none beside what may be the service already.
 pub(super) fn refuse(services: &Services<'_>, name: &str, liveness: &Liveness) -> Result<()> {
+    match liveness {
+        Liveness::Running(_) => Ok(()),
+        _ => refuse_beside(services, name, liveness),
+    }
+}
+
+/// [`refuse`], also where the service runs: before it is stopped only to be started again.
+pub(super) fn refuse_beside(services: &Services<'_>, name: &str, liveness: &Liveness) -> Result<()> {
     let service = services.service(name)?;
     match liveness {
-        Liveness::Running(_) => return Ok(()),
         Liveness::Stranger { pid, command, resembles: true } => {
             let message = format!("{name} may run already: its pid file names {pid}, which is '{command}'");
             let hint = "if it is, stop it first; if it is not, remove the pid file and start again";
             return Err(Fault::unknown(message).hint(hint).into());
         }
-        Liveness::Stranger { .. } | Liveness::Dead(_) => {}
+        Liveness::Stranger { .. } | Liveness::Dead(_) | Liveness::Running(_) => {}
     }
-    let Some(double) = find(services, name)? else { return Ok(()) };
+    let running = match liveness {
+        Liveness::Running(process) => Some(process),
+        _ => None,
+    };
+    let Some(double) = find(services, name, running)? else { return Ok(()) };
     let pid = double.process.identity.pid;
     let told = double.told();
     let (message, hint) = match (&service.pid_file, double.marked) {
@@ -45,7 +56,7 @@ pub(super) fn refuse(services: &Services<'_>, name: &str, liveness: &Liveness) -
 
 /// Who may be a service that is taken to be dead, as a clause.
 pub(super) fn described(services: &Services<'_>, name: &str) -> Option<String> {
-    find(services, name).ok().flatten().filter(|double| !double.marked).map(|double| double.told())
+    find(services, name, None).ok().flatten().filter(|double| !double.marked).map(|double| double.told())
 }
 
 /// A process that may be the service.
@@ -67,7 +78,8 @@ impl Double {
     }
 }
 
-fn find(services: &Services<'_>, name: &str) -> Result<Option<Double>> {
+/// Of a service that runs, what is in its session is its own.
+fn find(services: &Services<'_>, name: &str, running: Option<&Process>) -> Result<Option<Double>> {
     let all = tree::look_around()?;
     let lineage = tree::lineage(&all, std::process::id());
     let (home, record) = (tree::home(services), Record::read(services.home, name));
@@ -85,7 +97,11 @@ fn find(services: &Services<'_>, name: &str) -> Result<Option<Double>> {
             Some(mark) => record.identity.is_none() && record.owns(mark, name, &home),
             None => !record.identity.as_ref().is_some_and(of_last_run),
         };
-        if !possible || lineage.contains(&process.identity.pid) {
+        let own = running.is_some_and(|own| {
+            [process.identity.pid, process.parent].contains(&own.identity.pid)
+                || process.session == own.session
+        });
+        if !possible || own || lineage.contains(&process.identity.pid) {
             continue;
         }
         let arguments = process.arguments();

@@ -1,12 +1,10 @@
 //! Becoming a service: what a manager runs as its child.
 
-use super::ids::Ids;
 use super::manager::asked;
 use super::record::Record;
 use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
 use super::{Liveness, Services, double};
-use crate::base::owner::Owner;
 use crate::base::process::Process;
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -66,19 +64,9 @@ pub(super) fn become_it(
     let (program, arguments) = words.split_first().context("the service has no command")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let owner = Owner::to_be(services.home.root());
-    start::dress(services, service, &Mark::new(services, name), owner.as_ref(), &mut command)?;
+    start::dress(services, service, &Mark::new(services, name), &mut command)?;
     if let Some(logs) = logs {
         logs.attach(&mut command)?;
-    }
-    if let Some(owner) = &owner {
-        Ids::of(owner)?.take(&mut command).with_context(|| {
-            format!(
-                "{name} cannot be run as the owner of {} (uid {})",
-                services.home.root().display(),
-                owner.uid
-            )
-        })?;
     }
     let error = command.exec();
     let mut fault =

@@ -19,6 +19,8 @@ pub(super) enum Fit {
     None,
     /// It has the service's arguments under another program.
     Arguments,
+    /// It is the service's program and script, behind what may be the value of an option or another script.
+    Behind,
     /// It is the service's program and script, with other options.
     Program,
     /// It is the service's.
@@ -54,7 +56,7 @@ impl Look {
     pub(super) fn may_be(self) -> bool {
         match self.place {
             _ if self.foreign => false,
-            Place::Here => self.fit >= Fit::Program,
+            Place::Here => self.fit >= Fit::Behind,
             Place::Untold => self.fit == Fit::Whole && self.file,
             Place::Elsewhere => false,
         }
@@ -151,7 +153,9 @@ impl Wanted {
         };
         let (program, rest) = (self.program(&other.words[behind - 1], other), &other.words[behind..]);
         let script = self.behind_options(rest, other);
-        if program.is_none() && !(self.script && script >= Some(Same::File)) {
+        if program.is_none()
+            && !(self.script && script.or(self.behind_values(rest, other)) >= Some(Same::File))
+        {
             return (self.arguments(other), None);
         }
         let same = if self.script { script } else { script.max(program) };
@@ -162,7 +166,10 @@ impl Wanted {
         match () {
             () if self.in_order(other, behind) => (Fit::Whole, same),
             () if told => (Fit::Program, same),
-            () => (self.arguments(other), None),
+            () => match self.behind_values(rest, other) {
+                Some(same) => (Fit::Behind, Some(same)),
+                None => (self.arguments(other), None),
+            },
         }
     }
 
@@ -181,6 +188,22 @@ impl Wanted {
         let same = |wanted: &String| self.same(wanted, operands.next()?, other);
         let each: Option<Vec<Same>> = self.telling.iter().map(same).collect();
         each?.into_iter().max()
+    }
+
+    /// Whether the script comes behind words each of which may be an option's value (`-W ignore`).
+    fn behind_values(&self, words: &[OsString], other: &Other<'_>) -> Option<Same> {
+        let wanted = self.telling.iter().find(|word| self.folder.join(word).is_file())?;
+        let option = |at: usize| words.get(at).is_some_and(|word| is_option(&word.to_string_lossy()));
+        if !option(0) {
+            return None;
+        }
+        let found = (1..words.len())
+            .take_while(|&at| option(at) || option(at - 1))
+            .filter(|&at| !option(at))
+            .find_map(|at| self.same(wanted, &words[at], other));
+        // The last value may be followed by the script.
+        let last = (1..words.len()).find(|&at| !option(at) && !option(at - 1));
+        found.or_else(|| self.same(wanted, &words[last?], other)).filter(|same| *same >= Same::File)
     }
 
     /// Whether a process that does not fit has the service's arguments all the same: the same script
@@ -336,7 +359,10 @@ mod tests {
             (vec!["python3", "daemon.py", "--heartbeat", "3600", "-v"], &home, Fit::Whole),
             // The words are the same, the file is another home's.
             (vec![".venv/bin/python3", "daemon.py", "--heartbeat", "3600", "-v"], &other, Fit::None),
-            (vec!["python3", "-m", "pdb", "daemon.py"], &home, Fit::None),
+            (vec!["python3", "-m", "pdb", "daemon.py"], &home, Fit::Behind),
+            (vec!["python3", "-W", "ignore", "-u", "daemon.py", "-v"], &home, Fit::Behind),
+            (vec!["python3", "-c", "import daemon", "daemon.py"], &home, Fit::Behind),
+            (vec!["python3", "-u", "lint.py", "a", "daemon.py"], &home, Fit::None),
             (vec!["python3", "lint.py", "daemon.py"], &home, Fit::None),
             (vec!["vim", "daemon.py"], &home, Fit::None),
             (vec!["uv", "daemon.py", "--heartbeat", "3600", "-v"], &home, Fit::Arguments),
@@ -344,7 +370,7 @@ mod tests {
         ] {
             let (found, same) = fit(&python, &arguments, folder);
             assert_eq!(found, expected, "{arguments:?}");
-            assert_eq!(same, (expected >= Fit::Program).then_some(Same::Own), "{arguments:?}");
+            assert_eq!(same, (expected >= Fit::Behind).then_some(Same::Own), "{arguments:?}");
         }
         let serve = wanted(&["node", "daemon.py", "serve", "--port", "1"], None, &home);
         assert_eq!(fit(&serve, &["node", "daemon.py", "serve"], &home).0, Fit::Program);

@@ -4,10 +4,10 @@ use super::fit::{Fit, Look, Place, Wanted};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, MARKER, Mark};
-use super::{Liveness, Services, Status, Stopped, double};
+use super::{Liveness, Services, Status, Stopped};
+use crate::base::owner::Owner;
 use crate::base::process::Process;
 use crate::base::{arguments, text};
-use crate::config::Owner;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fs;
@@ -24,8 +24,17 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
         let mark = process.environment(MARKER).and_then(|text| Mark::parse(&text.to_string_lossy()));
         mark.is_some_and(|mark| !record.owns(&mark, name, &home))
     };
+    // What is written in another user's home is that one's word: it has root signal nothing of others.
+    let owner = Owner::to_be(services.home.root());
+    let not_theirs = |process: &Process| {
+        let marked = || {
+            let mark = process.environment(MARKER)?;
+            Mark::parse(&mark.to_string_lossy()).filter(|mark| record.owns(mark, name, &home))
+        };
+        owner.as_ref().is_some_and(|owner| owner.uid != process.uid && marked().is_none())
+    };
     let started = match &record.identity {
-        Some(identity) => identity.find()?.filter(|process| !of_another(process)),
+        Some(identity) => identity.find()?.filter(|process| !of_another(process) && !not_theirs(process)),
         None => None,
     };
     let claim = service.pid_file.as_deref().map(read_pid_file);
@@ -45,7 +54,8 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             Liveness::Dead(format!("process {} has ended and is a zombie", process.identity.pid))
         }
         (None, Some((process, written))) => {
-            let possible = could_have_written(&process, written) && !of_another(&process);
+            let possible =
+                could_have_written(&process, written) && !of_another(&process) && !not_theirs(&process);
             let look = match possible {
                 true => Some(Wanted::of(services, name)?.look(&process, &process.arguments())),
                 false => None,
@@ -53,8 +63,8 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             let is_it = |look: Look| match look.place {
                 Place::Here => look.fit >= Fit::Program,
                 Place::Untold => look.fit == Fit::Whole,
-                // It wrote its own number into our file.
-                Place::Elsewhere => look.fit == Fit::Whole && service.owner == Owner::Agent,
+                // The pid file may be that of the home which this one is a copy of.
+                Place::Elsewhere => false,
             };
             if look.is_some_and(is_it) {
                 Liveness::Running(process)
@@ -64,13 +74,6 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             }
         }
         (None, None) => Liveness::Dead(why_dead(services, claim.as_ref(), &record)),
-    };
-    let liveness = match liveness {
-        Liveness::Dead(why) => match double::described(services, name) {
-            Some(other) => Liveness::Dead(format!("{why}; {other}, but was not started by ops")),
-            None => Liveness::Dead(why),
-        },
-        liveness => liveness,
     };
     let stopped_by_operator = match (record.stopped_by_operator, &liveness) {
         (Some(at), _) => Some(Stopped { at: Some(at), with: None }),

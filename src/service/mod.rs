@@ -9,7 +9,6 @@ mod double;
 mod exec;
 mod fit;
 mod identify;
-mod ids;
 mod manager;
 mod ports;
 mod ready;
@@ -243,16 +242,16 @@ impl Services<'_> {
     /// something is in the way that may be the service itself, or is left of its last run; while an
     /// upgrade is under way.
     pub fn start(&self, name: &str) -> Result<Started> {
-        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::want(self, name)?;
+        self.refuse_half_new(name)?;
         start::start(self, name, false).inspect_err(|error| self.note_failure(name, error))
     }
 
     /// [`Services::start`] of a service that died: what is left of its last run is killed.
     pub fn recover(&self, name: &str) -> Result<Started> {
-        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
+        self.refuse_half_new(name)?;
         start::start(self, name, true).inspect_err(|error| self.note_failure(name, error))
     }
 
@@ -270,11 +269,30 @@ impl Services<'_> {
     /// Stops, starts, and waits for a sign of life newer than the start. The operator wants it to run from now
     /// on, as with [`Services::start`].
     pub fn restart(&self, name: &str, force: bool) -> Result<Process> {
-        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
         start::want(self, name)?;
+        self.refuse_half_new(name)?;
+        self.may_start(name)?;
         stop::stop(self, name, force, false)?;
-        Ok(start::start(self, name, force)?.process().clone())
+        let started = start::start(self, name, force).inspect_err(|error| self.note_failure(name, error))?;
+        Ok(started.process().clone())
+    }
+
+    /// Whether a start of it could be refused for what it says of others: asked before a service is stopped
+    /// that is to run again.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown when something beside it may be the service as well, or we are root and
+    /// it is another user's.
+    pub fn may_start(&self, name: &str) -> Result<()> {
+        let status = self.status(name)?;
+        start::refuse_as_root(self, name, &status)?;
+        double::refuse_beside(self, name, &status.liveness)
+    }
+
+    /// Which process may be a service that is taken to be dead, as a clause. Looks at all there are.
+    pub fn double(&self, name: &str) -> Option<String> {
+        double::described(self, name)
     }
 
     /// For the first start of all, of which nothing else tells.
@@ -297,10 +315,12 @@ impl Services<'_> {
 
     /// Kills a service that hangs, and starts it again: no restart that anybody asked for.
     pub fn recover_hung(&self, name: &str) -> Result<Process> {
-        self.refuse_half_new(name)?;
         let _lock = self.lock(name)?;
-        stop::stop(self, name, true, false)?;
+        self.refuse_half_new(name)?;
+        self.may_start(name)?;
+        let stopped = stop::stop(self, name, true, false);
         Record { ended: false, ..Record::read(self.home, name) }.write(self.home, name)?;
+        stopped?;
         Ok(start::start(self, name, true)?.process().clone())
     }
 

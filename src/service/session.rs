@@ -4,48 +4,34 @@
 //! of its own. The standard library cannot make one between fork and exec without unsafe code;
 //! a program that does it and then execs can.
 
-use super::ids::Ids;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-
-/// In place of ids: it runs as we do.
-const AS_WE: &str = "-";
 
 const WORD: &str = "__exec-session";
 
 /// Every program of ours, called with the secret word first, becomes the program behind it, in
-/// a new session, as the user that is named between them. Otherwise does nothing.
+/// a new session. Otherwise does nothing.
 pub fn exec_session_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != WORD {
         return None;
     }
-    let ids = arguments.next()?.to_string_lossy().into_owned();
     let program = arguments.next()?;
     if let Err(error) = rustix::process::setsid() {
         eprintln!("cannot make a session of its own: {error}");
         return Some(ExitCode::from(126));
     }
-    let mut command = Command::new(&program);
-    command.args(arguments);
-    if ids != AS_WE {
-        let taken = ids.parse::<Ids>().map_err(std::io::Error::other).and_then(|ids| ids.take(&mut command));
-        if let Err(error) = taken {
-            eprintln!("cannot become the owner of the home ({ids}): {error}");
-            return Some(ExitCode::from(126));
-        }
-    }
-    let error = command.exec();
+    let error = Command::new(&program).args(arguments).exec();
     eprintln!("cannot run {}: {error}", program.display());
     // As shells do: 127 not found, 126 not executable.
     Some(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
-/// A command that will run `words` in a session of its own, with its pid; as the user of these ids.
-pub(super) fn in_own_session(words: &[String], ids: Option<&Ids>) -> std::io::Result<Command> {
+/// A command that will run `words` in a session of its own, with its pid.
+pub(super) fn in_own_session(words: &[String]) -> std::io::Result<Command> {
     // On Linux also right when our own file was replaced or deleted meanwhile.
     let me = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
     let mut command = Command::new(me);
-    command.arg(WORD).arg(ids.map_or(AS_WE.to_owned(), Ids::to_string)).args(words);
+    command.arg(WORD).args(words);
     Ok(command)
 }

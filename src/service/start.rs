@@ -1,11 +1,10 @@
 //! Starting: detached, in a session of its own, awaited until ready.
 
 use super::identify::{self, Claim};
-use super::ids::{self, Ids};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
+use super::{Liveness, Services, Started, Status, double, ports, ready, session, stop, supervise};
 use crate::base::notice::Notice;
 use crate::base::owner::Owner as User;
 use crate::base::process::Process;
@@ -43,6 +42,29 @@ pub(super) fn want(services: &Services<'_>, name: &str) -> Result<()> {
     Record { disabled: false, ..wanted }.write(services.home, name)
 }
 
+/// Root's daemon in another user's home would leave files that its owner cannot go on with, and whoever may
+/// write in that home would be root. One that root runs there already goes on as it is.
+pub(super) fn refuse_as_root(services: &Services<'_>, name: &str, status: &Status) -> Result<()> {
+    let root = services.home.root();
+    let Some(owner) = User::to_be(root) else { return Ok(()) };
+    let by_root = match status.process() {
+        Some(process) => process.uid == 0,
+        None => Record::read(services.home, name).by_root,
+    };
+    if by_root || services.supervised(name) || Definition::noted(services.home, name)?.is_some() {
+        return Ok(());
+    }
+    let home = root.display();
+    let user = owner.name.map_or(format!("#{}", owner.uid), |name| name);
+    Err(Fault::unknown(format!(
+        "{name} was not started: {home} is the home of {user}'s agent, and this would run it as root"
+    ))
+    .hint(format!(
+        "sudo -u '{user}' ops start {name} --home '{home}'; or `ops install --system`, which runs it as {user}"
+    ))
+    .into())
+}
+
 /// With `force`, what is left of its last run is killed if it does not end by itself.
 pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<Started> {
     let service = services.service(name)?;
@@ -51,6 +73,7 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     if let Liveness::Running(process) = status.liveness {
         return Ok(Started::Already(process));
     }
+    refuse_as_root(services, name, &status)?;
     double::refuse(services, name, &status.liveness)?;
     // A supervisor does that itself, and again each time that it tries.
     if !services.supervised(name) {
@@ -265,10 +288,8 @@ pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) ->
 
 fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
     let words = services.command(service);
-    let owner = User::to_be(services.home.root());
-    let ids = owner.as_ref().map(Ids::of).transpose()?;
-    let mut command = session::in_own_session(&words, ids.as_ref()).context("cannot find our own program")?;
-    dress(services, service, mark, owner.as_ref(), &mut command)?;
+    let mut command = session::in_own_session(&words).context("cannot find our own program")?;
+    dress(services, service, mark, &mut command)?;
     logs.attach(&mut command)?;
     command
         .stdin(Stdio::null())
@@ -276,17 +297,13 @@ fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -
         .with_context(|| format!("cannot start {} in {}", words.join(" "), service.cwd.display()))
 }
 
-/// The folder and the environment of a service; of one that runs as another user, that user's.
+/// The folder and the environment of a service.
 pub(super) fn dress(
     services: &Services<'_>,
     service: &Service,
     mark: &Mark,
-    owner: Option<&User>,
     command: &mut Command,
 ) -> Result<()> {
-    if let Some(owner) = owner {
-        ids::dress(owner, command);
-    }
     if let Some(path) = &services.config.agent.env_file {
         command.envs(config::read_env_file(path)?);
     }

@@ -31,7 +31,6 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         // What its manager does now is by our word, not by its operator's.
         record.managed = false;
     }
-    record.ended |= status.process().is_some();
     if remember && record.stopped_by_operator.is_none() {
         record.stopped_by_operator = Some(services.run.now);
         record.disabled = true;
@@ -51,6 +50,10 @@ pub(super) fn stop(services: &Services<'_>, name: &str, force: bool, remember: b
         }
     };
     let stopped = end_service(services, service, &status, &record, ended, force)?;
+    if status.process().is_some() {
+        // Not before: one that goes on may still crash. Without it its next start counts as one.
+        let _ = Record { ended: true, ..Record::read(services.home, name) }.write(services.home, name);
+    }
     match untold {
         None => Ok(stopped),
         Some(error) => {

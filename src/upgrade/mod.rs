@@ -156,9 +156,13 @@ pub fn find(loaded: &Loaded, run: &Run) -> Result<Found> {
 ///
 /// # Errors
 /// A [`Fault`] of state Critical when a check is critical that does not follow from an operator's stop,
-/// unless `force` is given.
+/// unless `force` is given; of state Unknown when what runs could not be started again.
 pub fn pre_flight(loaded: &Loaded, run: &Run, journal: Option<&Journal>, force: bool) -> Result<Report> {
     let found = find(loaded, run)?;
+    let services = Services { home: &loaded.home, config: &loaded.config, run };
+    for name in &found.running {
+        services.may_start(name).context("nothing was changed")?;
+    }
     let report = watch::look(loaded, run, journal);
     let bad = watch::critical(&report, &loaded.config, &found.stopped);
     if bad.is_empty() || force {

@@ -4,9 +4,6 @@ use crate::sandbox::{Sandbox, wait_until};
 use agent_ops::base::process::{Process, Signal};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A sandbox with the built-in agent, its command extended by some words.
@@ -429,67 +426,6 @@ fn an_operator_s_stop_is_remembered() {
     assert!(finding(&report, "process")["summary"].as_str().unwrap().contains("stopped by its operator"));
     sandbox.expect(0, "ops", &["start"]);
     assert!(record()["stopped_by_operator"].is_null());
-}
-
-/// What root starts in somebody's home runs as that one, who can go on with what it leaves.
-#[test]
-fn the_service_runs_as_the_owner_of_its_home() {
-    const NOBODY: u32 = 65534;
-    let root = rustix::process::geteuid().is_root();
-    let us = rustix::process::getuid().as_raw();
-    let owner = if root { NOBODY } else { us };
-    let sandbox = Sandbox::new();
-    sandbox.write("bot.sh", "echo \"$(id -u) $(id -G) $HOME $USER ${SUDO_USER-none}\" > who.new; mv who.new who; exec sleep 6021\n");
-    sandbox.write(
-        "ops.toml",
-        "[service.bot]\ncommand = [\"sh\", \"bot.sh\"]\npid_file = \"logs/bot.pid\"\nready = \"alive\"\n",
-    );
-    if root {
-        fs::set_permissions(sandbox.home.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-        for file in ["", "bot.sh", "ops.toml"] {
-            chown(sandbox.path(file), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-    }
-    let who = |how: &str| {
-        wait_until("it said who it is", || sandbox.path("who").exists());
-        let words = sandbox.read("who");
-        assert!(words.starts_with(&format!("{owner} ")), "{how}: {words}");
-        assert!(!root || !words.contains(&sandbox.outside("").display().to_string()), "{how}: {words}");
-        assert!(!root || words.contains("nobody none"), "{how}: {words}");
-        assert_eq!(fs::metadata(sandbox.path("who")).unwrap().uid(), owner, "{how}");
-        fs::remove_file(sandbox.path("who")).unwrap();
-    };
-    let ops = |words: &[&str]| {
-        sandbox.program("ops").env("SUDO_USER", "root").env("USER", "x").args(words).spawn().unwrap()
-    };
-    for verb in ["start", "restart"] {
-        assert!(ops(&[verb]).wait().unwrap().success());
-        who(verb);
-    }
-    assert!(ops(&["stop"]).wait().unwrap().success());
-    let mut supervisor = Bystander(ops(&["run", "bot"]));
-    who("run");
-    wait_until("it is noted", || sandbox.path("logs/bot.pid").exists());
-    for entry in walk(&sandbox.home) {
-        assert_eq!(fs::symlink_metadata(&entry).unwrap().uid(), owner, "{}", entry.display());
-    }
-    // Its owner stops it, and not somebody else.
-    let mut stop = sandbox.program("ops");
-    if root {
-        stop.uid(NOBODY).gid(NOBODY);
-    }
-    assert_eq!(stop.arg("stop").status().unwrap().code(), Some(0));
-    supervisor.0.kill().unwrap();
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().flatten();
-    entries
-        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => [vec![entry.path()], walk(&entry.path())].concat(),
-            false => vec![entry.path()],
-        })
-        .collect()
 }
 
 /// One finding of a report.

@@ -16,6 +16,7 @@ mod full_disk;
 mod mail;
 mod managers;
 mod nagios;
+mod owners;
 mod page;
 mod peers;
 mod pid_one;
