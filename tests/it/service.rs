@@ -238,6 +238,27 @@ fn what_may_be_the_service_is_neither_signalled_nor_doubled() {
 }
 
 #[test]
+fn what_could_not_be_started_again_is_not_stopped() {
+    let sandbox = Sandbox::new();
+    sandbox.write("bot.sh", "while :; do sleep 1; done\n");
+    let config = "[service.bot]\ncommand = [\"sh\", \"bot.sh\"]\npid_file = \"bot.pid\"\nready = \"alive\"\n";
+    sandbox.write("ops.toml", format!("{config}[check.bot]\nkind = \"process\"\nservice = \"bot\"\n"));
+    sandbox.expect(0, "ops", &["start"]);
+    let pid: u32 = sandbox.read("bot.pid").trim().parse().unwrap();
+    let mut once = Command::new("sh");
+    once.args(["bot.sh", "--once"]).current_dir(&sandbox.home).stdin(Stdio::null());
+    let once = Bystander(once.spawn().unwrap());
+    for words in [&["restart"][..], &["upgrade", "--yes", "--", "true"]] {
+        let said = sandbox.expect(3, "ops", words);
+        assert!(said.stderr.contains(&format!("may run already: process {}", once.0.id())), "{said:?}");
+        assert!(alive(pid), "{words:?}");
+    }
+    drop(once);
+    sandbox.expect(0, "ops", &["restart"]);
+    sandbox.expect(0, "ops", &["stop"]);
+}
+
+#[test]
 fn the_memory_has_one_agent_whatever_became_of_the_pid_file() {
     let sandbox = with_agent(&[]);
     sandbox.expect(0, "ops", &["start"]);

@@ -441,6 +441,19 @@ fn nothing_is_started_under_an_upgrade_but_by_itself() {
 }
 
 #[test]
+fn a_start_that_an_upgrade_refuses_is_remembered() {
+    let sandbox = with_daemon("");
+    sandbox.expect(0, "ops", &["stop"]);
+    let ops = crate::sandbox::built("ops").display().to_string();
+    let home = sandbox.home.display();
+    expect(0, upgrade(&sandbox, &[], &format!("{ops} start --home {home}; [ $? = 3 ]")));
+    assert!(!runs(&sandbox));
+    // Its operator wants it to run by now: so `alert` has it run.
+    sandbox.run("alert", &[]);
+    assert!(runs(&sandbox));
+}
+
+#[test]
 fn upgrades_and_restarts_are_no_crash_loop() {
     let sandbox = with_daemon(
         "[check.loop]\nkind = \"restarts\"\nservice = \"daemon\"\nafter = [\"process\"]\nwarn = 1\ncrit = 2\n",
