@@ -252,7 +252,7 @@ mod tests {
         }
         let (values, words) = known(true, |known| {
             known.source(
-                "max_tokens = 4096\npassword = true\ntoken = \"file:some-where\nA_KEY = \"${OTHER}x\"\ncwd = \"/opt/my bot\n",
+                "max_tokens = 80\npassword = true\ntoken = \"file:some-where\nA_KEY = \"${OTHER}x\"\ncwd = \"/opt/my bot\n",
             );
         });
         assert!(values.is_empty() && words.is_empty(), "{values:?} {words:?}");
