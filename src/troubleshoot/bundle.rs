@@ -112,15 +112,15 @@ fn fill(
     if let Some(journal) = view.journal() {
         let checks = view.agent.as_ref().map(|loaded| &loaded.config.check);
         let kind = |check: &str| checks.and_then(|checks| checks.get(check)).map(|check| check.kind.name());
-        let has_none = |check: &str| quotes || kind(check).is_some_and(digest::kind_quotes_nobody);
+        let has_none = |check: &str| kind(check).is_some_and(digest::kind_quotes_nobody);
         add(
             "journal.json",
-            parts::history(&journal, has_none).and_then(|history| pretty(redactor.json(history))),
+            parts::history(&journal, quotes, has_none).and_then(|history| pretty(redactor.json(history))),
         );
     }
     if let Some(loaded) = view.at_home() {
         for (name, log) in parts::chosen(loaded) {
-            if !quotes && !digest::quotes_nobody(&loaded.home, &log.path) {
+            if !quotes {
                 add(&format!("logs/{name}.digest"), digest::of(&log, LINES, view.run.now));
                 continue;
             }
@@ -185,10 +185,10 @@ fn manifest(
     );
     text.push_str(match quotes {
         false => {
-            "Nor is what the agent wrote, or what was sent to people: of its logs, and of ours that quote them, only when\n\
-             each of the last 500 lines was written, how bad and how long it is. What checks found in its logs, files and\n\
-             answers, and its last words, are left out as well. Of the logs restart, backup and rotation the last 500\n\
-             lines are in it. --with-logs puts all of that in.\n"
+            "Nor is what the agent wrote, or what was sent to people: of its logs, and of ours, which may quote it, only\n\
+             when each of the last 500 lines was written, how bad and how long it is. What checks found in its logs, files\n\
+             and answers, what starts, upgrades and other actions said, and its last words, are left out as well.\n\
+             --with-logs puts all of that in.\n"
         }
         true => {
             "Made with --with-logs: the last 500 lines of each log are in it as they are, with whatever the agent wrote:\n\

@@ -1,16 +1,13 @@
 //! A log without what stands in it: when each line was written, how bad it is, how long.
+//!
+//! Ours are no exception: a start, a restore or an upgrade that fails tells the agent's last words, and what
+//! a command for rotated logs printed is its.
 
-use crate::base::Home;
 use crate::base::units::{self, Size};
 use crate::logs::{self, Line, Log, Query};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
-use std::path::Path;
-
-/// Of our own logs those that tell of our own work alone. The others quote what the agent wrote, or what
-/// was sent to people.
-const QUOTE_NOBODY: [&str; 3] = ["restart", "backup", "rotation"];
 
 /// The kinds of check whose summary holds numbers and names of ours, and nothing that the agent, or another,
 /// wrote.
@@ -34,12 +31,7 @@ const KINDS: [&str; 17] = [
     "upgrade",
 ];
 
-/// Whether a log may leave the machine as it is, but for secrets.
-pub(super) fn quotes_nobody(home: &Home, log: &Path) -> bool {
-    QUOTE_NOBODY.iter().any(|name| log == home.log(name))
-}
-
-/// Whether what a check of this kind says may.
+/// Whether what a check of this kind says may leave the machine.
 pub(super) fn kind_quotes_nobody(kind: &str) -> bool {
     KINDS.contains(&kind)
 }

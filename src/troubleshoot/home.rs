@@ -107,7 +107,8 @@ fn judge(facts: &Facts) -> Vec<Cause> {
         let (who, know) = match facts.us {
             0 => (
                 "root".to_owned(),
-                "as root the crontab is root's, and what root makes in a home its owner may not be able to write",
+                "as root the crontab is root's, and ops start refuses what no manager of the system starts: sudo -u; \
+                 what backup and rotate-logs make here is given to the owner",
             ),
             us => (format!("user {us}"), "as another user you see less, and what you start runs as you"),
         };
@@ -192,6 +193,9 @@ mod tests {
         assert_eq!((other(1001, false).id, other(1001, false).state), ("home_not_ours", State::Warning));
         assert_eq!((other(1001, true).id, other(1001, true).state), ("home_not_ours", State::Critical));
         assert!(other(0, false).cause.ends_with("you are root"));
+        let know = other(0, false).advice.unwrap_or_default();
+        assert!(know.contains("ops start refuses") && know.contains("given to the owner"), "{know}");
+        assert!(other(1001, false).advice.is_some_and(|know| !know.contains("refuses")));
         assert_eq!(ids(&Facts { read_only: true, ..facts() }), ["disk_read_only"]);
         assert_eq!(ids(&Facts { closed: vec!["/srv/bot/logs".to_owned()], ..facts() }), ["not_writable"]);
         assert_eq!(ids(&Facts { restore: true, ..facts() }), ["restore_broken_off"]);

@@ -176,23 +176,41 @@ impl Known {
     /// What stands in the file behind a name of a secret, or of a variable, whether it can be read as a
     /// config or not.
     fn source(&mut self, source: &str) {
-        let Ok(pairs) = Regex::new(r#"["']?([A-Za-z0-9_.-]+)["']?\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')"#) else {
+        let Ok(heads) = Regex::new(r#"["']?([A-Za-z0-9_.-]+)["']?[ \t]*=[ \t]*(["']?)"#) else {
             return;
         };
-        for pair in pairs.captures_iter(source) {
-            let value = pair.get(2).or(pair.get(3)).map_or("", |value| value.as_str());
-            let name = &pair[1];
+        for head in heads.captures_iter(source) {
+            let (name, behind) = (&head[1], head.get(0).map_or(0, |head| head.end()));
+            let line = source[behind..].lines().next().unwrap_or_default();
             let variable = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-            let elsewhere =
-                ["file:", "command:"].iter().any(|start| value.starts_with(start)) || value.contains("${");
-            if elsewhere {
-            } else if arguments::names_secret(name) {
-                self.secret(value);
-            } else if variable {
-                self.variable(name, value);
+            let elsewhere = ["file:", "command:"].iter().any(|start| line.starts_with(start));
+            for value in written(line, head[2].chars().next()).filter(|value| !value.contains("${")) {
+                if elsewhere {
+                } else if arguments::names_secret(name) {
+                    // What no quote begins may be a number, or a word of the language.
+                    if head[2].is_empty() { self.perhaps(value) } else { self.secret(value) }
+                } else if variable && !head[2].is_empty() {
+                    self.variable(name, value);
+                }
             }
         }
     }
+}
+
+/// What may be meant by a value, of which this is the rest of the line behind its quote: where the closing one
+/// was forgotten, it ends somewhere before that of another value, a comment, or the end of the line.
+fn written(line: &str, quote: Option<char>) -> impl Iterator<Item = &str> {
+    let closed = quote.and_then(|quote| line.split_once(quote)).map(|(value, _)| value);
+    let open = closed.is_none_or(|value| value.contains('='));
+    let whole = closed.or(quote.and(Some(line)));
+    let word = |ends: &[char]| line.split(ends).next().unwrap_or_default();
+    let words = [word(&[' ', '\t', '"', '\'']), word(&[' ', '\t', '"', '\'', '#', ',', ']', '}'])];
+    let trimmed = whole.filter(|_| open).map(str::trim_end);
+    whole
+        .into_iter()
+        .chain(trimmed)
+        .chain(words.into_iter().filter(move |_| open))
+        .filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -214,6 +232,30 @@ mod tests {
             (values, words),
             (vec!["abcdefg".to_owned(), "hunter2".to_owned()], vec!["fast".to_owned()])
         );
+    }
+
+    #[test]
+    fn a_value_whose_quote_was_forgotten_is_known_all_the_same() {
+        for source in [
+            "password = \"hunter2secretA",
+            "password = \"hunter2secretA\r\n[alerts]\r\n",
+            "password = 'hunter2secretA  # of the mail\nname = 'x'",
+            "password = hunter2secretA\"\n",
+            "password = hunter2secretA",
+            "env = { A_KEY = \"hunter2secretA, OTHER = \"gpt-9x-more\" }",
+            "tokens = [\"x\"]\nx = { token = \"hunter2secretA }",
+            "SOME_NAME = \"hunter2secretA\n",
+        ] {
+            let (values, _) = known(true, |known| known.source(source));
+            assert!(values.contains(&"hunter2secretA".to_owned()), "{source}: {values:?}");
+            assert_eq!(source.contains("OTHER"), values.contains(&"gpt-9x-more".to_owned()), "{values:?}");
+        }
+        let (values, words) = known(true, |known| {
+            known.source(
+                "max_tokens = 80\npassword = true\ntoken = \"file:some-where\nA_KEY = \"${OTHER}x\"\ncwd = \"/opt/my bot\n",
+            );
+        });
+        assert!(values.is_empty() && words.is_empty(), "{values:?} {words:?}");
     }
 
     #[test]

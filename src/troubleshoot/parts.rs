@@ -162,8 +162,9 @@ pub(super) fn status(view: &View) -> Value {
     json!({"schema": 1, "services": services.collect::<Vec<_>>()})
 }
 
-/// Of incidents without the summary, unless `has_none` says of their check that it quotes nobody.
-pub(super) fn history(journal: &Journal, has_none: impl Fn(&str) -> bool) -> Result<Value> {
+/// Without `quotes`: of incidents no summary, unless `has_none` says of their check that it quotes nobody, and
+/// of actions not what they said, which may be the agent's last words.
+pub(super) fn history(journal: &Journal, quotes: bool, has_none: impl Fn(&str) -> bool) -> Result<Value> {
     let mut all = serde_json::Map::from_iter([("schema".to_owned(), json!(1))]);
     for (name, query) in QUERIES {
         let mut statement = journal.connection().prepare(query)?;
@@ -173,10 +174,14 @@ pub(super) fn history(journal: &Journal, has_none: impl Fn(&str) -> bool) -> Res
             for (index, column) in columns.iter().enumerate() {
                 object.insert(column.clone(), told(column, row.get_ref(index)?));
             }
-            if let Some(Value::String(check)) = object.get("check_name")
-                && !has_none(check)
-            {
-                object.insert("summary".to_owned(), json!(null));
+            if !quotes {
+                if let Some(said) = object.get_mut("what") {
+                    *said = Value::Null;
+                }
+                let none = object.get("check_name").and_then(Value::as_str).is_some_and(&has_none);
+                if let Some(summary) = object.get_mut("summary").filter(|_| !none) {
+                    *summary = Value::Null;
+                }
             }
             Ok(Value::Object(object))
         })?;

@@ -30,6 +30,8 @@ struct Facts {
     /// Processes that are its own or look like it, and are not the one that runs.
     leftovers: Vec<Detected>,
     look_alikes: Vec<Detected>,
+    /// Those that run its program with other options: a job of the agent may look so as well.
+    varied: Vec<Detected>,
     /// When it was started again within the last hour, by recovery or by hand.
     restarts: Vec<DateTime<Utc>>,
     most_restarts: usize,
@@ -62,8 +64,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
             let fits = |process: &&Detected| process.service == name && process.kind == kind;
             detected.processes.iter().filter(fits).cloned().collect::<Vec<_>>()
         };
-        let resembles =
-            |process: &Detected| process.why.iter().any(|why| why.contains("command line is that of"));
+        let (varied, look_alikes) = alike(of(service::Kind::Stranger));
         let me = Process::find(std::process::id()).ok().flatten();
         let last = view.services(loaded).last_start(name);
         let facts = Facts {
@@ -77,7 +78,8 @@ pub(super) fn probe(view: &View) -> Result<Found> {
             last: last.map(|(identity, at)| (at, identity.is_of_this_boot())),
             status_file: service.status_file.as_deref().map(StatusFile::read),
             leftovers: of(service::Kind::Leftover),
-            look_alikes: of(service::Kind::Stranger).into_iter().filter(resembles).collect(),
+            look_alikes,
+            varied,
             restarts: journal
                 .as_ref()
                 .map(|journal| restarts(journal, name, view.run.now))
@@ -93,6 +95,13 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         found.notes.extend(judged.notes);
     }
     Ok(found)
+}
+
+/// Of strangers those with the command line of a service: first where only its options are others.
+fn alike(strangers: Vec<Detected>) -> (Vec<Detected>, Vec<Detected>) {
+    let like = |process: &Detected| process.why.iter().any(|why| why.contains("command line is that of"));
+    let options = |process: &Detected| process.why.iter().any(|why| why.ends_with("but for its options"));
+    strangers.into_iter().filter(like).partition(options)
 }
 
 fn not_configured(one: &Unconfigured) -> Cause {
@@ -202,6 +211,12 @@ fn running(facts: &Facts, process: &Process, found: &mut Found) {
                 .advise("look at each first: two on one database, token or port disturb each other; who starts it, another manager or a script?"),
         );
     }
+    found.notes.extend(facts.varied.iter().take(5).map(|other| {
+        format!(
+            "besides {pid}, {}: a job of {name}, or a second instance? look at it before you end it",
+            shown(other)
+        )
+    }));
     match &facts.status_file {
         Some(Err(Unreadable::Broken(why))) => found.causes.push(
             Cause::new("status_file_torn", State::Warning, 70, format!("the status file of {name} cannot be read: {why}"))
@@ -262,6 +277,14 @@ fn dead(facts: &Facts, why: &str) -> Cause {
         return Cause::new("runs_elsewhere", State::Warning, 45, text)
             .seen(shown(other))
             .advise("another manager, a script, a terminal? let one of them have it; then ops start, or switch off its process check");
+    }
+    if let Some(other) = facts.varied.first() {
+        let text =
+            format!("{name} does not run, {why}; or it does, with other options: ops did not start that");
+        let cause = Cause::new("runs_elsewhere", State::Critical, 32, text).seen(shown(other));
+        let look = other.pid.map(|pid| format!("ps -f -p {pid}"));
+        return start(look.into_iter().fold(cause, Cause::run))
+            .advise("look at it first: ops start refuses beside it; a job of the agent is over soon, then start it; another instance is for its manager, or you, to end");
     }
     if let Some(file) = &facts.pid_file {
         let text = format!("{name} does not run: its pid file is stale, {why}");
@@ -386,6 +409,7 @@ mod tests {
             status_file: None,
             leftovers: Vec::new(),
             look_alikes: Vec::new(),
+            varied: Vec::new(),
             restarts: Vec::new(),
             most_restarts: 3,
             words: vec!["logs/bot_stderr.log: KeyError".to_owned()],
@@ -437,6 +461,23 @@ mod tests {
         let killed = Facts { killed: 2, status_file: Some(Ok(status_file)), ..gone() };
         let evidence = judge(&killed).causes[0].evidence.join("\n");
         assert!(evidence.contains("2 times") && evidence.contains("still says running"), "{evidence}");
+    }
+
+    #[test]
+    fn one_with_other_options_is_looked_at_before_it_is_ended() {
+        let job = Detected {
+            why: vec!["its command line is that of bot, but for its options".to_owned()],
+            ..detected(service::Kind::Stranger)
+        };
+        let (varied, look_alikes) = alike(vec![detected(service::Kind::Stranger), job]);
+        assert_eq!((varied.len(), look_alikes.len()), (1, 1));
+        let runs = Facts { varied: varied.clone(), ..facts(Liveness::Running(process(42))) };
+        let found = judge(&runs);
+        assert!(found.causes.is_empty() && found.notes[0].contains("77 'bot'"), "{found:?}");
+        let gone = Facts { varied, ..facts(Liveness::Dead("process 7 is gone".to_owned())) };
+        let found = judge(&gone);
+        assert_eq!(ids(&gone), [("runs_elsewhere", State::Critical)]);
+        assert_eq!(found.causes[0].remedy, ["ps -f -p 77", "ops start bot"]);
     }
 
     #[test]

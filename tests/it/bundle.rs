@@ -80,7 +80,7 @@ fn what_is_in_a_bundle_and_what_is_not() {
         "crontab.txt",
         "journal.json",
         "logs/many.log.digest",
-        "logs/restart.log",
+        "logs/restart.log.digest",
     ] {
         assert!(names.contains(&expected), "no {expected} in {names:?}");
     }
@@ -190,6 +190,63 @@ fn what_the_agent_wrote_leaves_only_if_asked_for_and_what_is_known_never() {
             found["detect.json"].contains("-p[redacted]") && found["config.toml"].contains("-p[redacted]"),
             "{found:?}"
         );
+    }
+}
+
+#[test]
+fn the_last_words_of_an_agent_that_did_not_start_do_not_leave_with_our_own_logs() {
+    let sandbox = Sandbox::new();
+    crontab(&sandbox);
+    let words = "message from Frau Meier: my diagnosis is flu";
+    let script =
+        format!("#!/bin/sh\nif [ -e broken ]; then echo '{words}' >&2; exit 1; fi\nexec sleep 6078\n");
+    let script = sandbox.write("run.sh", script);
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[alerts.desktop]\nenabled = false\n[backup]\ninclude = [\"ops.toml\"]\n\
+         [service.bot]\ncommand = [\"./run.sh\"]\nready_timeout = \"5s\"\n",
+    );
+    sandbox.expect(0, "ops", &["start"]);
+    sandbox.expect(0, "ops", &["backup"]);
+    sandbox.write("broken", "");
+    sandbox.expect(2, "ops", &["restore", "--yes"]);
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    sandbox.run("ops", &["start"]);
+    sandbox.expect(2, "ops", &["upgrade", "--yes", "--force", "--settle", "1s", "--", "touch", "broken"]);
+    for log in ["restart", "backup"] {
+        let text = sandbox.read(&format!("logs/{log}.log"));
+        assert!(text.contains(words), "{log}: {text}");
+    }
+    let made = |name: &str, more: &[&str]| {
+        let file = sandbox.outside("out").join(name);
+        sandbox.run("ops", &[&["troubleshoot", "--bundle", file.to_str().unwrap()], more].concat());
+        contents(&file)
+    };
+    for (name, text) in made("a.tar.gz", &[]) {
+        assert!(!text.contains("Meier") && !text.contains("flu"), "{name}: {text}");
+        assert!(!name.starts_with("logs/") || name.ends_with(".digest"), "{name}");
+    }
+    let all = made("b.tar.gz", &["--with-logs"]);
+    for name in ["logs/restart.log", "logs/backup.log", "journal.json"] {
+        assert!(all[name].contains("Frau Meier"), "{name}: {}", all[name]);
+    }
+}
+
+#[test]
+fn a_password_whose_quote_was_forgotten_is_in_no_log_of_a_bundle() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[agent]\nname = \"bot\"\n[alerts.email]\npassword = \"hunter2secretA\nport = 1\n",
+    );
+    sandbox.write("logs/bot.log", "ERROR it said hunter2secretA was wrong\n");
+    let file = sandbox.outside("out").join("b.tar.gz");
+    sandbox.expect(2, "ops", &["troubleshoot", "--with-logs", "--bundle", file.to_str().unwrap()]);
+    let found = contents(&file);
+    assert!(found["logs/bot.log"].contains("it said [redacted] was wrong"), "{found:?}");
+    for (name, text) in found {
+        assert!(!text.contains("hunter2"), "{name}: {text}");
     }
 }
 

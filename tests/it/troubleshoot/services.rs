@@ -62,6 +62,37 @@ fn a_second_instance_and_what_a_crash_left() {
     drop(second);
 }
 
+#[test]
+fn a_job_of_the_agent_is_no_second_instance() {
+    let sandbox = home("");
+    let script =
+        sandbox.write("run.sh", "#!/bin/sh\nif [ \"$2\" = --once ]; then read line; fi\nexec sleep 6034\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = sandbox.read("ops.toml");
+    let word = text.split("\"./").nth(2).unwrap().split('"').next().unwrap().to_owned();
+    sandbox.write("ops.toml", text.replace(".conf\"]", ".conf\", \"--serve\"]"));
+    sandbox.expect(0, "ops", &["start"]);
+    let job = Bystander::new(script.to_str().unwrap(), &[&format!("./{word}"), "--once"]);
+    wait_until("it is itself", || {
+        Process::find(job.0.id())
+            .unwrap()
+            .unwrap()
+            .arguments()
+            .iter()
+            .any(|part| part.to_string_lossy() == "--once")
+    });
+    let said = sandbox.run("ops", &["troubleshoot", "--json"]);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    let told = |text: &str| document["notes"].to_string().contains(text);
+    assert!(told(&format!("{} '", job.0.id())) && told("look at it before you end it"), "{document:#}");
+    assert!(!said.stdout.contains("second_instance") && !said.stdout.contains("kill "), "{document:#}");
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    fs::remove_file(sandbox.path(".ops/service/bot.json")).unwrap();
+    let found = expect(&sandbox, "runs_elsewhere", "critical");
+    assert_eq!(found["remedy"][0], format!("ps -f -p {}", job.0.id()));
+    drop(job);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_start_that_is_refused_after_a_stop_is_no_stop_any_more() {
