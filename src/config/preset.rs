@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, Deserializer};
@@ -67,6 +68,9 @@ pub struct Ask {
     pub file: PathBuf,
     /// Its value is the first group in this that takes part.
     pub matches: Pattern,
+    /// It is a port: what is none, from 1 to 65535, is not taken.
+    #[serde(default)]
+    pub port: bool,
 }
 
 /// `[[preset.unless]]`: lines for a new `ops.toml` of an agent whose own config does not say something.
@@ -160,7 +164,8 @@ impl Preset {
         let value = |ask: &Ask| {
             let text = read(home, &ask.file)?;
             let value = ask.matches.0.captures(&text)?.iter().skip(1).flatten().next()?;
-            Some((ask.variable.clone(), value.as_str().to_owned()))
+            let usable = !ask.port || value.as_str().parse::<NonZeroU16>().is_ok();
+            usable.then(|| (ask.variable.clone(), value.as_str().to_owned()))
         };
         Ok(self.about()?.ask.iter().filter_map(value).collect())
     }
