@@ -8,6 +8,7 @@ mod bare;
 pub mod channels;
 pub mod check;
 mod disabled;
+mod doubts;
 mod expand;
 mod filling;
 mod find;
