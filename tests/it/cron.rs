@@ -180,7 +180,7 @@ fn what_is_hardly_meant_is_told_and_stops_nothing() {
         // The config is no reason for 3.
         for program in ["alert", "rotate-logs", "health-check"] {
             let said = sandbox.run(program, &["--json"]);
-            assert!(said.code < 3 && !said.stderr.contains("ops.toml"), "{keys} {program}: {said:?}");
+            assert!(said.code < 3, "{keys} {program}: {said:?}");
         }
     };
     check(

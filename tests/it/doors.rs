@@ -203,7 +203,20 @@ fn what_is_told_to_do_next_means_this_agent() {
     assert!(status.contains(&format!("`ops start --home {home}`")), "{status}");
     let hint = say(&["restore", "latest", "--yes", "-c", "home/ops.toml"]);
     assert!(hint.contains(&format!(" --config {home}/ops.toml`")), "{hint}");
+    // What a log says is quoted as it is.
+    sandbox.write(
+        "ops.toml",
+        "[service.bot]\ncommand = [\"bot\"]\n\
+         [check.log]\nkind = \"log_errors\"\npaths = [\"logs/*.log\"]\nwarn = 0\n",
+    );
+    sandbox.write("logs/bot.log", "ERROR gave up after `ops stop` in a shell\n");
+    for words in [&["health", "--home", "home"][..], &["health", "--json", "--home", "home"]] {
+        let health = say(words);
+        assert!(health.contains("gave up after `ops stop` in a shell"), "{health}");
+        assert!(health.contains(&format!("`ops logs daemon -n 100 --home {home}`")), "{health}");
+    }
     // Where the environment says it, so it does for what is copied.
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n");
     let health = sandbox.run("ops", &["health"]).stdout;
     assert!(health.contains("-> `ops start`\n"), "{health}");
 }
