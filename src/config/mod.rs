@@ -12,6 +12,7 @@ mod doubts;
 mod expand;
 mod filling;
 mod find;
+mod indented;
 mod layer;
 mod load;
 pub mod logs;

@@ -247,6 +247,14 @@ fn what_an_agent_s_own_config_says_is_not_asked() {
             &[3377],
         ),
         (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: ${PORT}\n", &[3377]),
+        // That of another channel is another's.
+        (
+            ".mama",
+            "mama",
+            "config.yaml",
+            "channels:\n  whatsapp:\n    api:\n      port: 1\n  api:\n    port: 43380\n",
+            &[43380],
+        ),
         // No port: not said.
         (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: 99999\n", &[3377]),
         (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: 0\n", &[3377]),
@@ -380,7 +388,7 @@ fn the_documents_about_presets_are_true() {
     sandbox.expect(0, "ops", &["init", "--preset", preset.to_str().unwrap()]);
     let about = text.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
     sandbox.write("bot.toml", format!("{own}{about}"));
-    sandbox.write("config.yaml", "web: off\n");
+    sandbox.write("config.yaml", "channels:\n  api:\n    enabled: true\n  web:\n    enabled: false\n");
     let said = sandbox.expect(0, "ops", &["init", "--dry-run", "--preset", preset.to_str().unwrap()]);
     assert!(
         said.stdout.contains("# stop_grace") && said.stdout.contains("\n[service.web]\nenabled = false\n")
