@@ -181,6 +181,9 @@ fn ask<T>(
     }
 }
 
+/// How a service was, when it was asked, or why that could not be told.
+type Asked = Arc<OnceLock<Result<Status, String>>>;
+
 /// What a check looks at.
 struct View {
     loaded: Loaded,
@@ -191,7 +194,7 @@ struct View {
     ran: Option<schedule::Ran>,
     memories: Memories,
     /// How each service is: it is asked once.
-    statuses: Mutex<BTreeMap<String, Arc<OnceLock<Result<Status, String>>>>>,
+    statuses: Mutex<BTreeMap<String, Asked>>,
     /// What the answers that are kept rest on, by their checks.
     bases: Mutex<BTreeMap<String, kept::Basis>>,
 }

@@ -217,7 +217,7 @@ fn what_is_told_to_do_next_means_this_agent() {
     sandbox.write(
         "ops.toml",
         "[service.bot]\ncommand = [\"bot\"]\n\
-         [check.log]\nkind = \"log_errors\"\npaths = [\"logs/*.log\"]\nwarn = 0\n",
+         [check.log]\nkind = \"log_errors\"\npaths = [\"logs/bot.log\"]\nwarn = 0\n",
     );
     sandbox.write("logs/bot.log", "ERROR gave up after `ops stop` in a shell\n");
     for words in [&["health", "--home", "home"][..], &["health", "--json", "--home", "home"]] {
