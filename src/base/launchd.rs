@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long it may take to answer.
-pub const ANSWER: Duration = Duration::from_secs(30);
+/// How long an order may take: a start, a stop.
+pub const ORDER: Duration = Duration::from_secs(30);
+
+/// How long it may take to answer a question: one that does not at once hangs.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where the property lists are of those who run at boot, or at login.
 pub fn folder(system: bool) -> Result<PathBuf> {
@@ -36,19 +39,23 @@ pub fn target(system: bool, label: &str) -> String {
     format!("{}/{label}", domain(system))
 }
 
-/// Runs `launchctl` with these words.
+/// Asks `launchctl`.
 pub fn launchctl(words: &[&str]) -> Result<Output> {
-    let mut command = Command::new("launchctl");
-    command.env("LC_ALL", "C").args(words);
-    process::run(command, None, ANSWER)
+    run(words, ANSWER)
 }
 
-/// Runs `launchctl`, which must succeed.
+fn run(words: &[&str], limit: Duration) -> Result<Output> {
+    let mut command = Command::new("launchctl");
+    command.env("LC_ALL", "C").args(words);
+    process::run(command, None, limit)
+}
+
+/// Gives `launchctl` an order, which must succeed.
 ///
 /// # Errors
 /// With its own last word when it does not.
 pub fn told(words: &[&str]) -> Result<()> {
-    let output = launchctl(words)?;
+    let output = run(words, ORDER)?;
     if output.status.success() {
         return Ok(());
     }

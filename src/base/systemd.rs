@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long it may take to answer.
-pub const ANSWER: Duration = Duration::from_secs(30);
+/// How long an order may take: a start, a stop.
+pub const ORDER: Duration = Duration::from_secs(30);
+
+/// How long it may take to answer a question: one that does not at once hangs.
+pub const ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs `systemctl` with these words; what it printed.
 ///
@@ -57,13 +60,13 @@ pub fn check(system: bool) -> Result<()> {
 
 /// Has it read its units again.
 pub fn reload(system: bool) -> Result<()> {
-    systemctl(!system, ["daemon-reload"], ANSWER).map(drop)
+    systemctl(!system, ["daemon-reload"], ORDER).map(drop)
 }
 
 /// Has a unit started from the next boot or login on, or not.
 pub fn enable(system: bool, unit: &str, enabled: bool) -> Result<()> {
     let word = if enabled { "enable" } else { "disable" };
-    systemctl(!system, ["--quiet", word, unit], ANSWER).map(drop)
+    systemctl(!system, ["--quiet", word, unit], ORDER).map(drop)
 }
 
 /// Where units are that were made on this host.

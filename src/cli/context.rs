@@ -160,10 +160,9 @@ impl Context {
         commands::told(text, &commands::options(&self.common))
     }
 
-    /// What a report says, likewise.
+    /// What a report has people do, likewise. What was found stays: it quotes others, who meant what they wrote.
     pub(super) fn tell(&self, report: &mut Report) {
         for finding in &mut report.findings {
-            finding.summary = self.told(&finding.summary);
             finding.remedy = finding.remedy.take().map(|remedy| self.told(&remedy));
         }
     }
@@ -241,7 +240,7 @@ impl Context {
         let mut err = io::stderr().lock();
         let _ = writeln!(err, "{}: {error:#}", self.run.program);
         if let Some(hint) = Fault::of(error).1 {
-            let _ = writeln!(err, "hint: {hint}");
+            let _ = writeln!(err, "hint: {}", self.told(hint));
         }
     }
 }

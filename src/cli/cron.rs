@@ -4,6 +4,7 @@ use super::timers::{self, Wish};
 use super::{Context, crontab};
 use crate::base::manager::Manager;
 use crate::base::{Fault, State};
+use crate::config::Loaded;
 use crate::schedule;
 use anyhow::Result;
 use clap::{Args as Arguments, ValueEnum};
@@ -64,18 +65,25 @@ pub struct RemoveArgs {
 /// Puts our block into the crontab, or brings it up to date.
 pub fn run(context: &Context, args: Args) -> Result<State> {
     let loaded = context.load()?;
+    let never = loaded.config.jobs_that_never_run();
+    never.iter().for_each(|job| context.note(job));
+    let state = install(context, &loaded, &args)?;
+    Ok(if state == State::Ok && !never.is_empty() { State::Warning } else { state })
+}
+
+fn install(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
     if let Some(manager) = args.manager.manager() {
-        let Args { print, system, user, dry_run, .. } = args;
-        return timers::install(context, &loaded, manager, &Wish { print, system, user, dry_run });
+        let Args { print, system, user, dry_run, .. } = *args;
+        return timers::install(context, loaded, manager, &Wish { print, system, user, dry_run });
     }
     if args.system || args.user {
         return Err(Fault::unknown("cron has no --system and no --user: the crontab is that of who you are")
             .hint("leave it out, or --manager systemd or launchd")
             .into());
     }
-    let state = crontab::install(context, &loaded, args.print, args.dry_run)?;
+    let state = crontab::install(context, loaded, args.print, args.dry_run)?;
     let changes = !args.dry_run && !args.print;
-    if changes && timers::uninstall(context, &loaded)?.is_some() {
+    if changes && timers::uninstall(context, loaded)?.is_some() {
         context.note("the timers that ran them until now are gone");
     }
     Ok(state)

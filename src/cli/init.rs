@@ -1,6 +1,6 @@
 //! `ops init`: recognises the agent, and writes a commented `ops.toml`.
 
-use super::Context;
+use super::{Context, commands};
 use crate::base::{Fault, State, durable, program, text};
 use crate::config::preset::Preset;
 use crate::config::{self, Config};
@@ -200,11 +200,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let mut lines = vec![format!("wrote {} ({})", target.file.display(), choice.describe())];
     lines.extend(missing.iter().map(|line| format!("not found: {line}")));
     let first = if missing.is_empty() { "" } else { "say in it where these are, then " };
-    let (option, path) = match common.config {
-        Some(_) => ("--config", &target.file),
-        None => ("--home", &target.home),
+    let (config, home) = match common.config {
+        Some(_) => (Some(target.file), None),
+        None => (None, Some(target.home)),
     };
-    lines.push(format!("next: {first}ops up {option} {}", path.display()));
+    lines.push(format!("next: {first}ops up{}", commands::naming(config, home)));
     context.print(&lines.join("\n"))?;
     Ok(State::Ok)
 }
@@ -235,7 +235,8 @@ fn list(context: &Context) -> Result<State> {
 /// is there is left alone.
 pub(super) fn write(target: &Target, choice: &Choice) -> Result<Vec<String>> {
     let file = &target.file;
-    if file.exists() {
+    // A link that leads nowhere (yet) is somebody's all the same.
+    if file.symlink_metadata().is_ok() {
         return Err(Fault::unknown(format!("{} is there already; it was not touched", file.display()))
             .hint("edit it, or move it away first")
             .into());

@@ -44,6 +44,12 @@ pub fn load(file: &Path, home: Option<&Path>) -> Result<Loaded> {
 
 /// [`load`], of a text that is to be the config of this absolute path.
 pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
+    // Whatever the agent's own config says, it is watched: what cannot be used of it counts as not said.
+    read(file, source, home, true).or_else(|_| read(file, source, home, false))
+}
+
+/// `asking`: whether the agent's own config is believed.
+fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<Loaded> {
     let wrong = |span: Option<Range<usize>>, message: &str| place::fault(file, source, span, message);
     let mut root = DeTable::parse(source).map_err(|error| wrong(error.span(), error.message()))?;
 
@@ -72,6 +78,7 @@ pub fn parse(file: &Path, source: &str, home: Option<&Path>) -> Result<Loaded> {
     };
     let base = choose_preset(&root, folder, &wrong)?;
     let asked = base.as_ref().map_or(Ok(BTreeMap::new()), |base| base.asked(home.root()))?;
+    let asked = if asking { asked } else { BTreeMap::new() };
     let borrowed = RefCell::new(BTreeSet::new());
     let lookup = |name: &str| match environment(name) {
         Some(value) => {

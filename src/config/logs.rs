@@ -29,12 +29,6 @@ pub struct Logs {
     pub rule: BTreeMap<String, Rule>,
 }
 
-const NO_LINES: &str = "keep_lines = 0 would leave nothing of a log that is cut: at least 1";
-const NO_SIZE: &str =
-    "with a max_size of 0 every log is too large; to leave logs alone, name them in exclude";
-/// The least that all logs together may take.
-const LEAST: Size = Size(1000);
-
 impl Default for Logs {
     fn default() -> Logs {
         Logs {
@@ -132,24 +126,6 @@ impl Logs {
         include.chain(rules)
     }
 
-    /// What would leave nothing of the logs. Gives the key that is wrong, and why.
-    pub(super) fn validate_sizes(&self) -> Result<(), (String, String)> {
-        let wrong = |key: &str, why: &str| Err((format!("logs.{key}"), why.to_owned()));
-        if self.keep_lines == 0 {
-            return wrong("keep_lines", NO_LINES);
-        }
-        if self.max_size == Size(0) {
-            return wrong("max_size", NO_SIZE);
-        }
-        if self.max_total < LEAST {
-            return wrong(
-                "max_total",
-                "with less than 1KB no closed log stays; to keep few, set keep in a rule",
-            );
-        }
-        Ok(())
-    }
-
     /// What the types cannot say. Gives the rule that is wrong, and why.
     pub(super) fn validate<'a>(
         &self,
@@ -164,12 +140,6 @@ impl Logs {
                 return wrong(
                     "whole files are never cut: archive, discipline and keep_lines mean nothing there",
                 );
-            }
-            if rule.keep_lines == Some(0) {
-                return wrong(NO_LINES);
-            }
-            if rule.max_size == Some(Size(0)) {
-                return wrong(NO_SIZE);
             }
             if rule.archive && (rule.keep.is_some() || rule.delete_after.is_some()) {
                 return wrong("what is archived is never deleted: keep and delete_after mean nothing there");

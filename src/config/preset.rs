@@ -3,6 +3,7 @@
 
 use super::check::Pattern;
 use super::expand::{self, Lookup};
+use super::indented;
 use super::place;
 use crate::base::{Fault, lines};
 use anyhow::Result;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, Deserializer};
@@ -65,8 +67,14 @@ pub struct Ask {
     pub variable: String,
     /// The agent's config, relative to its home. Where it is not there, nothing is known.
     pub file: PathBuf,
+    /// See [`Unless::under`].
+    #[serde(default)]
+    pub under: Option<String>,
     /// Its value is the first group in this that takes part.
     pub matches: Pattern,
+    /// It is a port: what is none, from 1 to 65535, is not taken.
+    #[serde(default)]
+    pub port: bool,
 }
 
 /// `[[preset.unless]]`: lines for a new `ops.toml` of an agent whose own config does not say something.
@@ -75,6 +83,10 @@ pub struct Ask {
 pub struct Unless {
     /// The agent's config, relative to its home. Where it is not there, nothing is known.
     pub file: PathBuf,
+    /// Of a file that is YAML only what stands under these keys, such as `channels.api`; the keys in it begin
+    /// their lines then.
+    #[serde(default)]
+    pub under: Option<String>,
     /// What it would have to match.
     pub matches: Pattern,
     /// The lines.
@@ -86,7 +98,9 @@ impl About {
     pub fn suggested(&self, home: &Path) -> String {
         let mut suggested = self.starter.trim().to_owned();
         for unless in &self.unless {
-            if read(home, &unless.file).is_some_and(|text| !unless.matches.0.is_match(&text)) {
+            if read(home, &unless.file, unless.under.as_deref())
+                .is_some_and(|text| !unless.matches.0.is_match(&text))
+            {
                 suggested.push_str("\n\n");
                 suggested.push_str(unless.write.trim());
             }
@@ -95,11 +109,14 @@ impl About {
     }
 }
 
-/// A config of the agent's own; none: it is not there, or cannot be read.
-fn read(home: &Path, file: &Path) -> Option<String> {
+/// A config of the agent's own, or what it has under these keys; none: it is not there, or cannot be read.
+fn read(home: &Path, file: &Path, under: Option<&str>) -> Option<String> {
     let mut text = String::new();
     lines::open(&home.join(file)).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+    Some(match under {
+        Some(keys) => indented::under(&text, keys).unwrap_or_default(),
+        None => text,
+    })
 }
 
 /// Those that are compiled in: names and sources.
@@ -158,9 +175,10 @@ impl Preset {
     /// The variables that the agent's own config in this home decides.
     pub(super) fn asked(&self, home: &Path) -> Result<BTreeMap<String, String>> {
         let value = |ask: &Ask| {
-            let text = read(home, &ask.file)?;
+            let text = read(home, &ask.file, ask.under.as_deref())?;
             let value = ask.matches.0.captures(&text)?.iter().skip(1).flatten().next()?;
-            Some((ask.variable.clone(), value.as_str().to_owned()))
+            let usable = !ask.port || value.as_str().parse::<NonZeroU16>().is_ok();
+            usable.then(|| (ask.variable.clone(), value.as_str().to_owned()))
         };
         Ok(self.about()?.ask.iter().filter_map(value).collect())
     }

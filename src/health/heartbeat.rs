@@ -26,7 +26,7 @@ pub(super) fn look(view: &View, name: &str, options: &Heartbeat) -> Result<Answe
     let service = &options.service;
     let path = view.loaded.config.service.get(service).and_then(|service| service.status_file.as_ref());
     let path = path.ok_or_else(|| Fault::unknown(format!("{service} has no status file")))?;
-    let process = view.services().status(service)?.process().cloned();
+    let process = view.status(service)?.process().cloned();
     let read = StatusFile::read(path);
     let mut answer = judge(&read, process.as_ref(), options, view.run.now);
     if let (Some(key), Ok(file), Some(_)) = (&options.progress, &read, process) {

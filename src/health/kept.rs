@@ -26,9 +26,8 @@ impl Basis {
     /// As it is now, of a check whose answers are kept.
     pub(super) fn now(view: &View, name: &str, check: &Check) -> Option<Basis> {
         check.common.every?;
-        let services = view.services();
         let process = |service: String| {
-            let status = services.status(&service).ok();
+            let status = view.status(&service).ok();
             let identity = status.and_then(|status| status.process().map(|found| found.identity.clone()));
             (service, identity)
         };

@@ -51,14 +51,15 @@ pub use upgrade::UPGRADE;
 
 use crate::base::{Journal, Run, database};
 use crate::config::{Check, Kind, Loaded};
-use crate::service::Services;
+use crate::service::{Services, Status};
 use answer::Answer;
 use chrono::{DateTime, Utc};
 use memory::{Memories, Memory};
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Runs every enabled check side by side, each under its own deadline. One that cannot be done
 /// is `Unknown` and hides no other.
@@ -93,12 +94,10 @@ pub fn check_some(
         loaded.config.check.iter().filter(|(name, check)| check.common.enabled && asked(name)).collect();
     let looks = journal.filter(|_| due != Due::AtOnce).map(|journal| streak::load(journal, &enabled));
     let view = Arc::new(View::new(loaded, run, journal, &enabled));
-    // As it is before they are asked: what changes meanwhile makes an answer stand shorter, not longer.
-    let bases: Vec<_> = enabled.iter().map(|(name, check)| kept::Basis::now(&view, name, check)).collect();
-    let answers = answers(&view, &enabled, &bases, due);
+    let answers = answers(&view, &enabled, due);
     if let Some(journal) = journal {
         // Not remembering costs a scan more next time, nothing else.
-        let _ = remember(journal, &view, &enabled, &bases, &answers);
+        let _ = remember(journal, &view, &enabled, &answers);
     }
     let findings = enabled.iter().zip(answers).map(|((name, check), answer)| {
         let common = &check.common;
@@ -117,27 +116,14 @@ pub fn check_some(
 }
 
 /// Asks all of them that are due; those that are not keep their last answer.
-fn answers(
-    view: &Arc<View>,
-    checks: &[(&String, &Check)],
-    bases: &[Option<kept::Basis>],
-    due: Due,
-) -> Vec<Answer> {
-    let standing = checks.iter().zip(bases).map(|((name, check), basis)| {
-        kept::not_due(view, name, check, basis.as_ref()?).filter(|_| due == Due::Only)
+fn answers(view: &Arc<View>, checks: &[(&String, &Check)], due: Due) -> Vec<Answer> {
+    let jobs = checks.iter().map(|&(name, check)| {
+        let (limit, view, name, check) = (patience(check), Arc::clone(view), name.clone(), check.clone());
+        crew::Job { ask: Box::new(move || view.answer_due(&name, &check, due)), limit }
     });
-    let mut answers: Vec<Option<Answer>> = standing.collect();
-    let open: Vec<usize> = (0..checks.len()).filter(|index| answers[*index].is_none()).collect();
-    let jobs = open.iter().map(|&index| {
-        let (name, check, view) = (checks[index].0.clone(), checks[index].1.clone(), Arc::clone(view));
-        let limit = patience(&check);
-        crew::Job { ask: Box::new(move || view.answer(&name, &check)), limit }
-    });
-    for (&index, answer) in open.iter().zip(crew::answers(jobs.collect())) {
-        let late = || Answer::unknown(format!("not done within {}", checks[index].1.common.timeout));
-        answers[index] = Some(answer.unwrap_or_else(late));
-    }
-    answers.into_iter().flatten().collect()
+    let answers = crew::answers(jobs.collect()).into_iter().zip(checks);
+    let late = |check: &Check| Answer::unknown(format!("not done within {}", check.common.timeout));
+    answers.map(|(answer, (_, check))| answer.unwrap_or_else(|| late(check))).collect()
 }
 
 /// How long an answer is waited for. Some checks keep to their time by themselves: they have a moment
@@ -155,17 +141,16 @@ fn remember(
     journal: &Journal,
     view: &View,
     checks: &[(&String, &Check)],
-    bases: &[Option<kept::Basis>],
     answers: &[Answer],
 ) -> anyhow::Result<()> {
     let now = view.run.now;
-    let all = || checks.iter().zip(bases).zip(answers);
-    let fresh = || all().filter(|(_, answer)| answer.looked_at.is_none());
-    let own = fresh().filter_map(|(((name, _), _), answer)| Some((*name, answer.memory.clone()?)));
+    let fresh = || checks.iter().zip(answers).filter(|(_, answer)| answer.looked_at.is_none());
+    let own = fresh().filter_map(|((name, _), answer)| Some((*name, answer.memory.clone()?)));
     // What has not changed is written again once a day, so that it is not forgotten.
     let own = own.filter(|(name, memory)| !view.memories.holds(name, memory, now));
-    let whole = fresh().filter_map(|(((name, _), basis), answer)| {
-        let basis = basis.as_ref()?;
+    let bases = locked(&view.bases);
+    let whole = fresh().filter_map(|((name, _), answer)| {
+        let basis = bases.get(*name)?;
         Some((*name, Memory::of(kept::ANSWER, &kept::Keep { basis, answer })?))
     });
     let new: Vec<(&String, Memory)> = own.chain(whole).collect();
@@ -196,6 +181,9 @@ fn ask<T>(
     }
 }
 
+/// How a service was, when it was asked, or why that could not be told.
+type Asked = Arc<OnceLock<Result<Status, String>>>;
+
 /// What a check looks at.
 struct View {
     loaded: Loaded,
@@ -205,6 +193,15 @@ struct View {
     copies: Option<copy_age::Copies>,
     ran: Option<schedule::Ran>,
     memories: Memories,
+    /// How each service is: it is asked once.
+    statuses: Mutex<BTreeMap<String, Asked>>,
+    /// What the answers that are kept rest on, by their checks.
+    bases: Mutex<BTreeMap<String, kept::Basis>>,
+}
+
+/// What was put there is whole, whoever broke down meanwhile.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl View {
@@ -225,6 +222,8 @@ impl View {
             drills: drills.then(|| ask(loaded, journal, drill_age::Drills::load)).flatten(),
             copies: bucket.and_then(|s3| ask(loaded, journal, |connection| copies(connection, &s3.shown()))),
             memories: journal.map(Memories::load).unwrap_or_default(),
+            statuses: Mutex::default(),
+            bases: Mutex::default(),
         }
     }
 
@@ -232,9 +231,30 @@ impl View {
         Services { home: &self.loaded.home, config: &self.loaded.config, run: &self.run }
     }
 
+    /// How a service is, as whichever check came first found it. A manager that hangs holds up only those
+    /// that ask for it, each within its own time.
+    fn status(&self, service: &str) -> anyhow::Result<Status> {
+        let once = Arc::clone(locked(&self.statuses).entry(service.to_owned()).or_default());
+        let ask = || self.services().status(service).map_err(|error| format!("{error:#}"));
+        once.get_or_init(ask).clone().map_err(anyhow::Error::msg)
+    }
+
     /// What a check remembers under a name, and since when.
     fn recall<T: DeserializeOwned>(&self, check: &str, what: &str) -> Option<(DateTime<Utc>, T)> {
         self.memories.recall(check, what, self.run.now)
+    }
+
+    /// The last answer of a check that is not due, else a new one.
+    fn answer_due(&self, name: &str, check: &Check, due: Due) -> Answer {
+        // As it is before it is asked: what changes meanwhile makes an answer stand shorter, not longer.
+        let begun = Instant::now();
+        let Some(basis) = kept::Basis::now(self, name, check) else { return self.answer(name, check) };
+        let kept = kept::not_due(self, name, check, &basis).filter(|_| due == Due::Only);
+        // Too late, it rests on nothing that was known in time: it is asked again in the next run.
+        if begun.elapsed() < patience(check) {
+            locked(&self.bases).insert(name.to_owned(), basis);
+        }
+        kept.unwrap_or_else(|| self.answer(name, check))
     }
 
     fn answer(&self, name: &str, check: &Check) -> Answer {

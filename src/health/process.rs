@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
     let name = &options.service;
-    let status = view.services().status(name)?;
+    let status = view.status(name)?;
     let restart = if view.loaded.config.service.len() > 1 {
         format!("`ops start {name}`")
     } else {

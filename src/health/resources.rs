@@ -21,7 +21,7 @@ struct Spent {
 }
 
 pub(super) fn look(view: &View, name: &str, options: &Resources) -> Result<Answer> {
-    let status = view.services().status(&options.service)?;
+    let status = view.status(&options.service)?;
     let Some(process) = status.process() else {
         // That it does not run is for the check of the process to say.
         return Ok(Answer::new(State::Ok, format!("{} does not run: it takes nothing", options.service)));

@@ -23,7 +23,7 @@ struct Starts {
 }
 
 pub(super) fn look(view: &View, name: &str, options: &Restarts) -> Result<Answer> {
-    let status = view.services().status(&options.service)?;
+    let status = view.status(&options.service)?;
     let mut starts = view.recall::<Starts>(name, STARTS).map(|(_, starts)| starts).unwrap_or_default();
     if let Some(process) = status.process() {
         let asked_for = view.services().was_asked_for(&options.service, &process.identity);

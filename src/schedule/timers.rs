@@ -268,7 +268,7 @@ impl Timers {
                 systemd::reload(self.system)?;
                 for file in self.files.iter().filter(|file| !file.unit.is_empty()) {
                     systemd::enable(self.system, &file.unit, true)?;
-                    systemd::systemctl(!self.system, ["restart", &*file.unit], systemd::ANSWER)?;
+                    systemd::systemctl(!self.system, ["restart", &*file.unit], systemd::ORDER)?;
                 }
             }
             Manager::Launchd => {
@@ -304,7 +304,7 @@ impl Timers {
             match self.manager {
                 Manager::Systemd => {
                     systemd::enable(self.system, &file.unit, false)?;
-                    systemd::systemctl(!self.system, ["stop", &*file.unit], systemd::ANSWER)?;
+                    systemd::systemctl(!self.system, ["stop", &*file.unit], systemd::ORDER)?;
                 }
                 Manager::Launchd => {
                     let target = launchd::target(self.system, &file.unit);

@@ -160,9 +160,49 @@ fn torn_markers_bad_times_and_bad_paths_are_refused() {
         let told = "ops.toml:4:1: schedule.backup = \"0 25 * * *\": '25' is no hour";
         assert!(said.stderr.contains(told), "{}", said.stderr);
     }
-    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n[schedule]\nbackup = \"0 2 30 2 *\"\n");
-    let said = sandbox.expect(3, "ops", &["config", "check"]);
-    assert!(said.stderr.contains("ops.toml:4:1:") && said.stderr.contains("no such day"), "{}", said.stderr);
+}
+
+/// People write "never" so; and what was taken once does not stop the jobs that run already.
+#[test]
+fn what_is_hardly_meant_is_told_and_stops_nothing() {
+    let (sandbox, _) = sandbox();
+    sandbox.write("logs/a.log", "one line\n");
+    let check = |keys: &str, warnings: &[&str]| {
+        sandbox.write("ops.toml", format!("[agent]\nname = \"tess\"\npreset = \"builtin\"\n{keys}\n"));
+        let said = sandbox.expect(1, "ops", &["config", "check"]);
+        for warning in warnings {
+            assert!(said.stdout.contains(warning), "{warning}: {said:?}");
+        }
+        assert_eq!(said.stdout.matches("warning: ").count(), warnings.len(), "{said:?}");
+        let shown = sandbox.json(1, "ops", &["config", "check"]);
+        assert_eq!(shown["warnings"].as_array().unwrap().len(), warnings.len());
+        sandbox.expect(0, "ops", &["config", "show"]);
+        // The config is no reason for 3.
+        for program in ["alert", "rotate-logs", "health-check"] {
+            let said = sandbox.run(program, &["--json"]);
+            assert!(said.code < 3, "{keys} {program}: {said:?}");
+        }
+    };
+    check(
+        "[logs]\nkeep_lines = 0\nmax_size = \"0\"\nmax_total = \"999B\"\n\
+         [logs.rule.x]\npaths = [\"logs/x.log\"]\nkeep_lines = 0\nmax_size = \"0\"",
+        &[
+            "logs.keep_lines = 0: ",
+            "logs.max_size is 0: ",
+            "logs.max_total is less than 1KB: ",
+            "logs.rule.x.keep_lines = 0: ",
+            "logs.rule.x.max_size is 0: ",
+        ],
+    );
+    check("[schedule]\nbackup = \"0 0 31 2 *\"", &["schedule.backup = \"0 0 31 2 *\": there is no such day"]);
+    for words in [&["cron-install"][..], &["cron-install", "--print", "--manager", "systemd"]] {
+        let said = sandbox.expect(1, "ops", words);
+        assert!(said.stderr.contains("schedule.backup = \"0 0 31 2 *\": there is no such day"), "{said:?}");
+        assert!(
+            !said.stdout.contains("backup       0 0 31") && !said.stdout.contains("ops backup"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

@@ -137,6 +137,14 @@ fn init_writes_once() {
     let said = sandbox.expect(3, "ops", &["init"]);
     assert!(said.stderr.contains("is there already"), "{}", said.stderr);
     assert_eq!(sandbox.read("ops.toml"), written);
+
+    // A link to a disk that is not there now is one all the same.
+    let link = sandbox.path("ops.toml");
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/ops.toml", &link).unwrap();
+    let said = sandbox.expect(3, "ops", &["init"]);
+    assert!(said.stderr.contains("is there already"), "{}", said.stderr);
+    assert_eq!(std::fs::read_link(&link).unwrap().to_str(), Some("/nonexistent/ops.toml"));
 }
 
 #[test]
@@ -154,6 +162,8 @@ fn init_writes_the_file_it_is_asked_for() {
 
     // Elsewhere than in its home, and by the environment.
     let odd = sandbox.outside("a \\ \"b\" ${x}");
+    let said = sandbox.expect(0, "ops", &["init", "-c", odd.join("its.toml").to_str().unwrap()]);
+    assert!(said.stdout.contains(&format!("ops up --config '{}/its.toml'\n", odd.display())), "{said:?}");
     let file = place.join("new/other.toml");
     let mut command = sandbox.program("ops");
     command.env("OPS_CONFIG", &file).env("OPS_HOME", &odd).arg("init");
@@ -203,7 +213,20 @@ fn what_is_told_to_do_next_means_this_agent() {
     assert!(status.contains(&format!("`ops start --home {home}`")), "{status}");
     let hint = say(&["restore", "latest", "--yes", "-c", "home/ops.toml"]);
     assert!(hint.contains(&format!(" --config {home}/ops.toml`")), "{hint}");
+    // What a log says is quoted as it is.
+    sandbox.write(
+        "ops.toml",
+        "[service.bot]\ncommand = [\"bot\"]\n\
+         [check.log]\nkind = \"log_errors\"\npaths = [\"logs/bot.log\"]\nwarn = 0\n",
+    );
+    sandbox.write("logs/bot.log", "ERROR gave up after `ops stop` in a shell\n");
+    for words in [&["health", "--home", "home"][..], &["health", "--json", "--home", "home"]] {
+        let health = say(words);
+        assert!(health.contains("gave up after `ops stop` in a shell"), "{health}");
+        assert!(health.contains(&format!("`ops logs daemon -n 100 --home {home}`")), "{health}");
+    }
     // Where the environment says it, so it does for what is copied.
+    sandbox.write("ops.toml", "[agent]\npreset = \"builtin\"\n");
     let health = sandbox.run("ops", &["health"]).stdout;
     assert!(health.contains("-> `ops start`\n"), "{health}");
 }

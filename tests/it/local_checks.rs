@@ -37,6 +37,53 @@ fn written(path: &Path, ago: i64) {
     File::options().write(true).open(path).unwrap().set_modified(at.into()).unwrap();
 }
 
+/// It is asked once a run, and only those wait that ask for it, each in its own time.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_manager_that_hangs_holds_up_no_other_check() {
+    let sandbox = with_agent(&[]);
+    crate::managers::stand_in(&sandbox);
+    sandbox.expect(0, "ops", &["install", "--user", "--manager", "systemd"]);
+    kill(agent_pid(&sandbox));
+    let asked = sandbox.outside("manager").join("asked");
+    let config = sandbox.read("ops.toml");
+    sandbox.write(
+        "ops.toml",
+        format!(
+            "{config}\n[check.process]\nevery = \"1h\"\ntimeout = \"2s\"\n\
+             [check.seldom]\nkind = \"file_age\"\npaths = [\"ops.toml\"]\nafter = [\"process\"]\nevery = \"1h\"\n\
+             timeout = \"2s\"\n\
+             [check.often]\nkind = \"file_age\"\npaths = [\"ops.toml\"]\nafter = [\"process\"]\n"
+        ),
+    );
+    let looked = |hang: &str| {
+        fs::write(&asked, "").unwrap();
+        sandbox.fake(
+            "systemctl",
+            &format!("echo \"$*\" >>'{}'; {hang}; printf 'ActiveState=failed\\n'", asked.display()),
+        );
+        let said = sandbox.run("health-check", &["--json"]);
+        let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+        let shown = fs::read_to_string(&asked).unwrap();
+        let asked = shown.lines().filter(|line| line.contains("ActiveState")).count();
+        assert_eq!(asked, 1, "{shown}");
+        report
+    };
+    let report = looked("sleep 60");
+    for (check, state, part) in [
+        ("process", "unknown", "not done within 2s"),
+        ("seldom", "unknown", "not done within 2s"),
+        ("often", "ok", ""),
+    ] {
+        let found = crate::service::finding(&report, check);
+        assert!(found["state"] == state && found["summary"].as_str().unwrap().contains(part), "{found}");
+    }
+    // It was not known what these answers rest on, so they are not kept.
+    let report = looked("true");
+    assert_eq!(crate::service::finding(&report, "process")["state"], "critical", "{report}");
+    assert_eq!(crate::service::finding(&report, "seldom")["state"], "ok", "{report}");
+}
+
 #[test]
 fn file_age() {
     let sandbox = with_checks("[check.x]\nkind = \"file_age\"\npaths = [\"out/*.txt\"]\nmin_size = \"3B\"\n");

@@ -247,6 +247,25 @@ fn what_an_agent_s_own_config_says_is_not_asked() {
             &[3377],
         ),
         (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: ${PORT}\n", &[3377]),
+        // That of another channel is another's.
+        (
+            ".mama",
+            "mama",
+            "config.yaml",
+            "channels:\n  whatsapp:\n    api:\n      port: 1\n  api:\n    port: 43380\n",
+            &[43380],
+        ),
+        // No port: not said.
+        (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: 99999\n", &[3377]),
+        (".mama", "mama", "config.yaml", "channels:\n  api:\n    port: 0\n", &[3377]),
+        (
+            ".gomikrobot",
+            "gomikrobot",
+            "config.json",
+            "{\"gateway\": {\"port\": 65536, \"dashboardPort\": 28791}}",
+            &[18790, 28791],
+        ),
+        ("machina", "machina", "ops/pids.started.json", "{\"serve_port\": 0}", &[8091]),
         (
             ".gomikrobot",
             "gomikrobot",
@@ -274,6 +293,27 @@ fn what_an_agent_s_own_config_says_is_not_asked() {
         command.envs(variable.map(|name| (name, "999"))).args(["config", "show"]);
         assert!(said(command.output().unwrap()).stdout.contains(":999/"), "{text}");
     }
+}
+
+/// Not even with a preset that takes whatever it finds.
+#[test]
+fn what_an_agent_wrote_of_itself_does_not_keep_it_from_being_watched() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "bot.toml",
+        "[[preset.ask]]\nvariable = \"BOT_PORT\"\nfile = \"bot.json\"\nmatches = 'port=(.*)'\n\
+         [service.bot]\ncommand = [\"sleep\", \"600\"]\nports = [\"${BOT_PORT:-8000}\"]\n",
+    );
+    sandbox.write("ops.toml", "[agent]\nname = \"bot\"\npreset = \"bot.toml\"\n");
+    for (own, port) in [("port=8001", 8001), ("port=99999", 8000), ("port=${", 8000), ("port=x\"y", 8000)] {
+        sandbox.write("bot.json", own);
+        let shown = sandbox.json(0, "ops", &["config", "show"]);
+        assert_eq!(shown["config"]["service"]["bot"]["ports"][0], port, "{own}");
+    }
+    // What its people wrote is told all the same.
+    sandbox.write("ops.toml", "[agent]\nname = \"bot\"\npreset = \"bot.toml\"\n[logs]\nwrong = 1\n");
+    let said = sandbox.expect(3, "ops", &["config", "check"]);
+    assert!(said.stderr.contains("ops.toml:5:1:"), "{said:?}");
 }
 
 #[test]
@@ -348,7 +388,7 @@ fn the_documents_about_presets_are_true() {
     sandbox.expect(0, "ops", &["init", "--preset", preset.to_str().unwrap()]);
     let about = text.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
     sandbox.write("bot.toml", format!("{own}{about}"));
-    sandbox.write("config.yaml", "web: off\n");
+    sandbox.write("config.yaml", "channels:\n  api:\n    enabled: true\n  web:\n    enabled: false\n");
     let said = sandbox.expect(0, "ops", &["init", "--dry-run", "--preset", preset.to_str().unwrap()]);
     assert!(
         said.stdout.contains("# stop_grace") && said.stdout.contains("\n[service.web]\nenabled = false\n")

@@ -1,7 +1,7 @@
 //! launchd: what it is asked about a service.
 
 use super::{Definition, Record};
-use crate::base::launchd::{ANSWER, domain, enable, launchctl, target, told};
+use crate::base::launchd::{ORDER, domain, enable, launchctl, target, told};
 use crate::base::process::Identity;
 use crate::base::text;
 use anyhow::{Result, bail};
@@ -33,7 +33,7 @@ pub(super) fn stop(job: &Definition, for_good: bool) -> Result<()> {
     }
     // It may say that this is under way, and come back before it is done.
     let told = told(&["bootout", &target(job.system, &job.unit)]);
-    let deadline = Instant::now() + job.grace().saturating_add(ANSWER);
+    let deadline = Instant::now() + job.grace().saturating_add(ORDER);
     while shown(job)?.is_some() {
         if Instant::now() >= deadline {
             told?;

@@ -2,14 +2,14 @@
 
 use super::{Definition, Record};
 use crate::base::process::Identity;
-use crate::base::systemd::{ANSWER, enable, systemctl};
+use crate::base::systemd::{ANSWER, ORDER, enable, systemctl};
 use anyhow::Result;
 
 pub(super) fn start(unit: &Definition) -> Result<()> {
     // One that crashed too often would not be started, by whomever. Fails when there is nothing to reset.
-    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
+    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ORDER);
     enable(unit.system, &unit.unit, true)?;
-    systemctl(!unit.system, ["start", &unit.unit], ANSWER).map(drop)
+    systemctl(!unit.system, ["start", &unit.unit], ORDER).map(drop)
 }
 
 pub(super) fn stop(unit: &Definition, for_good: bool) -> Result<()> {
@@ -17,8 +17,8 @@ pub(super) fn stop(unit: &Definition, for_good: bool) -> Result<()> {
         enable(unit.system, &unit.unit, false)?;
     }
     // It is done only when all of it is gone: TERM, the grace, KILL, and a moment for the kernel.
-    systemctl(!unit.system, ["stop", &unit.unit], unit.grace().saturating_add(ANSWER))?;
-    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ANSWER);
+    systemctl(!unit.system, ["stop", &unit.unit], unit.grace().saturating_add(ORDER))?;
+    let _ = systemctl(!unit.system, ["reset-failed", &unit.unit], ORDER);
     Ok(())
 }
 
