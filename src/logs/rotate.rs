@@ -1,9 +1,12 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
-use super::plan::{Action, Care, Task, leap, over_keep, over_total, squeezed, too_much, verdict};
+use super::plan::{
+    Action, Care, Moment, Task, leap, must_be_held, over_keep, over_total, squeezed, too_much, verdict,
+};
 use super::remove::remove_rubbish;
 use super::report::{Done, Outcome, Rotation};
 use super::work::Work;
+use super::writers::sees_all;
 use crate::base::units::Size;
 use crate::base::{Home, Run, State, lines};
 use crate::config::Loaded;
@@ -48,8 +51,12 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         let care = Care::of(&log, rules);
         let long = is_own(home, &log.path) && is_long(&log, care.keep_lines);
         match verdict(&log, long, leap.is_none(), &care, now, today) {
-            Some((action, why)) => tasks.push(Task { log, action, why }),
-            None => {
+            Some((action, why))
+                if action != Action::Cut || !must_be_held(&log, today) || work.is_held(&log) =>
+            {
+                tasks.push(Task { log, action, why });
+            }
+            _ => {
                 work.look_for_its_writer(&log);
                 rest.push(log);
             }
@@ -74,14 +81,15 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
     work.tell();
 
     rest = work.look_again(rest);
-    let more = over_keep(&rest, rules, now, today);
+    let at = Moment { now, today, sees_all: sees_all() };
+    let more = over_keep(&rest, rules, at);
     rest = work.without(rest, more);
-    let mut early = squeezed(&rest, rules, now, today);
+    let mut early = squeezed(&rest, rules, at);
     early.retain(|task| !work.held.contains(&task.log.path));
     rest.retain(|log| !early.iter().any(|task| task.log.path == log.path));
     rest.extend(work.compress(early));
     rest = work.look_again(rest);
-    let more = over_total(&rest, rules, &work.held, now, today);
+    let more = over_total(&rest, rules, &work.held, at);
     rest = work.without(rest, more);
     rest = work.look_again(rest);
     if let Some(why) = too_much(&rest, rules) {
@@ -92,7 +100,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         work.warn(
             "[logs] max_total",
             Action::Delete,
-            format!("{why}: the rest is in use, held open or state{largest}"),
+            format!("{why}: the rest is in use, held open, state, or was written too lately{largest}"),
         );
     }
     let stuck = |file: &Done| {

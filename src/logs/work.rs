@@ -91,6 +91,11 @@ impl<'a> Work<'a> {
         self.say(Path::new(key), Some(action), Outcome::Skipped, why, 0, 0);
     }
 
+    /// Whether somebody has a log open for writing.
+    pub(super) fn is_held(&mut self, log: &Log) -> bool {
+        fs::symlink_metadata(&log.path).is_ok_and(|meta| self.writers.of(&log.path, &meta).is_some())
+    }
+
     /// Says so if a log that was renamed on another day is still written: nothing bounds it then.
     pub(super) fn look_for_its_writer(&mut self, log: &Log) {
         let renamed =
