@@ -1,5 +1,6 @@
 //! What is to be done with which log: a function of plain values.
 
+use super::ledger::Seen;
 use crate::base::text::count;
 use crate::base::units::{Size, Span, age};
 use crate::config::Logs;
@@ -126,15 +127,30 @@ fn expired(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> Opti
 /// Logs that become too old one after the other do so within a few days of each other.
 const ANY_DAY: Span = Span::days(7);
 
-/// How many logs age alone would take after a leap of time, and how long that is: more than three, with nothing between them
-/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, or an agent was
-/// long at rest. It ends by itself: the first log after the leap that is too old takes those before it along.
-pub(super) fn leap(
-    logs: &[Log],
-    rules: &Logs,
-    now: DateTime<Utc>,
-    today: NaiveDate,
-) -> Option<(usize, Span)> {
+/// Logs that age alone would take after a leap of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leap {
+    pub(super) count: usize,
+    /// So long after them none ends.
+    pub(super) gap: Span,
+    /// So old they may become.
+    most: Span,
+}
+
+impl Leap {
+    /// Until when they stay, and since when that is so. What runs did not see day by day may be one more leap.
+    pub(super) fn until(&self, seen: Option<Seen>, now: DateTime<Utc>) -> (DateTime<Utc>, Seen) {
+        let seen = seen.filter(|seen| seen.last <= now && age(now, seen.last) <= ANY_DAY);
+        let since = seen.map_or(now, |seen| seen.since);
+        (since.checked_add_signed(self.most.delta()).unwrap_or(now), Seen { since, last: now })
+    }
+}
+
+/// The logs that age alone would take after a leap of time: more than three, with nothing between them
+/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, an agent was
+/// long at rest, or rotation is new to an old home. It ends by itself: the first log after the leap that is too old takes
+/// those before it along.
+pub(super) fn leap(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Option<Leap> {
     let (mut old, mut young) = (Vec::new(), Span::seconds(0));
     for log in logs {
         let care = Care::of(log, rules);
@@ -145,9 +161,14 @@ pub(super) fn leap(
             None => {}
         }
     }
-    let (youngest, most) = *old.iter().min()?;
+    let (youngest, _) = *old.iter().min()?;
+    let most = old.iter().map(|(_, most)| *most).max()?;
     let gap = Span(youngest.0.saturating_sub(young.0));
-    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some((old.len(), gap))
+    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some(Leap {
+        count: old.len(),
+        gap,
+        most,
+    })
 }
 
 /// Whether nothing more is to be expected in a log: its day is over, it was rotated, or it is one of
@@ -379,6 +400,22 @@ mod tests {
         assert!(!is_leap(&with(history(20, 12))), "some days of rest");
         let monthly = [history(31, 1), history(31, 1), history(31, 1), history(31, 1)].concat();
         assert!(!is_leap(&with(monthly)), "several that are rotated together, once a month");
+    }
+
+    #[test]
+    fn a_leap_holds_for_as_long_as_runs_see_it() {
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        let leap = Leap { count: 5, gap: Span::days(100), most: Span::days(30) };
+        let day = |days| now + chrono::TimeDelta::days(days);
+        let (until, mut seen) = leap.until(None, now);
+        assert_eq!(until, day(30));
+        for days in 1..=31 {
+            let (until, next) = leap.until(Some(seen), day(days));
+            assert_eq!(until, day(30), "whatever day it is");
+            seen = next;
+        }
+        assert_eq!(leap.until(Some(seen), day(400)).0, day(430), "one more leap");
+        assert_eq!(leap.until(Some(seen), day(-5)).0, day(25), "the clock is set back");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
 use super::plan::{
-    Action, Care, Moment, Task, leap, must_be_held, over_keep, over_total, squeezed, too_much, verdict,
+    Action, Care, Leap, Moment, Task, leap, must_be_held, over_keep, over_total, squeezed, too_much, verdict,
 };
 use super::remove::remove_rubbish;
 use super::report::{Done, Outcome, Rotation};
@@ -11,6 +11,7 @@ use crate::base::units::Size;
 use crate::base::{Home, Run, State, lines};
 use crate::config::Loaded;
 use crate::log_files::{Log, find, is_archived};
+use chrono::Local;
 use std::path::Path;
 
 /// How a rotation is wanted.
@@ -37,10 +38,12 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         remove_rubbish(&found, home);
     }
     let leap = leap(&found.logs, rules, now, today).filter(|_| !how.yes);
-    if let Some((count, gap)) = leap {
+    let leap = work.holds(leap, now);
+    if let Some((Leap { count, gap, .. }, until)) = leap {
         let why = format!(
-            "{count} logs are too old only because nothing was logged for {gap}: was the clock set ahead? They stay for now; \
-             `rotate-logs --yes` deletes them"
+            "{count} logs are too old at once, and none ends in the {gap} after them: was the clock set ahead? They stay until \
+             {}; `rotate-logs --yes` deletes them now",
+            until.with_timezone(&Local).format("%Y-%m-%d")
         );
         work.warn("[logs] delete_after", Action::Delete, why);
     }

@@ -222,3 +222,22 @@ fn a_clock_that_leaps_does_not_empty_the_logs() {
     let said = at("2029-01-01T00:00:00Z", &["--yes"]);
     assert!(said.code == 0 && said.stdout.contains("11 deleted"), "{said:?}");
 }
+
+/// As in an old home in which rotation is new: that is no reason to warn for ever.
+#[test]
+fn what_is_old_goes_once_a_month_went_by() {
+    let sandbox = sandbox("");
+    for day in 1..=5 {
+        log(&sandbox, &format!("daemon_2026070{day}.log"), "of summer\n", 24 * 140);
+    }
+    for night in 0..=31 {
+        let now = chrono::DateTime::from_timestamp(1_795_176_000 + night * 86_400, 0).unwrap();
+        log(&sandbox, "d.log", "always written\n", 0);
+        let file = fs::File::options().write(true).open(sandbox.path("logs/d.log")).unwrap();
+        file.set_modified(now.into()).unwrap();
+        let said = said(sandbox.program("rotate-logs").env("OPS_NOW", now.to_rfc3339()).output().unwrap());
+        assert_eq!(said.code, i32::from(night < 30), "{night}: {said:?}");
+        assert_eq!(said.stdout.contains("They stay until 2026-12-20"), night < 30, "{said:?}");
+    }
+    assert!(!there(&sandbox, "daemon_20260701.log.gz") && !sandbox.path(".ops/rotation.json").exists());
+}
