@@ -192,7 +192,10 @@ fn another_user_is_told_whose_the_home_is() {
     let said = said(command.output().unwrap());
     fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(said.code, 2, "{said:?}");
-    assert!(said.stderr.contains("Permission denied") && said.stderr.contains("sudo -u "), "{}", said.stderr);
+    assert!(said.stderr.contains("Permission denied"), "{}", said.stderr);
+    let remedy = format!("sudo -u '#0' rotate-logs --home {}", sandbox.home.display());
+    assert_eq!(said.stderr.contains(&remedy), root, "who owns it is told of nobody else: {}", said.stderr);
+    assert_eq!(said.stderr.contains("sudo"), root, "{}", said.stderr);
 }
 
 /// As of the battery of a clock that ran out, or of a wrong year at the keyboard.
@@ -240,4 +243,16 @@ fn what_is_old_goes_once_a_month_went_by() {
         assert_eq!(said.stdout.contains("They stay until 2026-12-20"), night < 30, "{said:?}");
     }
     assert!(!there(&sandbox, "daemon_20260701.log.gz") && !sandbox.path(".ops/rotation.json").exists());
+}
+
+#[test]
+fn a_dry_run_looks_at_more_logs_than_may_be_open() {
+    let sandbox = sandbox("");
+    for number in 0..300 {
+        log(&sandbox, &format!("l{number:03}_20261101.log"), "a line\n", 48);
+    }
+    let mut command = sandbox.program("rotate-logs");
+    command.env("OPS_NOW", NOW).arg("-n");
+    let said = said(crate::logs::with_few_files(&command).output().unwrap());
+    assert!(said.code == 0 && said.stdout.contains("300 compressed;"), "{said:?}");
 }
