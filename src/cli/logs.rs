@@ -10,11 +10,14 @@ use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Args as Arguments;
 use regex_lite::RegexBuilder;
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many lines are shown unless said: of the end, and of a time that was asked for.
 const LINES: usize = 50;
 const LINES_SINCE: usize = 10_000;
+
+/// So often it is looked for new files.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Show the last lines of a log, or of all in the order of time, or follow them
 #[derive(Arguments, Clone, Debug)]
@@ -116,8 +119,20 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
         context.note(&format!("only the last {}: -n takes more", text::count(query.lines, "line")));
     }
     let Some(mut follower) = follower else { return Ok(state) };
+    let mut looked: Option<Instant> = None;
     loop {
-        let news = follower.poll(Utc::now());
+        // Whoever writes much and cuts often is looked at often; to look for new files takes long.
+        let news = match looked.is_some_and(|at| at.elapsed() < PAUSE) {
+            true => follower.poll_known(Utc::now()),
+            false => {
+                let news = follower.poll(Utc::now());
+                looked = Some(Instant::now());
+                news
+            }
+        };
+        for (path, error) in &news.failed {
+            context.note(&format!("cannot follow {}: {error}", text::sanitize(&path.display().to_string())));
+        }
         for name in &news.cut {
             context.note(&format!(
                 "{} was cut or begun anew: what came right before may have gone unread",
@@ -125,8 +140,7 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
             ));
         }
         print(context, &news.lines, width)?;
-        // Whoever writes much and cuts often is looked at often.
-        std::thread::sleep(Duration::from_millis(if news.busy { 10 } else { 250 }));
+        std::thread::sleep(if news.busy { Duration::from_millis(10) } else { PAUSE });
     }
 }
 

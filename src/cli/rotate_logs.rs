@@ -1,8 +1,7 @@
 //! `ops rotate-logs`, and the program `rotate-logs`: keep the logs bounded.
 
-use super::Context;
-use super::install::owner;
 use super::watched::watched;
+use super::{Context, commands};
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
@@ -12,6 +11,7 @@ use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as Arguments;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 
 /// Compress old logs, delete older ones, cut or rename those that grew too large
 ///
@@ -42,7 +42,7 @@ fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
         true => None,
         false => Some(
             Lock::take(&loaded.home, "rotate", &context.run, PATIENCE)
-                .map_err(|error| whose(loaded, error))?,
+                .map_err(|error| whose(context, loaded, error))?,
         ),
     };
     let rotation = logs::rotate(loaded, &context.run, How { dry: args.dry_run, yes: args.yes });
@@ -86,19 +86,20 @@ fn rotate(context: &Context, loaded: &Loaded, args: &Args) -> Result<State> {
 }
 
 /// Adds, to what failed because the home is somebody else's, who is to do it.
-fn whose(loaded: &Loaded, error: anyhow::Error) -> anyhow::Error {
+fn whose(context: &Context, loaded: &Loaded, error: anyhow::Error) -> anyhow::Error {
     let denied = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == ErrorKind::PermissionDenied);
-    if !denied {
-        return error;
-    }
     let home = loaded.home.root();
-    let remedy = match owner(home) {
-        Ok(owner) => format!("the home {} is {owner}'s: sudo -u {owner} rotate-logs …", home.display()),
-        Err(_) => format!("run it as the owner of {}", home.display()),
-    };
+    let other = home.metadata().ok().map(|meta| meta.uid());
+    let other = other.filter(|uid| *uid != rustix::process::geteuid().as_raw());
+    let Some(uid) = other.filter(|_| denied) else { return error };
+    let options = commands::naming(context.common.config.clone(), Some(home.to_owned()));
+    let remedy = format!(
+        "the home {} is another user's: sudo -u '#{uid}' rotate-logs{options}",
+        text::sanitize(&home.display().to_string())
+    );
     Fault::critical(format!("{error:#}")).hint(remedy).into()
 }
 

@@ -1,6 +1,6 @@
 //! Which log files there are, what day their name speaks of, and which one a name means.
 
-use super::names::{day_in, family, is_number, kin, numbered, rotated_forms};
+use super::names::{Kin, day_in, family, is_number, kin, numbered, rotated_forms, split};
 use crate::base::{Home, text};
 use crate::config::Logs;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -35,6 +35,10 @@ pub struct Log {
     pub whole: bool,
     /// Whether nothing of it may be lost.
     pub state: bool,
+    /// Whether another program made it of a log and writes it no more, as its name and what is beside it tell.
+    pub closed: bool,
+    /// Whether that program renames it again and again, as from `.1` to `.2`.
+    pub shifts: bool,
 }
 
 /// What a search found.
@@ -209,7 +213,13 @@ impl Log {
     /// A log as its metadata tells it.
     pub(crate) fn new(path: &Path, meta: &std::fs::Metadata) -> Log {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kin = kin(&name);
+        let beside = kin.is_some_and(|kin| has_beside(path, kin));
+        // `app.log.1`, but `worker.1` may be in use.
+        let is_log = |kin: Kin| kin.shifts && !split(kin.log).1.is_empty();
         Log {
+            closed: kin.is_some_and(|kin| beside || kin.timed || is_log(kin)),
+            shifts: kin.is_some_and(|kin| kin.shifts && (beside || is_log(kin) && has_next(path, kin))),
             path: path.to_owned(),
             file: (meta.dev(), meta.ino()),
             ours: rustix::process::geteuid().is_root() || rustix::process::geteuid().as_raw() == meta.uid(),
@@ -227,7 +237,15 @@ impl Log {
     /// The same by another name.
     pub(crate) fn renamed(self, path: PathBuf) -> Log {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Log { day: day_in(&name), compressed: name.ends_with(".gz"), path, ..self }
+        let kin = kin(&name);
+        Log {
+            day: day_in(&name),
+            compressed: name.ends_with(".gz"),
+            closed: self.closed && kin.is_some(),
+            shifts: self.shifts && kin.is_some_and(|kin| kin.shifts),
+            path,
+            ..self
+        }
     }
 
     /// Of several rules the first by name holds, but what one of them protects is protected.
@@ -251,20 +269,47 @@ impl Log {
         numbered(&self.name())
     }
 
-    /// Whether another program renames it again and again, as from `.1` to `.2`.
+    /// Whether it has to be ours before anything is done to it, as its program renames it again and again. What is to
+    /// stay whole, or is state, is never renamed.
     pub(crate) fn shifts(&self) -> bool {
+        self.shifts && !self.whole && !self.state
+    }
+
+    /// Whether another program made it of a log and counts its old ones.
+    pub(crate) fn is_counted(&self) -> bool {
         kin(&self.name()).is_some_and(|kin| kin.shifts)
+    }
+
+    /// Whether its name is one that another program gives.
+    pub(crate) fn is_kin(&self) -> bool {
+        kin(&self.name()).is_some()
     }
 
     /// Whether its name says that it was rotated, by us or by another program.
     pub(crate) fn is_rotated(&self) -> bool {
-        self.number().is_some() || kin(&self.name()).is_some_and(|kin| kin.closed)
+        self.number().is_some() || self.closed
     }
 
     /// Whether something may still be written to it: it is neither compressed nor rotated.
     pub(crate) fn is_in_use(&self) -> bool {
         !self.compressed && !self.is_rotated()
     }
+}
+
+/// Whether the log that one is kin of lies beside it.
+fn has_beside(path: &Path, kin: Kin) -> bool {
+    path.with_file_name(kin.log).is_file()
+}
+
+/// Whether the one before or after one that is counted lies beside it.
+fn has_next(path: &Path, kin: Kin) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let counted = name.strip_suffix(".gz").unwrap_or(&name);
+    let number = counted.rsplit_once('.').and_then(|(_, number)| number.parse::<u32>().ok());
+    let next = |number: u32| {
+        ["", ".gz"].iter().any(|gz| path.with_file_name(format!("{}.{number}{gz}", kin.log)).is_file())
+    };
+    number.is_some_and(|number| next(number + 1) || number.checked_sub(1).is_some_and(next))
 }
 
 /// The name by which a log is asked for: its file name without ending and day, or, for one in

@@ -9,9 +9,12 @@ pub(crate) struct Kin<'a> {
     pub(crate) log: &'a str,
     /// It is renamed again, from `.1` to `.2`, whenever there is a new one.
     pub(crate) shifts: bool,
-    /// Its name says that it is closed. One with a day after a dot may be that of today, in use.
-    pub(crate) closed: bool,
+    /// A time follows the day: it is closed. One with a day alone may be that of today, in use.
+    pub(crate) timed: bool,
 }
+
+/// So many digits has a day.
+const DAY: usize = 8;
 
 /// Tells such a name, compressed or not: `app.log.1` (Python's RotatingFileHandler, logrotate), `app.log.2026-11-19` and
 /// `app.log.2026-11-19_13` (TimedRotatingFileHandler), `app.log-20261119` (logrotate's dateext).
@@ -23,15 +26,16 @@ pub(crate) fn kin(name: &str) -> Option<Kin<'_>> {
     if let Some((log, number)) = name.rsplit_once('.')
         && is_number(number)
     {
-        return (!log.is_empty()).then_some(Kin { log, shifts: true, closed: true });
+        return (!log.is_empty()).then_some(Kin { log, shifts: true, timed: false });
     }
     let dated = |text: &str| {
         let only = text.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte));
         only && text.starts_with(|c: char| c.is_ascii_digit())
             && day_in(text.get(..10).unwrap_or(text)).is_some()
     };
-    let (at, mark) = name.match_indices(['.', '-']).find(|(at, _)| *at > 0 && dated(&name[at + 1..]))?;
-    Some(Kin { log: &name[..at], shifts: false, closed: mark == "-" })
+    let (at, _) = name.match_indices(['.', '-']).find(|(at, _)| *at > 0 && dated(&name[at + 1..]))?;
+    let digits = name[at + 1..].bytes().filter(u8::is_ascii_digit).count();
+    Some(Kin { log: &name[..at], shifts: false, timed: digits >= DAY + 2 })
 }
 
 /// Whether an ending is a number that other programs count their old logs by: `app.log.1`.
@@ -188,17 +192,19 @@ mod tests {
 
     #[test]
     fn what_other_programs_make_of_a_log() {
-        for (name, log, shifts, closed) in [
-            ("app.log.1", "app.log", true, true),
-            ("app.log.12.gz", "app.log", true, true),
+        for (name, log, shifts, timed) in [
+            ("app.log.1", "app.log", true, false),
+            ("app.log.12.gz", "app.log", true, false),
             ("app.log.2026-11-01", "app.log", false, false),
-            ("app.log.2026-11-01_13-05", "app.log", false, false),
+            ("app.log.2026-11-01_13", "app.log", false, true),
+            ("app.log.2026-11-01_13-05", "app.log", false, true),
             ("app.log.20261101.gz", "app.log", false, false),
-            ("app.log-20261101", "app.log", false, true),
+            ("app.log-20261101", "app.log", false, false),
+            ("app-2026-11-01", "app", false, false),
             ("app.log-2026-11-01-1793500000.gz", "app.log", false, true),
-            ("daemon_20261119.log.1", "daemon_20261119.log", true, true),
+            ("daemon_20261119.log.1", "daemon_20261119.log", true, false),
         ] {
-            assert_eq!(kin(name), Some(Kin { log, shifts, closed }), "{name}");
+            assert_eq!(kin(name), Some(Kin { log, shifts, timed }), "{name}");
         }
         assert_eq!(family("app.log-20261101.gz"), "app.log");
         assert_eq!(family("daemon_20261119.log.1.gz"), "daemon.log");

@@ -53,6 +53,10 @@ pub(super) fn compress(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> 
 /// # Errors
 /// As those of [`compress`].
 pub(super) fn foresee(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
+    at.chunks(TOGETHER).flat_map(|some| foresee_together(some, writers)).collect()
+}
+
+fn foresee_together(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
     let mut sources = Vec::new();
     for path in at {
         let mut open = || {

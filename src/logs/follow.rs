@@ -9,11 +9,15 @@ use crate::config::Config;
 use crate::log_files::Log;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// So long a file is held open, after its last line, that is not the one to be written to now.
 const LINGERS: Duration = Duration::from_secs(3600);
+
+/// So many files are held open at most, save what is busy: a process may have few.
+const OPEN: usize = 200;
 
 /// Where we are in some logs.
 #[derive(Debug)]
@@ -25,6 +29,12 @@ pub struct Follower {
     /// By device and inode: a file that is renamed stays the same.
     places: BTreeMap<(u64, u64), Place>,
     entries: BTreeMap<String, Entry>,
+    /// The files that the last look found, and of each whether it is the one that its name means now.
+    there: BTreeMap<(u64, u64), bool>,
+    /// How many files were found.
+    found: u64,
+    /// What was said of already.
+    failed: BTreeSet<PathBuf>,
 }
 
 /// What came.
@@ -34,6 +44,8 @@ pub struct News {
     pub lines: Vec<Line>,
     /// The names of logs that were cut, so that it cannot be told whether all was read before.
     pub cut: BTreeSet<String>,
+    /// Logs that cannot be followed, and why: each is told once.
+    pub failed: Vec<(PathBuf, io::Error)>,
     /// Whether anything came, asked for or not.
     pub busy: bool,
 }
@@ -57,7 +69,11 @@ impl Follower {
             query: query.clone(),
             places: BTreeMap::new(),
             entries: BTreeMap::new(),
+            there: BTreeMap::new(),
+            found: 0,
+            failed: BTreeSet::new(),
         };
+        // What fails now fails at the first call as well.
         follower.look(true);
         follower
     }
@@ -67,9 +83,16 @@ impl Follower {
         self.places.values().find(|place| place.path == path).map(|place| place.offset)
     }
 
-    /// What came since the last call.
+    /// What came since the last call, also to files that are new.
     pub fn poll(&mut self, now: DateTime<Utc>) -> News {
-        let there = self.look(false);
+        let failed = self.look(false);
+        let failed = failed.into_iter().filter(|(path, _)| self.failed.insert(path.clone())).collect();
+        News { failed, ..self.poll_known(now) }
+    }
+
+    /// What came since the last call to the files that are known.
+    pub fn poll_known(&mut self, now: DateTime<Utc>) -> News {
+        let there = &self.there;
         let mut news = News::default();
         let mut came = Vec::new();
         // What is in the older files came first.
@@ -103,41 +126,69 @@ impl Follower {
         self.places.retain(|key, place| {
             let (listed, newest) = (there.contains_key(key), there.get(key) == Some(&true));
             if !newest && place.grew.elapsed() > LINGERS {
-                place.file = None;
+                place.close();
             }
             listed || place.file.is_some() && !place.is_gone()
         });
+        self.close_idle();
         came.sort_by_key(|(key, _)| *key);
         news.lines = came.into_iter().map(|(_, line)| line).collect();
         news
     }
 
-    /// Finds the files that there are; of each, whether it is the one that its name means now.
-    fn look(&mut self, first: bool) -> BTreeMap<(u64, u64), bool> {
+    /// Closes the files to which nothing came for longest, where there are too many.
+    fn close_idle(&mut self) {
+        let mut open: Vec<&mut Place> =
+            self.places.values_mut().filter(|place| place.file.is_some()).collect();
+        if open.len() > OPEN {
+            open.sort_by_key(|place| place.grew);
+            let more = open.len() - OPEN / 2;
+            open.into_iter().take(more).for_each(Place::close);
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.places.values().filter(|place| place.file.is_some()).count()
+    }
+
+    /// Finds the files that there are, and gives those that cannot be opened.
+    fn look(&mut self, first: bool) -> Vec<(PathBuf, io::Error)> {
         let mut there = BTreeMap::new();
+        let (mut failed, mut open) = (Vec::new(), self.open());
         for (name, logs) in self.wanted.logs(&self.home, &self.config) {
             let newest = logs.last().filter(|log| log.is_in_use()).map(|log| log.file);
             for log in logs.iter().filter(|log| !log.compressed) {
                 let is_newest = newest == Some(log.file);
                 there.insert(log.file, is_newest);
-                self.look_at(&name, log, first, is_newest);
+                match self.look_at(&name, log, first, is_newest) {
+                    Ok(is_opened) => open += usize::from(is_opened),
+                    Err(error) => failed.push((log.path.clone(), error)),
+                }
+                if open > OPEN {
+                    self.close_idle();
+                    open = self.open();
+                }
             }
         }
-        there
+        self.there = there;
+        failed
     }
 
-    fn look_at(&mut self, name: &str, log: &Log, first: bool, newest: bool) {
-        let number = self.places.values().map(|place| place.number + 1).max().unwrap_or_default();
+    fn look_at(&mut self, name: &str, log: &Log, first: bool, newest: bool) -> io::Result<bool> {
+        let number = self.found;
         let place = self.places.entry(log.file).or_insert_with(|| {
+            self.found += 1;
             // What is new and was rotated is the copy of one that we know.
             Place::new(name, log, number, !first && log.is_in_use())
         });
         let renamed = place.path != log.path;
         place.path.clone_from(&log.path);
-        if place.file.is_none() && (newest || place.modified != log.modified) {
+        if place.file.is_none() && (newest && !place.rests || place.modified != log.modified) {
+            place.open(log.file, renamed && log.is_in_use())?;
             place.modified = log.modified;
-            place.open(log.file, renamed && log.is_in_use());
+            return Ok(place.file.is_some());
         }
+        Ok(false)
     }
 }
 

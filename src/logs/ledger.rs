@@ -2,7 +2,7 @@
 
 use crate::base::{Home, durable};
 use anyhow::{Context, Result};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,6 +18,16 @@ pub(super) struct Ledger {
     /// A state stream whose beginning was copied, and perhaps taken away already.
     #[serde(default)]
     pub(super) cut: Option<Cut>,
+    /// A leap of time that keeps logs from going by their age.
+    #[serde(default)]
+    pub(super) leap: Option<Seen>,
+}
+
+/// Since when something was seen by each run, and when last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) since: DateTime<Utc>,
+    pub(super) last: DateTime<Utc>,
 }
 
 /// The beginning of a state stream on its way to the archive.

@@ -19,7 +19,10 @@ const BEGINS: [u8; 4] = [0x1f, 0x8b, 8, 0];
 pub(super) fn last_lines(file: &File, wanted: usize) -> io::Result<Option<(Vec<u8>, bool)>> {
     let mut end = file.metadata()?.len();
     let (mut text, mut newlines) = (Vec::new(), 0);
-    while end > 0 && newlines <= wanted && (text.len() as u64) < 2 * CONTENT {
+    while end > 0 && newlines <= wanted {
+        if text.len() as u64 >= 2 * CONTENT {
+            return Ok(None);
+        }
         let from = end.saturating_sub(MEMBER);
         let bytes = lines::read(file, from, end)?;
         let begins = (0..bytes.len()).rev().filter(|&at| bytes[at..].starts_with(&BEGINS));
@@ -68,6 +71,18 @@ mod tests {
         into.write_all_at(&[0; 1000], 0).unwrap();
         assert!(last_lines(&into, 50).unwrap().is_some());
         assert!(last_lines(&into, 400_000).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_takes_more_than_is_read_here_is_left_to_others() {
+        let mut file = tempfile::tempfile().unwrap();
+        for _ in 0..4 {
+            let mut encoder = GzEncoder::new(&mut file, Compression::fast());
+            encoder.write_all(format!("{}\n", "x".repeat(999)).repeat(3000).as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        }
+        assert!(last_lines(&file, 5000).unwrap().is_some());
+        assert_eq!(last_lines(&file, 11_000).unwrap(), None, "not only some of them");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::base::lines;
 use crate::log_files::Log;
 use chrono::{DateTime, Utc};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -29,6 +30,8 @@ pub(super) struct Place {
     /// When it was last written, as far as that was looked at.
     pub(super) modified: DateTime<Utc>,
     pub(super) offset: u64,
+    /// It was closed as nothing came: it is opened again when it was written.
+    pub(super) rests: bool,
     /// When something came.
     pub(super) grew: Instant,
     /// A line whose end has not come yet.
@@ -50,6 +53,7 @@ impl Place {
             file: None,
             modified: if whole { DateTime::UNIX_EPOCH } else { log.modified },
             offset: if whole { 0 } else { end() },
+            rests: false,
             grew: Instant::now(),
             begun: Vec::new(),
             skips: false,
@@ -59,18 +63,39 @@ impl Place {
 
     /// Opens the file, if it is still this one. `anew`: if it is shorter than it was, it is another one that got the
     /// number of one that was deleted.
-    pub(super) fn open(&mut self, known: (u64, u64), anew: bool) {
-        let Ok(file) = lines::open(&self.path) else { return };
-        let Ok(meta) = file.metadata() else { return };
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened.
+    pub(super) fn open(&mut self, known: (u64, u64), anew: bool) -> io::Result<()> {
+        let file = match lines::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        let meta = file.metadata()?;
         if (meta.dev(), meta.ino()) != known {
-            return;
+            return Ok(());
         }
-        if meta.len() < self.offset {
-            self.offset = if anew { 0 } else { meta.len() };
+        if meta.len() < self.offset && anew {
+            self.offset = 0;
+            self.last.clear();
+        } else if self.last.is_empty() {
+            self.offset = self.offset.min(meta.len());
+            self.last = before(&file, self.offset, REMEMBERED);
         }
-        self.last = before(&file, self.offset, REMEMBERED);
         self.grew = Instant::now();
+        self.rests = false;
         self.file = Some(file);
+        Ok(())
+    }
+
+    /// Closes the file, unless something came that was not read yet.
+    pub(super) fn close(&mut self) {
+        let meta = self.file.as_ref().and_then(|file| file.metadata().ok());
+        if let Some(meta) = meta.filter(|meta| meta.len() == self.offset) {
+            self.modified = meta.modified().map(DateTime::from).unwrap_or_default();
+            self.rests = true;
+            self.file = None;
+        }
     }
 
     /// Whether it is open and no folder has it any more.

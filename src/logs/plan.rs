@@ -1,5 +1,6 @@
 //! What is to be done with which log: a function of plain values.
 
+use super::ledger::Seen;
 use crate::base::text::count;
 use crate::base::units::{Size, Span, age};
 use crate::config::Logs;
@@ -85,12 +86,12 @@ pub(super) fn verdict(
         return None;
     }
     // One whose name bears no day goes on being written for ever: it is never taken away.
-    if is_closed(log, today) && idle >= care.compress_after.max(SETTLED) {
+    if is_closed(log, today) && !is_its_own(log) && idle >= care.compress_after.max(SETTLED) {
         return Some((Action::Compress, format!("not written for {idle}")));
     }
     let renamed = care.discipline == Discipline::Rename;
     // What another program rotated is as it is to stay.
-    if log.whole || log.is_rotated() && (renamed || log.number().is_none()) {
+    if log.whole || log.closed || log.is_counted() || renamed && (log.number().is_some() || log.is_kin()) {
         return None;
     }
     if log.bytes > care.max_size.0 {
@@ -98,6 +99,16 @@ pub(super) fn verdict(
         return Some((action, format!("{} is more than {}", Size(log.bytes), care.max_size)));
     }
     long.then(|| (Action::Cut, format!("more than {}", count(10 * care.keep_lines, "line"))))
+}
+
+/// Whether an agent counts the old ones of what is its state, and may still want them by their names.
+fn is_its_own(log: &Log) -> bool {
+    log.state && log.is_counted()
+}
+
+/// Whether a log that is too large is cut only if somebody has it open: its name says that it is closed.
+pub(super) fn must_be_held(log: &Log, today: NaiveDate) -> bool {
+    log.number().is_some() || log.is_kin() && log.day.is_some_and(|day| day != today)
 }
 
 /// How old a log is, if that is older than it may become.
@@ -116,15 +127,30 @@ fn expired(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> Opti
 /// Logs that become too old one after the other do so within a few days of each other.
 const ANY_DAY: Span = Span::days(7);
 
-/// How many logs age alone would take after a leap of time, and how long that is: more than three, with nothing between them
-/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, or an agent was
-/// long at rest. It ends by itself: the first log after the leap that is too old takes those before it along.
-pub(super) fn leap(
-    logs: &[Log],
-    rules: &Logs,
-    now: DateTime<Utc>,
-    today: NaiveDate,
-) -> Option<(usize, Span)> {
+/// Logs that age alone would take after a leap of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leap {
+    pub(super) count: usize,
+    /// So long after them none ends.
+    pub(super) gap: Span,
+    /// So old they may become.
+    most: Span,
+}
+
+impl Leap {
+    /// Until when they stay, and since when that is so. What runs did not see day by day may be one more leap.
+    pub(super) fn until(&self, seen: Option<Seen>, now: DateTime<Utc>) -> (DateTime<Utc>, Seen) {
+        let seen = seen.filter(|seen| seen.last <= now && age(now, seen.last) <= ANY_DAY);
+        let since = seen.map_or(now, |seen| seen.since);
+        (since.checked_add_signed(self.most.delta()).unwrap_or(now), Seen { since, last: now })
+    }
+}
+
+/// The logs that age alone would take after a leap of time: more than three, with nothing between them
+/// and what is younger for longer than they may become old. So it looks after a clock was set far ahead, an agent was
+/// long at rest, or rotation is new to an old home. It ends by itself: the first log after the leap that is too old takes
+/// those before it along.
+pub(super) fn leap(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Option<Leap> {
     let (mut old, mut young) = (Vec::new(), Span::seconds(0));
     for log in logs {
         let care = Care::of(log, rules);
@@ -135,9 +161,14 @@ pub(super) fn leap(
             None => {}
         }
     }
-    let (youngest, most) = *old.iter().min()?;
+    let (youngest, _) = *old.iter().min()?;
+    let most = old.iter().map(|(_, most)| *most).max()?;
     let gap = Span(youngest.0.saturating_sub(young.0));
-    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some((old.len(), gap))
+    (old.len() > 3 && gap.0 > most.0.saturating_add(ANY_DAY.0)).then_some(Leap {
+        count: old.len(),
+        gap,
+        most,
+    })
 }
 
 /// Whether nothing more is to be expected in a log: its day is over, it was rotated, or it is one of
@@ -147,23 +178,40 @@ fn is_closed(log: &Log, today: NaiveDate) -> bool {
 }
 
 /// Which logs may be deleted for others to stay: closed, of no state, and not written any more.
-fn is_spare(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> bool {
-    !log.state && (log.compressed || is_settled(log, care, now, today))
+fn is_spare(log: &Log, care: &Care, at: Moment) -> bool {
+    !log.state && (log.compressed || is_settled(log, care, at))
 }
 
-/// Whether a log is closed for certain: its name says that it was rotated, and nobody can have it open unseen, or nothing
-/// came for long.
-fn is_settled(log: &Log, care: &Care, now: DateTime<Utc>, today: NaiveDate) -> bool {
-    let wait =
-        if log.is_rotated() && !log.whole && log.ours { SETTLED } else { care.compress_after.max(SETTLED) };
-    is_closed(log, today) && age(now, log.modified) >= wait
+/// When it is, and what is known then of those who write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: DateTime<Utc>,
+    pub(super) today: NaiveDate,
+    /// Whether every process is seen that has a log open.
+    pub(super) sees_all: bool,
+}
+
+/// So long nothing came to a closed log that somebody may have open unseen.
+const UNSEEN: Span = Span::minutes(60);
+
+/// Whether a log is closed for certain: its name says that it was rotated, or its day is over wherever it was counted, and
+/// nobody can have it open unseen, or nothing came for long.
+fn is_settled(log: &Log, care: &Care, at: Moment) -> bool {
+    let over = log.day.is_some_and(|day| day < at.today && day < at.now.date_naive());
+    let late = care.compress_after.max(SETTLED);
+    let wait = match (log.is_rotated() || over) && !log.whole && log.ours {
+        true if at.sees_all => SETTLED,
+        true => late.min(UNSEEN),
+        false => late,
+    };
+    is_closed(log, at.today) && !is_its_own(log) && age(at.now, log.modified) >= wait
 }
 
 /// Which closed logs are compressed before their time because all logs together take more than `max_total`.
-pub(super) fn squeezed(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Vec<Task> {
+pub(super) fn squeezed(logs: &[Log], rules: &Logs, at: Moment) -> Vec<Task> {
     let Some(why) = too_much(logs, rules) else { return Vec::new() };
     logs.iter()
-        .filter(|log| !log.compressed && is_settled(log, &Care::of(log, rules), now, today))
+        .filter(|log| !log.compressed && is_settled(log, &Care::of(log, rules), at))
         .map(|log| Task { log: log.clone(), action: Action::Compress, why: why.clone() })
         .collect()
 }
@@ -182,11 +230,11 @@ pub(super) fn order(log: &Log) -> impl Ord + use<> {
 }
 
 /// Which closed logs go because there are more of their kind than stay: the oldest.
-pub(super) fn over_keep(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: NaiveDate) -> Vec<Task> {
+pub(super) fn over_keep(logs: &[Log], rules: &Logs, at: Moment) -> Vec<Task> {
     let mut kinds: BTreeMap<(Option<&str>, PathBuf), Vec<&Log>> = BTreeMap::new();
     for log in logs {
         let care = Care::of(log, rules);
-        if care.keep.is_some() && is_spare(log, &care, now, today) {
+        if care.keep.is_some() && is_spare(log, &care, at) {
             let kind = if log.whole { PathBuf::new() } else { log.path.with_file_name(family(&log.name())) };
             kinds.entry((log.rule.as_deref(), kind)).or_default().push(log);
         }
@@ -207,16 +255,10 @@ pub(super) fn over_keep(logs: &[Log], rules: &Logs, now: DateTime<Utc>, today: N
 
 /// Which closed logs go because all logs together take more than `max_total`: the oldest, until
 /// it is half of that; none that somebody holds.
-pub(super) fn over_total(
-    logs: &[Log],
-    rules: &Logs,
-    held: &BTreeSet<PathBuf>,
-    now: DateTime<Utc>,
-    today: NaiveDate,
-) -> Vec<Task> {
+pub(super) fn over_total(logs: &[Log], rules: &Logs, held: &BTreeSet<PathBuf>, at: Moment) -> Vec<Task> {
     let Some(why) = too_much(logs, rules) else { return Vec::new() };
     let mut total: u64 = logs.iter().map(|log| log.bytes).sum();
-    let is_spare = |log: &&Log| !held.contains(&log.path) && is_spare(log, &Care::of(log, rules), now, today);
+    let is_spare = |log: &&Log| !held.contains(&log.path) && is_spare(log, &Care::of(log, rules), at);
     let mut spare: Vec<&Log> = logs.iter().filter(is_spare).collect();
     spare.sort_by_cached_key(|log| order(log));
     let mut tasks = Vec::new();
@@ -234,7 +276,7 @@ pub(super) fn over_total(
 mod tests {
     use super::*;
     use crate::config::logs::Rule;
-    use crate::log_files::names::day_in;
+    use crate::log_files::names::{day_in, kin};
     use proptest::prelude::*;
 
     fn log(name: &str, bytes: u64, hours_idle: i64, now: DateTime<Utc>) -> Log {
@@ -250,7 +292,13 @@ mod tests {
             rule: None,
             whole: false,
             state: false,
+            closed: kin(name).is_some_and(|kin| kin.shifts || kin.timed),
+            shifts: kin(name).is_some_and(|kin| kin.shifts),
         }
+    }
+
+    fn at(now: DateTime<Utc>) -> Moment {
+        Moment { now, today: now.date_naive(), sees_all: true }
     }
 
     #[test]
@@ -270,6 +318,8 @@ mod tests {
             ("alerts.log", big, 9000, false, Some(Action::Cut)),
             ("alerts.log", big - 1, 0, false, None),
             ("app.log.1", big, 0, false, None),
+            ("app.log.2026-11-20_10", big, 0, false, None),
+            ("app.log-20261120", big, 0, false, Some(Action::Cut)),
             ("app.log.1", big, 24, false, Some(Action::Compress)),
             ("app.log.1", 1, 24 * 31, false, Some(Action::Delete)),
             ("daemon_20261001.log", 1, 24 * 31, false, Some(Action::Delete)),
@@ -313,6 +363,8 @@ mod tests {
             ("renamed", "a_20261120.1.log", 101, 0, None),
             ("renamed", "a_20261120.1.log", 101, 24, Some(Action::Compress)),
             ("renamed", "a_20261020.1.log.gz", 1, month, Some(Action::Delete)),
+            ("renamed", "a.log-20261120", 101, 0, None),
+            ("kept", "a.jsonl.1", 101, month, None),
             ("kept", "a.jsonl", 101, 0, Some(Action::Rename)),
             ("kept", "a_20261119.1.jsonl", 1, 24, Some(Action::Compress)),
             ("kept", "a_20261020.1.jsonl.gz", 1, month, None),
@@ -351,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn a_leap_holds_for_as_long_as_runs_see_it() {
+        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
+        let leap = Leap { count: 5, gap: Span::days(100), most: Span::days(30) };
+        let day = |days| now + chrono::TimeDelta::days(days);
+        let (until, mut seen) = leap.until(None, now);
+        assert_eq!(until, day(30));
+        for days in 1..=31 {
+            let (until, next) = leap.until(Some(seen), day(days));
+            assert_eq!(until, day(30), "whatever day it is");
+            seen = next;
+        }
+        assert_eq!(leap.until(Some(seen), day(400)).0, day(430), "one more leap");
+        assert_eq!(leap.until(Some(seen), day(-5)).0, day(25), "the clock is set back");
+    }
+
+    #[test]
     fn under_pressure_closed_logs_are_compressed_early_if_it_is_seen_who_holds_them() {
         let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
         let rules = Logs { max_total: Size(1000), ..Logs::default() };
@@ -365,10 +433,21 @@ mod tests {
             of("g.log", 1),
             of("h_20261120.1.log", 0),
         ];
-        let early = squeezed(&logs, &rules, now, now.date_naive());
+        let early = squeezed(&logs, &rules, at(now));
         let names: Vec<String> = early.iter().map(|task| task.log.name()).collect();
-        assert_eq!(names, ["a_20261120.1.log", "b.log.1", "d.log.1"]);
-        assert!(squeezed(&logs, &Logs::default(), now, now.date_naive()).is_empty());
+        assert_eq!(names, ["a_20261120.1.log", "b.log.1", "d.log.1", "f_20261119.log"]);
+        // The local day is one ahead of that of loggers that count by UTC.
+        let ahead = Moment { today: now.date_naive() + chrono::Days::new(1), ..at(now) };
+        let today = [of("a.log-20261120", 1), of("b_20261120.log", 1)];
+        assert!(squeezed(&today, &rules, at(now)).is_empty() && squeezed(&today, &rules, ahead).is_empty());
+        // Somebody may hold it unseen.
+        let blind = Moment { sees_all: false, ..at(now) };
+        let minutes =
+            |minutes| Log { modified: now - chrono::TimeDelta::minutes(minutes), ..of("a.log.1", 0) };
+        let few = [minutes(59), minutes(61)];
+        assert_eq!(squeezed(&few, &rules, at(now)).len(), 2);
+        assert_eq!(squeezed(&few, &rules, blind).iter().map(|task| &task.log).collect::<Vec<_>>(), [&few[1]]);
+        assert!(squeezed(&logs, &Logs::default(), at(now)).is_empty());
     }
 
     #[test]
@@ -405,7 +484,7 @@ mod tests {
                 Log { rule, whole, ..log(name, 1, idle, now) }
             })
             .collect();
-        let gone = over_keep(&logs, &rules, now, now.date_naive());
+        let gone = over_keep(&logs, &rules, at(now));
         let mut gone: Vec<String> = gone.iter().map(|task| task.log.path.display().to_string()).collect();
         gone.sort();
         assert_eq!(gone, ["k/a_20261101.1.log.gz", "w/run_1.jsonl"], "live and unsettled ones never go");
@@ -428,7 +507,7 @@ mod tests {
                 .collect();
             let rules = Logs { max_total: Size(most), ..Logs::default() };
             let gone: Vec<Log> =
-                over_total(&logs, &rules, &BTreeSet::new(), now, now.date_naive()).into_iter().map(|task| task.log).collect();
+                over_total(&logs, &rules, &BTreeSet::new(), at(now)).into_iter().map(|task| task.log).collect();
             prop_assert!(gone.iter().all(|log| log.compressed && !log.state));
             let sum = |logs: &[&Log]| logs.iter().map(|log| log.bytes).sum::<u64>();
             let before = sum(&logs.iter().collect::<Vec<_>>());

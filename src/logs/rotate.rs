@@ -1,13 +1,17 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
-use super::plan::{Action, Care, Task, leap, over_keep, over_total, squeezed, too_much, verdict};
+use super::plan::{
+    Action, Care, Leap, Moment, Task, leap, must_be_held, over_keep, over_total, squeezed, too_much, verdict,
+};
 use super::remove::remove_rubbish;
 use super::report::{Done, Outcome, Rotation};
 use super::work::Work;
+use super::writers::sees_all;
 use crate::base::units::Size;
 use crate::base::{Home, Run, State, lines};
 use crate::config::Loaded;
 use crate::log_files::{Log, find, is_archived};
+use chrono::Local;
 use std::path::Path;
 
 /// How a rotation is wanted.
@@ -34,10 +38,12 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         remove_rubbish(&found, home);
     }
     let leap = leap(&found.logs, rules, now, today).filter(|_| !how.yes);
-    if let Some((count, gap)) = leap {
+    let leap = work.holds(leap, now);
+    if let Some((Leap { count, gap, .. }, until)) = leap {
         let why = format!(
-            "{count} logs are too old only because nothing was logged for {gap}: was the clock set ahead? They stay for now; \
-             `rotate-logs --yes` deletes them"
+            "{count} logs are too old at once, and none ends in the {gap} after them: was the clock set ahead? They stay until \
+             {}; `rotate-logs --yes` deletes them now",
+            until.with_timezone(&Local).format("%Y-%m-%d")
         );
         work.warn("[logs] delete_after", Action::Delete, why);
     }
@@ -48,8 +54,12 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         let care = Care::of(&log, rules);
         let long = is_own(home, &log.path) && is_long(&log, care.keep_lines);
         match verdict(&log, long, leap.is_none(), &care, now, today) {
-            Some((action, why)) => tasks.push(Task { log, action, why }),
-            None => {
+            Some((action, why))
+                if action != Action::Cut || !must_be_held(&log, today) || work.is_held(&log) =>
+            {
+                tasks.push(Task { log, action, why });
+            }
+            _ => {
                 work.look_for_its_writer(&log);
                 rest.push(log);
             }
@@ -74,14 +84,15 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
     work.tell();
 
     rest = work.look_again(rest);
-    let more = over_keep(&rest, rules, now, today);
+    let at = Moment { now, today, sees_all: sees_all() };
+    let more = over_keep(&rest, rules, at);
     rest = work.without(rest, more);
-    let mut early = squeezed(&rest, rules, now, today);
+    let mut early = squeezed(&rest, rules, at);
     early.retain(|task| !work.held.contains(&task.log.path));
     rest.retain(|log| !early.iter().any(|task| task.log.path == log.path));
     rest.extend(work.compress(early));
     rest = work.look_again(rest);
-    let more = over_total(&rest, rules, &work.held, now, today);
+    let more = over_total(&rest, rules, &work.held, at);
     rest = work.without(rest, more);
     rest = work.look_again(rest);
     if let Some(why) = too_much(&rest, rules) {
@@ -92,7 +103,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
         work.warn(
             "[logs] max_total",
             Action::Delete,
-            format!("{why}: the rest is in use, held open or state{largest}"),
+            format!("{why}: the rest is in use, held open, state, or was written too lately{largest}"),
         );
     }
     let stuck = |file: &Done| {

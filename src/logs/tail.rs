@@ -183,7 +183,10 @@ impl<'a> Gather<'a> {
         }
         let file = lines::open(&log.path)?;
         if log.compressed {
+            // What is asked for by what it says may stand before that.
             if self.query.since.is_none()
+                && self.query.grep.is_none()
+                && self.query.level.is_none()
                 && let Some((text, all)) = members::last_lines(&file, self.query.lines)?
             {
                 let lines = lines::split(&text);

@@ -90,9 +90,18 @@ impl Wanted {
                 names.retain(|name, _| !OURS.contains(&name.as_str()));
             }
             Wanted::Services(services) => {
-                let of = |name: &str| {
-                    let rest = services.iter().find_map(|service| name.strip_prefix(service.as_str()));
+                let is_of = |name: &str, service: &str| {
+                    let rest = name.strip_prefix(service);
                     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '-', '.']))
+                };
+                // `api-gw.log` is not of `api` where there is a service `api-gw`.
+                let of = |name: &str| {
+                    let longest = config
+                        .service
+                        .keys()
+                        .filter(|service| is_of(name, service))
+                        .max_by_key(|name| name.len());
+                    longest.is_some_and(|service| services.contains(service))
                 };
                 names.retain(|name, _| of(name));
             }

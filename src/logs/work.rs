@@ -2,7 +2,7 @@
 
 use super::adopt::adopt;
 use super::ledger::Ledger;
-use super::plan::{Action, Care, Task, order};
+use super::plan::{Action, Care, Leap, Task, order};
 use super::remove::{can_delete, delete, same_as_judged};
 use super::report::{Done, Outcome};
 use super::writers::Writers;
@@ -12,7 +12,7 @@ use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
 use crate::log_files::{Found, Log, find};
 use anyhow::{Context, Result};
-use chrono::{Local, NaiveDate};
+use chrono::{DateTime, Local, NaiveDate, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
@@ -86,9 +86,33 @@ impl<'a> Work<'a> {
         self.ledger.is_some()
     }
 
+    /// Whether a leap of time keeps logs from going by their age, and until when. When it was first seen is noted.
+    pub(super) fn holds(&mut self, leap: Option<Leap>, now: DateTime<Utc>) -> Option<(Leap, DateTime<Utc>)> {
+        let until = |seen| leap.map(|leap| (leap, leap.until(seen, now)));
+        let Some(ledger) = &mut self.ledger else {
+            return until(None).map(|(leap, (until, _))| (leap, until));
+        };
+        let held = until(ledger.leap);
+        let seen = held.map(|(_, (_, seen))| seen);
+        if seen != ledger.leap {
+            ledger.leap = seen;
+            let written = if self.dry { Ok(()) } else { ledger.write(self.home) };
+            if let Err(error) = written {
+                let (outcome, why) = judge(&error);
+                self.say(&self.home.rotation(), None, outcome, why, 0, 0);
+            }
+        }
+        held.map(|(leap, (until, _))| (leap, until)).filter(|(_, until)| now < *until)
+    }
+
     /// Says what cannot be helped of the logs together.
     pub(super) fn warn(&mut self, key: &str, action: Action, why: String) {
         self.say(Path::new(key), Some(action), Outcome::Skipped, why, 0, 0);
+    }
+
+    /// Whether somebody has a log open for writing.
+    pub(super) fn is_held(&mut self, log: &Log) -> bool {
+        fs::symlink_metadata(&log.path).is_ok_and(|meta| self.writers.of(&log.path, &meta).is_some())
     }
 
     /// Says so if a log that was renamed on another day is still written: nothing bounds it then.

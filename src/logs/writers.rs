@@ -47,6 +47,25 @@ impl Writers {
     }
 }
 
+/// Whether no process hides from us what it has open: all may be seen by root, unless it is confined.
+#[cfg(target_os = "linux")]
+pub(super) fn sees_all() -> bool {
+    let Ok(mut processes) = fs::read_dir("/proc") else { return false };
+    let refuses = |process: fs::DirEntry| {
+        let is_process = process.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        is_process && fs::read_dir(process.path().join("fd")).err().is_some_and(denied)
+    };
+    // Where others are hidden (`hidepid`), the first one is as well.
+    Path::new("/proc/1").exists() && !processes.any(|process| process.is_ok_and(refuses))
+}
+
+/// As `lsof` tells: to root of all, to others only of theirs.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn sees_all() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Of several writers, one that does not append is the one to beware of.
 fn add(known: &mut Known, file: (u64, u64), writer: Writer) {
     let before = known.entry(file).or_insert_with(|| writer.clone());

@@ -287,3 +287,73 @@ fn following_goes_on_through_rotation_and_a_new_day() {
     thread.join().unwrap();
     assert_eq!(*lines.lock().unwrap(), ["WARN before", "WARN one e", "two e", "[00:00:01] CRITICAL three e"]);
 }
+
+/// A compressed log of two members: the end can be read without the beginning.
+fn two_members(sandbox: &Sandbox, name: &str, first: &str, second: &str) {
+    let gz = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    sandbox.write(name, [gz(first), gz(second)].concat());
+}
+
+#[test]
+fn what_is_asked_for_by_what_it_says_is_found_in_compressed_logs() {
+    let sandbox = sandbox();
+    two_members(&sandbox, "logs/daemon_20261119.log.gz", "the needle ERROR\n", &"hay\n".repeat(500));
+    for args in [["--grep", "needle"], ["--level", "error"]] {
+        let said = sandbox.expect(0, "ops", &["logs", "daemon", "-n", "3", args[0], args[1]]).stdout;
+        assert_eq!(said, "the needle ERROR\n", "{args:?}");
+    }
+    assert_eq!(sandbox.expect(0, "ops", &["logs", "daemon", "-n", "2"]).stdout, "hay\nhay\n");
+}
+
+#[test]
+fn of_two_services_the_one_with_the_longer_name_has_the_log() {
+    let sandbox = Sandbox::new();
+    let services = ["api", "api-gw"].map(|name| format!("[service.{name}]\ncommand = [\"sleep\", \"9\"]\n"));
+    sandbox.write("ops.toml", format!("[agent]\npreset = \"none\"\n{}", services.concat()));
+    sandbox.write("logs/api_stdout.log", "of the api\n");
+    sandbox.write("logs/api-gw_stdout.log", "of the gateway\n");
+    assert!(!sandbox.expect(0, "ops", &["logs", "api"]).stdout.contains("gateway"));
+    assert!(sandbox.expect(0, "ops", &["logs", "api-gw"]).stdout.contains("gateway"));
+}
+
+/// The same command where few files may be open at once.
+pub fn with_few_files(command: &std::process::Command) -> std::process::Command {
+    let mut few = std::process::Command::new("/bin/sh");
+    few.args(["-c", "ulimit -n 250 && exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    few.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    few
+}
+
+#[test]
+fn more_logs_are_followed_than_may_be_open() {
+    let sandbox = sandbox();
+    for number in 0..600 {
+        sandbox.write(&format!("logs/l{number:03}.log"), "before\n");
+    }
+    let mut command = sandbox.program("ops");
+    command.args(["logs", "all", "-f", "-n", "1"]);
+    let mut child = with_few_files(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line
+    };
+    assert!(line().contains("before"));
+    for round in ["one", "two"] {
+        for number in ["000", "300", "599"] {
+            append(&sandbox, &format!("logs/l{number}.log"), &format!("{round} {number}\n"));
+            let came = line();
+            assert!(came.ends_with(&format!("{round} {number}\n")), "{came}");
+        }
+    }
+    child.kill().unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert!(said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+}

@@ -38,6 +38,7 @@ mod report;
 mod restore;
 mod rotate;
 mod rotate_bounds;
+mod rotate_kin;
 mod rotate_rules;
 mod routing;
 mod run;

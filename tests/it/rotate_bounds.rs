@@ -32,9 +32,10 @@ fn a_storm_is_compressed_at_once_and_then_goes_whatever_its_age() {
             log(&sandbox, &format!("lib.log.{number}"), &text(number + 8), 0);
         }
         log(&sandbox, "app.log", "in use\n", 0);
-        // A second has gone by since.
+        // A second has gone by since; an hour, where others may have it open unseen.
+        let now = if rustix::process::geteuid().is_root() { "12:00:05" } else { "13:00:05" };
         let mut later = sandbox.program("rotate-logs");
-        let said = said(later.env("OPS_NOW", "2026-11-20T12:00:05Z").output().unwrap());
+        let said = said(later.env("OPS_NOW", format!("2026-11-20T{now}Z")).output().unwrap());
         assert_eq!(said.code, 0, "{said:?}");
         (sandbox, said.stdout)
     };
@@ -191,7 +192,10 @@ fn another_user_is_told_whose_the_home_is() {
     let said = said(command.output().unwrap());
     fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(said.code, 2, "{said:?}");
-    assert!(said.stderr.contains("Permission denied") && said.stderr.contains("sudo -u "), "{}", said.stderr);
+    assert!(said.stderr.contains("Permission denied"), "{}", said.stderr);
+    let remedy = format!("sudo -u '#0' rotate-logs --home {}", sandbox.home.display());
+    assert_eq!(said.stderr.contains(&remedy), root, "who owns it is told of nobody else: {}", said.stderr);
+    assert_eq!(said.stderr.contains("sudo"), root, "{}", said.stderr);
 }
 
 /// As of the battery of a clock that ran out, or of a wrong year at the keyboard.
@@ -220,4 +224,35 @@ fn a_clock_that_leaps_does_not_empty_the_logs() {
     assert_eq!(rotate(&sandbox, 0, &[]).code, 0, "the clock is right again: {NOW}");
     let said = at("2029-01-01T00:00:00Z", &["--yes"]);
     assert!(said.code == 0 && said.stdout.contains("11 deleted"), "{said:?}");
+}
+
+/// As in an old home in which rotation is new: that is no reason to warn for ever.
+#[test]
+fn what_is_old_goes_once_a_month_went_by() {
+    let sandbox = sandbox("");
+    for day in 1..=5 {
+        log(&sandbox, &format!("daemon_2026070{day}.log"), "of summer\n", 24 * 140);
+    }
+    for night in 0..=31 {
+        let now = chrono::DateTime::from_timestamp(1_795_176_000 + night * 86_400, 0).unwrap();
+        log(&sandbox, "d.log", "always written\n", 0);
+        let file = fs::File::options().write(true).open(sandbox.path("logs/d.log")).unwrap();
+        file.set_modified(now.into()).unwrap();
+        let said = said(sandbox.program("rotate-logs").env("OPS_NOW", now.to_rfc3339()).output().unwrap());
+        assert_eq!(said.code, i32::from(night < 30), "{night}: {said:?}");
+        assert_eq!(said.stdout.contains("They stay until 2026-12-20"), night < 30, "{said:?}");
+    }
+    assert!(!there(&sandbox, "daemon_20260701.log.gz") && !sandbox.path(".ops/rotation.json").exists());
+}
+
+#[test]
+fn a_dry_run_looks_at_more_logs_than_may_be_open() {
+    let sandbox = sandbox("");
+    for number in 0..300 {
+        log(&sandbox, &format!("l{number:03}_20261101.log"), "a line\n", 48);
+    }
+    let mut command = sandbox.program("rotate-logs");
+    command.env("OPS_NOW", NOW).arg("-n");
+    let said = said(crate::logs::with_few_files(&command).output().unwrap());
+    assert!(said.code == 0 && said.stdout.contains("300 compressed;"), "{said:?}");
 }
