@@ -4,7 +4,7 @@ use super::manager::asked;
 use super::record::Record;
 use super::start::{self, Logs, drop_stale_pid_file};
 use super::tree::Mark;
-use super::{Liveness, Services, double};
+use super::{Liveness, Services, double, session};
 use crate::base::process::Process;
 use crate::base::{Fault, events};
 use crate::config::Service;
@@ -68,6 +68,7 @@ pub(super) fn become_it(
     if let Some(logs) = logs {
         logs.attach(&mut command)?;
     }
+    session::heed_signals();
     let error = command.exec();
     let mut fault =
         Fault::critical(format!("cannot run {program} in {} as {name}: {error}", service.cwd.display()));

@@ -4,8 +4,10 @@
 //! of its own. The standard library cannot make one between fork and exec without unsafe code;
 //! a program that does it and then execs can.
 
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
 const WORD: &str = "__exec-session";
 
@@ -21,10 +23,20 @@ pub fn exec_session_if_asked() -> Option<ExitCode> {
         eprintln!("cannot make a session of its own: {error}");
         return Some(ExitCode::from(126));
     }
+    heed_signals();
     let error = Command::new(&program).args(arguments).exec();
     eprintln!("cannot run {}: {error}", program.display());
     // As shells do: 127 not found, 126 not executable.
     Some(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
+}
+
+/// What `nohup`, or `&` in a script, had us ignore would be ignored by the service too, for good: no shell may
+/// trap it. What is handled is reset by exec.
+pub(super) fn heed_signals() {
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGCHLD] {
+        // Where that cannot be, all is as whoever called us has it.
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
 }
 
 /// A command that will run `words` in a session of its own, with its pid.

@@ -325,9 +325,8 @@ fn a_service_is_told_by_a_signal_and_goes_on_in_a_new_log() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "writer.sh",
-        // A shell may miss a signal while it forks: this one forks before.
-        "#!/bin/sh\nsleep 600 > /dev/null 2>&1 &\nexec >> logs/writer.log\n\
-         trap 'exec >> logs/writer.log; echo anew' HUP\necho begun\nwhile :; do wait; done\n",
+        "#!/bin/sh\nexec >> logs/writer.log\ntrap 'exec >> logs/writer.log; echo anew' HUP\n\
+         echo begun\nwhile :; do sleep 0.05; done\n",
     );
     std::process::Command::new("chmod").arg("+x").arg(sandbox.path("writer.sh")).status().unwrap();
     sandbox.write(

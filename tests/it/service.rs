@@ -259,6 +259,28 @@ fn what_could_not_be_started_again_is_not_stopped() {
 }
 
 #[test]
+fn what_its_starter_ignores_the_service_heeds() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .write("bot.sh", "trap 'echo told > told' HUP\necho ready > ready\nwhile :; do sleep 0.05; done\n");
+    sandbox.write(
+        "ops.toml",
+        "[service.bot]\ncommand = [\"sh\", \"bot.sh\"]\npid_file = \"bot.pid\"\nready = \"alive\"\n",
+    );
+    let mut start = Command::new("sh");
+    start.args(["-c", "trap '' HUP INT; exec \"$0\" start"]).arg(crate::sandbox::built("ops"));
+    let bare = sandbox.program("ops");
+    start.env_clear().envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(start.status().unwrap().code(), Some(0));
+    wait_until("it is ready", || sandbox.path("ready").exists());
+    let pid: u32 = sandbox.read("bot.pid").trim().parse().unwrap();
+    let process = Process::find(pid).unwrap().unwrap();
+    assert!(process.identity.signal(Signal::HUP).unwrap());
+    wait_until("it was told", || sandbox.path("told").exists());
+    sandbox.expect(0, "ops", &["stop"]);
+}
+
+#[test]
 fn the_memory_has_one_agent_whatever_became_of_the_pid_file() {
     let sandbox = with_agent(&[]);
     sandbox.expect(0, "ops", &["start"]);
