@@ -302,6 +302,7 @@ pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let _maintenance = (!args.dry_run).then(|| context.maintenance(&loaded, Span::minutes(15)));
     let (mut lines, mut removed) = (Vec::new(), Vec::new());
+    let mut state = State::Ok;
     for name in services.installed_names()? {
         let known = loaded.config.service.contains_key(&name);
         let before = if known { services.status(&name)?.process().cloned() } else { None };
@@ -309,7 +310,15 @@ pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
         let Some(removal) = services.uninstall(&name, args.dry_run)? else { continue };
         let mut line = told(&removal, args.dry_run);
         if let Some(before) = before {
-            line.push_str(&format!("; {}", goes_on(&services, &name, &before, ends, args.dry_run)?));
+            match goes_on(&services, &name, &before, ends, args.dry_run) {
+                Ok(now) => line.push_str(&format!("; {now}")),
+                // What was asked for is done all the same.
+                Err(error) => {
+                    context.complain(&error);
+                    line.push_str("; its manager ended it, and it was not started again");
+                    state = State::Warning;
+                }
+            }
         }
         lines.push(line);
         removed.push(removal);
@@ -321,5 +330,5 @@ pub(super) fn remove(context: &Context, args: RemoveArgs) -> Result<State> {
     } else {
         context.print(&lines.join("\n"))?;
     }
-    Ok(State::Ok)
+    Ok(state)
 }

@@ -588,7 +588,13 @@ fn what_root_installs_is_the_owner_s_to_go_on_with() {
     let alert = as_owner("alert", &[]);
     // There is no backup yet.
     assert!(alert.code == 1 && !alert.stderr.contains("denied"), "{} {}", alert.stdout, alert.stderr);
-    managed.ops(0, &["uninstall"]);
+    // Without the manager it would be root's.
+    let said = managed.ops(1, &["uninstall"]);
+    assert!(
+        said.stdout.contains("not started again") && said.stderr.contains("sudo -u 'nobody' ops start"),
+        "{said:?}"
+    );
+    assert_eq!(as_owner("ops", &["start"]).code, 0);
     managed.ops(0, &["stop"]);
 }
 
