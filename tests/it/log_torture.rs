@@ -53,12 +53,13 @@ fn told(stop: &Arc<AtomicBool>, path: PathBuf, word: PathBuf) -> JoinHandle<usiz
 
 /// Renames the file to `.1`, that to `.2`, and so on, as Python's RotatingFileHandler does.
 fn shifted(stop: &Arc<AtomicBool>, path: PathBuf) -> JoinHandle<usize> {
-    let (mut file, mut lines) = (append(&path), 0_u64);
+    let (mut file, mut last) = (append(&path), Instant::now());
     let numbered = move |number: u32| path.with_file_name(format!("shifted.jsonl.{number}"));
     writer(stop, move |line| {
-        lines += 1;
-        if lines.is_multiple_of(200) {
-            let most = (1..900).find(|number| !numbered(*number).exists()).unwrap();
+        // Far more often than any logger does; as often as it can, no rotation keeps up with it.
+        if last.elapsed() > Duration::from_millis(50) {
+            last = Instant::now();
+            let most = (1..).find(|number| !numbered(*number).exists()).unwrap();
             for number in (1..most).rev() {
                 // Somebody may have taken it.
                 let _ = fs::rename(numbered(number), numbered(number + 1));
