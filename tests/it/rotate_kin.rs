@@ -1,7 +1,9 @@
 //! `rotate-logs` and what other programs make of their logs: numbered and dated ones.
 
 use crate::rotate::{inflate, log, rotate, sandbox, there};
+#[cfg(target_os = "linux")]
 use crate::sandbox::{Said, Sandbox, said};
+#[cfg(target_os = "linux")]
 use std::fs;
 
 const LINE: &str = "a line of an hour that is over\n";
