@@ -20,15 +20,20 @@ pub struct Owner {
 
 impl Owner {
     /// The owner of a folder, if we are root and the folder is not root's. None as well when there is no
-    /// such folder.
+    /// such folder. Where a directory service knows the user it is asked, for 10 s at most.
     pub fn to_be(folder: &Path) -> Option<Owner> {
+        let uid = Owner::uid_to_be(folder)?;
+        let of_file = || entry(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid);
+        let nameless = || Owner { uid, name: None, folder: None };
+        Some(of_file().or_else(|| asked(uid)).unwrap_or_else(nameless))
+    }
+
+    /// Only the number of [`Owner::to_be`]: nobody is asked.
+    pub fn uid_to_be(folder: &Path) -> Option<u32> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let meta = fs::metadata(folder).ok().filter(|meta| meta.uid() != 0)?;
-        let of_file = || entry(&fs::read_to_string("/etc/passwd").unwrap_or_default(), meta.uid());
-        let nameless = || Owner { uid: meta.uid(), name: None, folder: None };
-        Some(of_file().or_else(|| asked(meta.uid())).unwrap_or_else(nameless))
+        fs::metadata(folder).ok().map(|meta| meta.uid()).filter(|uid| *uid != 0)
     }
 }
 

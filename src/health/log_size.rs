@@ -10,8 +10,9 @@ use crate::log_files;
 use anyhow::{Result, bail};
 
 pub(super) fn look(view: &View, options: &LogSize) -> Result<Answer> {
-    // What is left alone by `exclude` takes room, too.
-    let rules = Logs { exclude: Vec::new(), ..view.loaded.config.logs.clone() };
+    // What is left alone by `exclude` takes room, too; the archive, which only grows, is not looked through.
+    let mut rules = Logs { exclude: Vec::new(), ..view.loaded.config.logs.clone() };
+    rules.rule.values_mut().for_each(|rule| rule.archive = false);
     // A link is not followed: what it names is not ours to bound.
     let found = log_files::find(&view.loaded.home, &rules);
     let failed = found.failed.first();

@@ -69,7 +69,11 @@ struct Double {
 
 impl Double {
     fn told(&self) -> String {
-        let how = if self.fit == Fit::Whole { "" } else { " but for the options" };
+        let how = match self.fit {
+            Fit::Whole => "",
+            Fit::Behind => " behind other words",
+            _ => " but for the options",
+        };
         format!(
             "process {} ('{}') has its command line{how}",
             self.process.identity.pid,

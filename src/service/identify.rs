@@ -18,23 +18,18 @@ use std::path::Path;
 pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
     let service = services.service(name)?;
     let record = Record::read(services.home, name);
-    // A copy of a home has the record and the pid file of the first one: whose it is, its mark says.
-    let home = tree::home(services);
-    let of_another = |process: &Process| {
+    // A copy of a home has the record and the pid file of the first one: whose it is, its mark says. And
+    // what is written in another user's home is that one's word: it has root signal nothing of others.
+    let (home, owner) = (tree::home(services), Owner::uid_to_be(services.home.root()));
+    let may_be_ours = |process: &Process| {
         let mark = process.environment(MARKER).and_then(|text| Mark::parse(&text.to_string_lossy()));
-        mark.is_some_and(|mark| !record.owns(&mark, name, &home))
-    };
-    // What is written in another user's home is that one's word: it has root signal nothing of others.
-    let owner = Owner::to_be(services.home.root());
-    let not_theirs = |process: &Process| {
-        let marked = || {
-            let mark = process.environment(MARKER)?;
-            Mark::parse(&mark.to_string_lossy()).filter(|mark| record.owns(mark, name, &home))
-        };
-        owner.as_ref().is_some_and(|owner| owner.uid != process.uid && marked().is_none())
+        match mark {
+            Some(mark) => record.owns(&mark, name, &home),
+            None => owner.is_none_or(|owner| owner == process.uid),
+        }
     };
     let started = match &record.identity {
-        Some(identity) => identity.find()?.filter(|process| !of_another(process) && !not_theirs(process)),
+        Some(identity) => identity.find()?.filter(may_be_ours),
         None => None,
     };
     let claim = service.pid_file.as_deref().map(read_pid_file);
@@ -54,8 +49,7 @@ pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
             Liveness::Dead(format!("process {} has ended and is a zombie", process.identity.pid))
         }
         (None, Some((process, written))) => {
-            let possible =
-                could_have_written(&process, written) && !of_another(&process) && !not_theirs(&process);
+            let possible = could_have_written(&process, written) && may_be_ours(&process);
             let look = match possible {
                 true => Some(Wanted::of(services, name)?.look(&process, &process.arguments())),
                 false => None,

@@ -285,9 +285,8 @@ impl Services<'_> {
     /// A [`Fault`] of state Unknown when something beside it may be the service as well, or we are root and
     /// it is another user's.
     pub fn may_start(&self, name: &str) -> Result<()> {
-        let status = self.status(name)?;
-        start::refuse_as_root(self, name, &status)?;
-        double::refuse_beside(self, name, &status.liveness)
+        start::refuse_as_root(self, name)?;
+        double::refuse_beside(self, name, &self.status(name)?.liveness)
     }
 
     /// Which process may be a service that is taken to be dead, as a clause. Looks at all there are.

@@ -28,8 +28,6 @@ pub(super) struct Record {
     pub ended: bool,
     /// The one before it was ended so.
     pub asked_for: bool,
-    /// Root started it, as root.
-    pub by_root: bool,
     /// A supervisor started it.
     pub supervised: bool,
     /// Its manager started it, and we told that nothing of it since.
@@ -47,9 +45,7 @@ impl Record {
     pub(super) fn of(services: &Services<'_>, service: &str, identity: Identity) -> Record {
         let run = services.run.id.clone();
         let asked_for = Record::read(services.home, service).ended;
-        let by_root = rustix::process::geteuid().is_root();
-        let started = Some(Utc::now());
-        Record { identity: Some(identity), started, run, asked_for, by_root, ..Record::default() }
+        Record { identity: Some(identity), started: Some(Utc::now()), run, asked_for, ..Record::default() }
     }
 
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the

@@ -4,7 +4,7 @@ use super::identify::{self, Claim};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, Status, double, ports, ready, session, stop, supervise};
+use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
 use crate::base::notice::Notice;
 use crate::base::owner::Owner as User;
 use crate::base::process::Process;
@@ -43,17 +43,14 @@ pub(super) fn want(services: &Services<'_>, name: &str) -> Result<()> {
 }
 
 /// Root's daemon in another user's home would leave files that its owner cannot go on with, and whoever may
-/// write in that home would be root. One that root runs there already goes on as it is.
-pub(super) fn refuse_as_root(services: &Services<'_>, name: &str, status: &Status) -> Result<()> {
+/// write in that home would be root: nothing that is written there can allow it.
+pub(super) fn refuse_as_root(services: &Services<'_>, name: &str) -> Result<()> {
     let root = services.home.root();
-    let Some(owner) = User::to_be(root) else { return Ok(()) };
-    let by_root = match status.process() {
-        Some(process) => process.uid == 0,
-        None => Record::read(services.home, name).by_root,
-    };
-    if by_root || services.supervised(name) || Definition::noted(services.home, name)?.is_some() {
+    let is_ours = User::uid_to_be(root).is_none();
+    if is_ours || services.supervised(name) || Definition::installed(services.home, name)?.is_some() {
         return Ok(());
     }
+    let Some(owner) = User::to_be(root) else { return Ok(()) };
     let home = root.display();
     let user = owner.name.map_or(format!("#{}", owner.uid), |name| name);
     Err(Fault::unknown(format!(
@@ -73,7 +70,7 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     if let Liveness::Running(process) = status.liveness {
         return Ok(Started::Already(process));
     }
-    refuse_as_root(services, name, &status)?;
+    refuse_as_root(services, name)?;
     double::refuse(services, name, &status.liveness)?;
     // A supervisor does that itself, and again each time that it tries.
     if !services.supervised(name) {
