@@ -254,7 +254,7 @@ fn recovers(config: &Config, service: &str) -> bool {
 mod tests {
     use super::*;
     use crate::base::Run;
-    use crate::base::process::{Identity, Process};
+    use crate::base::process::Process;
     use crate::service::Stopped;
 
     fn finding(check: &str, kind: &str, state: State) -> Finding {
@@ -366,18 +366,7 @@ mod tests {
     }
 
     fn process() -> Process {
-        Process {
-            identity: Identity { pid: 42, start: 1, boot: String::new() },
-            zombie: false,
-            stopped: false,
-            session: 42,
-            parent: 1,
-            uid: 0,
-            started: Utc::now(),
-            rss: 1,
-            cpu: std::time::Duration::ZERO,
-            threads: 1,
-        }
+        Process::example(Utc::now())
     }
 
     #[test]

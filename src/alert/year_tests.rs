@@ -9,7 +9,7 @@ use super::outcome::Outcome;
 use super::plan::{Situation, plan};
 use super::store::{self, Change};
 use super::throttle::within_an_hour;
-use crate::base::process::{Identity, Process};
+use crate::base::process::Process;
 use crate::base::units::Span;
 use crate::base::{Journal, Run, State};
 use crate::config::alerts::{Alerts, Hours};
@@ -19,7 +19,6 @@ use crate::service::{Liveness, Status, Stopped};
 use State::{Critical, Ok as Good, Warning};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const RUNS: i64 = 365 * 24 * 12;
 
@@ -240,18 +239,7 @@ impl World {
     }
 
     fn known(&self) -> BTreeMap<String, Known> {
-        let process = Process {
-            identity: Identity { pid: 42, start: 1, boot: String::new() },
-            zombie: false,
-            stopped: false,
-            session: 42,
-            parent: 1,
-            uid: 0,
-            started: self.run.now,
-            rss: 1,
-            cpu: Duration::ZERO,
-            threads: 1,
-        };
+        let process = Process::example(self.run.now);
         let status = Status {
             service: "daemon".to_owned(),
             liveness: if self.alive { Liveness::Running(process) } else { Liveness::Dead("gone".to_owned()) },

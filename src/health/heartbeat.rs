@@ -154,28 +154,15 @@ fn whole(seconds: f64) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::process::Identity;
     use crate::base::units::parse_time;
     use crate::config::check::Limit;
-    use std::time::Duration;
 
     fn now() -> DateTime<Utc> {
         parse_time("2026-11-20T12:00:00Z").unwrap()
     }
 
     fn process(age: i64) -> Process {
-        Process {
-            identity: Identity { pid: 42, start: 1, boot: String::new() },
-            zombie: false,
-            stopped: false,
-            session: 42,
-            parent: 1,
-            uid: 0,
-            started: now() - TimeDelta::seconds(age),
-            rss: 1,
-            cpu: Duration::ZERO,
-            threads: 1,
-        }
+        Process::example(now() - TimeDelta::seconds(age))
     }
 
     fn file(beat: i64, pid: Option<u32>, status: &str) -> Result<StatusFile, Unreadable> {

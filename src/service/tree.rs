@@ -137,22 +137,15 @@ mod tests {
     use super::*;
     use crate::base::process::Identity;
     use chrono::DateTime;
-    use std::time::Duration;
 
     /// A process that started at the time of its pid.
     fn seen(pid: u32, parent: u32, session: u32, mark: &str) -> Seen {
         Seen {
             process: Process {
                 identity: Identity { pid, start: u64::from(pid), boot: String::new() },
-                zombie: false,
-                stopped: false,
                 session,
                 parent,
-                uid: 0,
-                started: DateTime::UNIX_EPOCH,
-                rss: 0,
-                cpu: Duration::ZERO,
-                threads: 1,
+                ..Process::example(DateTime::UNIX_EPOCH)
             },
             mark: Mark::parse(mark),
         }

@@ -373,25 +373,14 @@ fn shown(process: &Detected) -> String {
 mod tests {
     use super::*;
     use crate::base::process::Identity;
-    use std::time::Duration;
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
     fn process(pid: u32) -> Process {
-        Process {
-            identity: Identity { pid, start: 1, boot: String::new() },
-            zombie: false,
-            stopped: false,
-            session: pid,
-            parent: 1,
-            uid: 0,
-            started: now() - TimeDelta::minutes(10),
-            rss: 0,
-            cpu: Duration::ZERO,
-            threads: 1,
-        }
+        let example = Process::example(now() - TimeDelta::minutes(10));
+        Process { identity: Identity { pid, ..example.identity }, session: pid, ..example }
     }
 
     fn facts(liveness: Liveness) -> Facts {

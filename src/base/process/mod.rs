@@ -68,6 +68,25 @@ pub struct Process {
     pub threads: u32,
 }
 
+#[cfg(test)]
+impl Process {
+    /// One for tests of what is judged by its values: alive, and of no interest.
+    pub(crate) fn example(started: DateTime<Utc>) -> Process {
+        Process {
+            identity: Identity { pid: 42, start: 1, boot: String::new() },
+            zombie: false,
+            stopped: false,
+            session: 42,
+            parent: 1,
+            uid: 0,
+            started,
+            rss: 1,
+            cpu: Duration::ZERO,
+            threads: 1,
+        }
+    }
+}
+
 impl Process {
     /// The process that has this pid now, or none.
     pub fn find(pid: u32) -> Result<Option<Process>> {
