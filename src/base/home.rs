@@ -43,6 +43,11 @@ impl Home {
         self.ops().join("ops.db")
     }
 
+    /// The format of our own state: `.ops/format`.
+    pub fn format(&self) -> PathBuf {
+        self.ops().join("format")
+    }
+
     /// What we know of one service: `.ops/service/NAME.json`.
     pub fn service_record(&self, service: &str) -> PathBuf {
         self.ops().join("service").join(format!("{service}.json"))

@@ -3,11 +3,12 @@
 //! A journal that cannot be read is set aside, never fatal: an alert must go out all the same
 //! when a database is what broke.
 
-use super::{Home, Run, State, durable, units};
+use super::{Fault, Home, Run, State, durable, format, units};
 use anyhow::{Context, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +92,9 @@ CREATE INDEX messages_incident ON messages(incident, id);
 /// What each version adds to the one before it.
 const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
 
+/// The version that this program writes, and the newest it reads.
+const CURRENT: i64 = VERSIONS.len() as i64;
+
 /// How long samples, closed incidents, messages and actions are kept.
 const KEPT_DAYS: i64 = 400;
 
@@ -100,22 +104,31 @@ const SAMPLES_KEPT_DAYS: i64 = 35;
 impl Journal {
     /// Opens the journal of a home, making it if there is none. A damaged one is moved to
     /// `ops.db.damaged-STAMP` and a new one is begun.
+    ///
+    /// # Errors
+    /// When it cannot be opened or brought up to date. A [`Fault`] of state Unknown when a newer
+    /// agent-ops wrote it: then nothing was changed.
     pub fn open(home: &Home) -> Result<Journal> {
         durable::make_folder(&home.ops(), 0o700)?;
         let path = home.journal();
         match Journal::open_at(&path) {
-            Ok(connection) => Ok(Journal { connection, set_aside: None }),
-            Err(error) if is_damage(&error) => Journal::begin_anew(home),
+            Ok(connection) => {
+                // A full disk must not keep people from being alerted: the next run marks it.
+                let _ = format::mark(home);
+                Ok(Journal { connection, set_aside: None })
+            }
+            Err(error) if is_damaged(&error) => Journal::begin_anew(home),
+            Err(error) if error.is::<Fault>() => Err(error),
             Err(error) => Err(error).with_context(|| opening(&path)),
         }
     }
 
     /// Opens the journal of a home only to look into it: nothing is written but the marks of
     /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
+    /// One of an earlier version lacks what came later: a query that needs it fails.
     pub fn open_to_read(home: &Home) -> Option<Journal> {
         let connection = super::database::open_read_only(&home.journal()).ok()?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()?;
-        (1..=VERSIONS.len() as i64).contains(&version).then_some(Journal { connection, set_aside: None })
+        (1..=CURRENT).contains(&version(&connection).ok()?).then_some(Journal { connection, set_aside: None })
     }
 
     /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
@@ -210,7 +223,7 @@ impl Journal {
         Ok(())
     }
 
-    fn open_at(path: &Path) -> rusqlite::Result<Connection> {
+    fn open_at(path: &Path) -> Result<Connection> {
         let new = !path.exists();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -225,25 +238,28 @@ impl Journal {
         if connection.is_readonly("main")? {
             // SQLite falls back to reading; to us a journal that cannot be written is none.
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
-            return Err(rusqlite::Error::SqliteFailure(code, None));
+            return Err(rusqlite::Error::SqliteFailure(code, None).into());
         }
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let found = version(&connection)?;
+        if found > CURRENT {
+            return Err(format::newer(path, found, CURRENT).into());
+        }
         // The last to close would fold the WAL in and wait for the disk, that is every run: this
         // happens by size instead, and the WAL is kept small, for each run reads it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch(
             "PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=100; PRAGMA synchronous=NORMAL;",
         )?;
-        if is_older(version) {
+        if found < CURRENT {
             connection.pragma_update(None, "journal_mode", "wal")?;
             let transaction =
                 rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
             // Another run may have been quicker.
-            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if is_older(version) {
-                let known = usize::try_from(version).unwrap_or_default();
+            let found = version(&transaction)?;
+            if found < CURRENT {
+                let known = usize::try_from(found).unwrap_or_default();
                 transaction.execute_batch(&VERSIONS[known..].concat())?;
-                transaction.pragma_update(None, "user_version", VERSIONS.len() as i64)?;
+                transaction.pragma_update(None, "user_version", CURRENT)?;
             }
             transaction.commit()?;
         }
@@ -251,8 +267,24 @@ impl Journal {
     }
 }
 
-fn is_older(version: i64) -> bool {
-    version < VERSIONS.len() as i64
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Refuses a journal that a newer agent-ops has written, by the header of its file alone: offset 60 is
+/// `user_version` (sqlite.org/fileformat2.html, 1.3). A version that is still in the WAL is met by [`Journal::open`].
+///
+/// # Errors
+/// A [`Fault`] of state Unknown.
+pub(super) fn check_version(home: &Home) -> Result<()> {
+    let path = home.journal();
+    let mut head = [0; 64];
+    // One that cannot be read is the business of those who open it.
+    if fs::File::open(&path).and_then(|mut file| file.read_exact(&mut head)).is_err() {
+        return Ok(());
+    }
+    let found = i64::from(i32::from_be_bytes([head[60], head[61], head[62], head[63]]));
+    if found > CURRENT { Err(format::newer(&path, found, CURRENT).into()) } else { Ok(()) }
 }
 
 fn opening(path: &Path) -> String {

@@ -6,6 +6,7 @@ pub mod durable;
 pub mod events;
 pub mod exposition;
 pub mod fault;
+pub mod format;
 pub mod home;
 pub mod journal;
 pub mod launchd;

@@ -4,7 +4,7 @@ use super::commands;
 use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
 use crate::base::units::Span;
-use crate::base::{Fault, Journal, Run, State};
+use crate::base::{Fault, Journal, Run, State, format};
 use crate::config::{self, Loaded};
 use crate::health::Report;
 use anyhow::Result;
@@ -88,6 +88,7 @@ impl Context {
                 .hint(format!("set [agent] home in {}, or create the folder", file.display()))
                 .into());
         }
+        format::check(&loaded.home)?;
         Ok(loaded)
     }
 

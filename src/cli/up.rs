@@ -4,7 +4,7 @@
 
 use super::{Context, init, service};
 use crate::base::units::Span;
-use crate::base::{Fault, Home, Journal, State, text};
+use crate::base::{Fault, Home, Journal, State, durable, format, text};
 use crate::config::{self, Loaded};
 use crate::dashboard::{self, Snapshot};
 use crate::health::{self, nagios, table};
@@ -65,7 +65,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
         }
     };
     let loaded = config::load(&file, context.common.home.as_deref())?;
-    crate::base::durable::make_folder(loaded.home.root(), 0o700)?;
+    durable::make_folder(loaded.home.root(), 0o700)?;
+    format::check(&loaded.home)?;
     let journal = context.journal(&loaded);
 
     super::restore::finish_earlier(context, &loaded, journal.as_ref())?;

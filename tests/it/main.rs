@@ -17,6 +17,8 @@ mod delivery;
 mod detect;
 mod docs;
 mod doors;
+#[cfg(target_os = "linux")]
+mod formats;
 mod health;
 mod homes;
 mod house;

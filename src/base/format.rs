@@ -1,0 +1,107 @@
+//! The format of the state in `.ops`, as one number: `.ops/format`.
+//!
+//! It covers the journal, the notes, the records of services and what a restore or a rotation has begun.
+//! Each run compares it before it reads any of them, so that an older program never works on state it
+//! would misread, and a newer one knows what it takes over.
+
+use super::{Fault, Home, durable, journal};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The format that this program writes, and the newest it reads. Raise it with every change of a file
+/// in `.ops` that an older program would misread.
+///
+/// 1: before there was a mark. 2: soundness of archives in the journal.
+pub const CURRENT: u32 = 2;
+
+/// What `.ops/format` says.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    format: u32,
+    /// The version of agent-ops that wrote it.
+    version: String,
+}
+
+/// Refuses a home whose state, or whose journal, a newer agent-ops has written. Writes nothing.
+///
+/// # Errors
+/// A [`Fault`] of state Unknown when it has, or when the mark is damaged.
+pub fn check(home: &Home) -> Result<()> {
+    read(home)?;
+    journal::check_version(home)
+}
+
+/// Marks the state of a home as being of this format, unless it is already.
+///
+/// # Errors
+/// As of [`check`], and when the mark cannot be written.
+pub fn mark(home: &Home) -> Result<()> {
+    if read(home)? == Some(CURRENT) {
+        return Ok(());
+    }
+    let mark = Mark { format: CURRENT, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let mut text = serde_json::to_vec(&mark)?;
+    text.push(b'\n');
+    durable::replace(&home.format(), &text, 0o600)
+}
+
+/// The format of a home's state; none: it is not marked.
+fn read(home: &Home) -> Result<Option<u32>> {
+    let path = home.format();
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mark: Mark = serde_json::from_slice(&text).map_err(|error| {
+        Fault::unknown(format!("{} is damaged: {error}", path.display()))
+            .hint("remove the file if no other version of agent-ops is in use on this home")
+    })?;
+    if mark.format > CURRENT {
+        return Err(newer(&path, mark.format, CURRENT).into());
+    }
+    Ok(Some(mark.format))
+}
+
+/// The error of a file that a newer agent-ops has written.
+pub fn newer(path: &Path, found: impl Into<i64>, known: impl Into<i64>) -> Fault {
+    Fault::unknown(format!(
+        "{} is of format {}, written by a newer agent-ops; this one ({}) knows up to {}. Nothing was changed",
+        path.display(),
+        found.into(),
+        env!("CARGO_PKG_VERSION"),
+        known.into()
+    ))
+    .hint("install the newer version again; docs/upgrading.md says how to go back to an older one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::State;
+
+    #[test]
+    fn a_newer_mark_is_refused_and_an_older_one_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        check(&home).unwrap();
+        fs::create_dir(home.ops()).unwrap();
+        mark(&home).unwrap();
+        assert_eq!(read(&home).unwrap(), Some(CURRENT));
+        fs::write(home.format(), r#"{"format":1,"version":"0.0.1"}"#).unwrap();
+        mark(&home).unwrap();
+        assert_eq!(read(&home).unwrap(), Some(CURRENT));
+        for (text, says) in [(r#"{"format":99,"version":"9"}"#, "newer agent-ops"), ("{", "damaged")] {
+            fs::write(home.format(), text).unwrap();
+            let error = mark(&home).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(Fault::of(&error).0, State::Unknown);
+            assert_eq!(fs::read_to_string(home.format()).unwrap(), text);
+        }
+    }
+}
