@@ -1,6 +1,7 @@
 //! What everything else stands on: values, and the few places that touch disk and processes.
 
 pub mod arguments;
+pub mod beneath;
 pub mod database;
 pub mod durable;
 pub mod events;
