@@ -7,6 +7,7 @@
 //! shares extents between files, an extra field `AP` of zeros makes each member as long as a number
 //! of its blocks, and such a copy takes no space.
 
+use super::limits;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -168,6 +169,9 @@ pub(super) fn table(file: &File) -> io::Result<Option<Vec<Block>>> {
         hash.copy_from_slice(&head[25..]);
         blocks.push(Block { at, length, position, content, index: head[24] == 1, hash });
         at += length;
+        if blocks.len() as u64 > limits::blocks(at) {
+            return Err(broken("it has more blocks than any archive of its length"));
+        }
         position += content;
     }
     match blocks.iter().any(|block| block.index) {

@@ -3,15 +3,17 @@
 
 use super::content::{Content, Hasher, hash};
 use super::contents::{Contents, Entry, Origin, Take, leads_out};
-use super::damage::{refuse_if_any, unreadable};
+use super::damage::{refuse, refuse_if_any, unreadable};
+use super::limits;
 use super::manifest::{self, CHECKSUMS};
 use super::reader::{self, Member, Shape};
+use super::space::need_room_for;
 use crate::base::database::{self, Verdict};
 use crate::base::text::hex;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -59,7 +61,11 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
     let mut members: Vec<(Member, String)> = Vec::new();
     let mut databases: Vec<(PathBuf, Option<PathBuf>)> = Vec::new();
     let mut listed: Option<(PathBuf, Vec<u8>)> = None;
+    let most = limits::members(fs::metadata(archive).map_or(0, |meta| meta.len()));
     reader::walk(archive, &mut |member, content| {
+        if members.len() as u64 >= most {
+            return Err(refuse(archive, "it has more members than any archive of its length"));
+        }
         if member.shape != Shape::File || member.same_as.is_some() {
             members.push((member.clone(), String::new()));
             return Ok(());
@@ -72,28 +78,35 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
             databases.push((member.name.clone(), target.clone()));
         }
         let mut whole = head.chain(content);
-        let sha256 =
-            if member.name.file_name().is_some_and(|name| name == CHECKSUMS) && member.size < 16 << 20 {
-                let mut text = Vec::new();
-                let sha256 = hash(archive, &mut whole, &mut |piece| {
-                    text.extend_from_slice(piece);
-                    Ok(())
-                })?;
-                listed = Some((member.name.clone(), text));
-                sha256
-            } else if let Some(target) = target {
-                let unpacking = || format!("cannot unpack {} to check it", target.display());
-                let mut file = File::create(&target).with_context(unpacking)?;
-                hash(archive, &mut whole, &mut |piece| file.write_all(piece).with_context(unpacking))?
-            } else {
-                hash(archive, &mut whole, &mut |_| Ok(()))?
-            };
+        let sha256 = if member.name.file_name().is_some_and(|name| name == CHECKSUMS)
+            && member.size <= limits::MOST_CHECKSUMS
+        {
+            let mut text = Vec::new();
+            let sha256 = hash(archive, &mut whole, &mut |piece| {
+                text.extend_from_slice(piece);
+                Ok(())
+            })?;
+            listed = Some((member.name.clone(), text));
+            sha256
+        } else if let Some(target) = target {
+            need_room_for(member.size, &target)?;
+            let unpacking = || format!("cannot unpack {} to check it", target.display());
+            let mut file = File::create(&target).with_context(unpacking)?;
+            hash(archive, &mut whole, &mut |piece| file.write_all(piece).with_context(unpacking))?
+        } else {
+            hash(archive, &mut whole, &mut |_| Ok(()))?
+        };
         members.push((member.clone(), sha256));
         Ok(())
     })?;
     // A hard link has the content of the file it is one to.
-    let hashes: HashMap<PathBuf, String> =
-        members.iter().map(|(member, sha256)| (member.name.clone(), sha256.clone())).collect();
+    let originals: HashSet<PathBuf> =
+        members.iter().filter_map(|(member, _)| member.same_as.clone()).collect();
+    let hashes: HashMap<PathBuf, String> = members
+        .iter()
+        .filter(|(member, _)| originals.contains(&member.name))
+        .map(|(member, sha256)| (member.name.clone(), sha256.clone()))
+        .collect();
     for (member, sha256) in &mut members {
         if let Some(original) = &member.same_as {
             *sha256 = hashes.get(original).cloned().unwrap_or_default();
@@ -138,23 +151,24 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
     }
     refuse_if_any(archive, problems)?;
     let (origin, strip) = layout(members.iter().map(|(member, _)| member), listed.as_ref());
+    drop((originals, hashes));
     let copies: HashSet<&Path> = databases.iter().map(|(name, _)| name.as_path()).collect();
     let entries = members
-        .iter()
+        .into_iter()
         .filter(|(member, _)| listed.as_ref().is_none_or(|(list, _)| *list != member.name))
         .filter_map(|(member, sha256)| {
             let inside = member.name.strip_prefix(&strip).ok().filter(|path| *path != Path::new(""))?;
             let path =
                 if origin == Origin::Shell { Path::new("memory").join(inside) } else { inside.to_owned() };
-            let origin = member.same_as.as_ref().unwrap_or(&member.name);
+            let original = member.same_as.unwrap_or(member.name);
             Some(Entry {
-                member: origin.clone(),
                 outward: leads_out(&path, &member.shape),
-                database: copies.contains(origin.as_path()),
+                database: copies.contains(original.as_path()),
+                member: original,
                 path,
-                shape: member.shape.clone(),
+                shape: member.shape,
                 size: member.size,
-                sha256: sha256.clone(),
+                sha256,
                 mode: member.mode,
                 owner: member.owner,
                 mtime: member.mtime,

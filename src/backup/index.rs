@@ -1,6 +1,7 @@
 //! Reads the index of an archive of this program alone.
 
 use super::damage::{refuse, unreadable};
+use super::limits;
 use super::manifest::{MANIFEST, Manifest, SCHEMA};
 use super::stream::{MOST_BETWEEN, Tail, members};
 use super::unpack::Unpacker;
@@ -13,10 +14,8 @@ use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// A manifest larger than this is not ours (a million files take 300 MB).
-const MOST_INDEX: u64 = 1 << 30;
-/// One of up to this length is read at once, which is quicker.
-const SMALL_INDEX: u64 = 16 << 20;
+/// An index of up to this length is read at once, which is quicker.
+const SMALL_INDEX: u64 = 4 << 20;
 
 /// Reads the index alone: quick, and not checked against the content. None: the archive was not
 /// made by this program.
@@ -50,6 +49,9 @@ pub(super) fn agent_of(archive: &Path) -> Result<Option<String>> {
 fn parse<T: DeserializeOwned>(archive: &Path) -> Result<Option<T>> {
     let Some((file, mut blocks)) = members(archive)? else { return Ok(None) };
     blocks.retain(|block| block.index);
+    if !limits::allow_index(&blocks) {
+        return Err(refuse(archive, "its index is longer than any of an archive of its length"));
+    }
     let read = || -> Result<T> {
         let between = Cell::new(Some(MOST_BETWEEN));
         let mut tar = tar::Archive::new(Tail::new(Unpacker::new(file, blocks), &between));
@@ -60,7 +62,7 @@ fn parse<T: DeserializeOwned>(archive: &Path) -> Result<Option<T>> {
         );
         between.set(None);
         if entry.size() > SMALL_INDEX {
-            return Ok(serde_json::from_reader(BufReader::new(entry.take(MOST_INDEX)))?);
+            return Ok(serde_json::from_reader(BufReader::new(entry))?);
         }
         let mut text = Vec::new();
         entry.take(SMALL_INDEX).read_to_end(&mut text)?;

@@ -2,6 +2,7 @@
 
 pub use crate::base::name::Name;
 
+use super::limits::remarks;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -46,8 +47,10 @@ pub struct Manifest {
     /// Raw copies of what could not be saved as a sound database, for a person to look at.
     pub damaged: Vec<Item>,
     /// Files that went away while the archive was made.
+    #[serde(deserialize_with = "remarks")]
     pub vanished: Vec<Name>,
     /// What else a person should know.
+    #[serde(deserialize_with = "remarks")]
     pub problems: Vec<String>,
 }
 

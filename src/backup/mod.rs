@@ -24,6 +24,7 @@ mod find;
 mod foreign;
 mod hashed;
 mod index;
+mod limits;
 mod live;
 mod lock;
 mod make;

@@ -1,11 +1,13 @@
 //! Reads any `.tar.gz`, member by member, and trusts none of it.
 
 use super::damage::{refuse, unreadable};
+use super::limits;
 use super::stream::{MOST_BETWEEN, Tail, content};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -61,6 +63,8 @@ enum Seen {
 /// absolute name or one with `..`, a second one of the same name, one below a file or link, a
 /// device, a pipe, a hard link to anything but an earlier file.
 pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
+    let length = fs::metadata(archive).map_or(0, |meta| meta.len());
+    let (mut content_left, mut names_left) = (limits::content(length), limits::names(length));
     let between = Cell::new(Some(MOST_BETWEEN));
     let mut tar = tar::Archive::new(Tail::new(content(archive)?, &between));
     let broken = |error: io::Error| unreadable(archive, error);
@@ -68,7 +72,7 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
     for entry in tar.entries().map_err(broken)? {
         between.set(None);
         let mut entry = entry.map_err(broken)?;
-        let Some(mut member) = member(&entry).map_err(|why| refuse(archive, &why))? else {
+        let Some(mut member) = member(&mut entry).map_err(|why| refuse(archive, &why))? else {
             io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
             between.set(Some(MOST_BETWEEN));
             continue;
@@ -89,13 +93,27 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             member.size = *size;
             member.same_as = Some(original.clone().unwrap_or(target));
         }
+        let holds = if member.same_as.is_some() { 0 } else { member.size };
+        content_left = content_left.checked_sub(holds).ok_or_else(|| {
+            refuse(archive, &format!("{shown} has {} bytes, more than fit into it", member.size))
+        })?;
+        let mut remember = |name: &Path| {
+            let cost = name.as_os_str().len() as u64 + limits::NAME;
+            names_left = names_left
+                .checked_sub(cost)
+                .ok_or_else(|| refuse(archive, "it has more names than any archive of its length"))?;
+            anyhow::Ok(name.to_owned())
+        };
+        if let (Shape::Link(target), _) | (_, Some(target)) = (&member.shape, &member.same_as) {
+            remember(target)?;
+        }
         let folder = member.shape == Shape::Folder;
         let kind = match member.shape {
             Shape::Folder => Seen::Folder,
             Shape::File => Seen::File(member.size, member.same_as.clone()),
             Shape::Link(_) => Seen::Link,
         };
-        match seen.insert(member.name.clone(), kind) {
+        match seen.insert(remember(&member.name)?, kind) {
             None => {}
             Some(Seen::Implied) if folder => {}
             // Ordinary tar repeats folders; that does no harm.
@@ -110,7 +128,7 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             if seen.contains_key(up) {
                 break;
             }
-            seen.insert(up.to_owned(), Seen::Implied);
+            seen.insert(remember(up)?, Seen::Implied);
         }
         visit(&member, &mut entry)?;
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
@@ -126,20 +144,25 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
 }
 
 /// A member whose name and shape are harmless; none for the root itself and for global headers.
-fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> {
+fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, String> {
     let name = harmless(&entry.path().map_err(|error| error.to_string())?)?;
     let shown = name.display();
+    if is_pax_sparse(entry) {
+        return Err(format!("{shown} is a sparse file in a form that cannot be read here; `tar` unpacks it"));
+    }
     let header = entry.header();
     let target = || {
         let target = entry.link_name().map_err(|error| error.to_string())?;
-        target.ok_or_else(|| format!("{shown} is a link to nothing"))
+        let target = target.ok_or_else(|| format!("{shown} is a link to nothing"))?;
+        let fits = target.as_os_str().len() <= limits::MOST_NAME;
+        fits.then(|| target.into_owned()).ok_or_else(|| format!("{shown} is a link to more than any path"))
     };
     let (shape, same_as) = match header.entry_type() {
         tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
             (Shape::File, None)
         }
         tar::EntryType::Directory => (Shape::Folder, None),
-        tar::EntryType::Symlink => (Shape::Link(target()?.into_owned()), None),
+        tar::EntryType::Symlink => (Shape::Link(target()?), None),
         tar::EntryType::Link => (Shape::File, Some(harmless(&target()?)?)),
         tar::EntryType::XGlobalHeader => return Ok(None),
         _ => return Err(format!("{shown} is a device, a pipe or something unknown")),
@@ -161,8 +184,18 @@ fn member<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<Member>, String> 
     }))
 }
 
+/// Whether a member is a sparse file as GNU tar writes it with `--format=pax`: its content is
+/// preceded by a map, or lies elsewhere than it seems.
+fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+    let Ok(Some(extensions)) = entry.pax_extensions() else { return false };
+    extensions.flatten().any(|extension| extension.key_bytes().starts_with(b"GNU.sparse."))
+}
+
 /// A name of a member, relative and without `.`, that stays in the folder it is put in.
 fn harmless(raw: &Path) -> Result<PathBuf, String> {
+    if raw.as_os_str().len() > limits::MOST_NAME {
+        return Err("a name in it is longer than any path".to_owned());
+    }
     let shown = raw.display();
     let mut name = PathBuf::new();
     for part in raw.components() {
@@ -262,7 +295,7 @@ mod tests {
     fn a_name_without_end_is_not_read_into_memory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.tar.gz");
-        for (kind, fits) in [(b'L', 5_000), (b'K', 5_000), (b'x', 5_000), (b'g', 5_000_000)] {
+        for (kind, fits) in [(b'L', 4_000), (b'K', 4_000), (b'x', 5_000), (b'g', 5_000_000)] {
             for size in [fits, 64 << 20] {
                 let mut header = tar::Header::new_gnu();
                 header.set_entry_type(tar::EntryType::new(kind));

@@ -2,8 +2,8 @@
 
 use super::plan::Plan;
 use super::shelf::Archive;
-use crate::base::Fault;
 use crate::base::units::Size;
+use crate::base::{Fault, durable};
 use anyhow::{Context, Result};
 use rusqlite::ErrorCode;
 use std::io;
@@ -54,6 +54,23 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder)
         .with_context(|| format!("cannot tell the free space of {}", folder.display()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Refuses a copy of a file of an archive that cannot fit: its length is only what the archive says.
+pub(super) fn need_room_for(bytes: u64, copy: &Path) -> Result<()> {
+    let folder = durable::parent(copy);
+    let free = free_space(folder)?;
+    if bytes <= free {
+        return Ok(());
+    }
+    Err(Fault::critical(format!(
+        "no room in {} to check a database of the archive: {} are needed and {} are free",
+        folder.display(),
+        Size(bytes),
+        Size(free)
+    ))
+    .hint("nothing was changed; free some space and run this again")
+    .into())
 }
 
 /// Whether an error says that there is no room.

@@ -10,6 +10,7 @@ use super::manifest::{self, CHECKSUMS, Kind, MANIFEST, Manifest};
 use super::parts;
 use super::reader::{self, Shape};
 use super::scratch::Scratch;
+use super::space::need_room_for;
 use crate::base::database::Verdict;
 use crate::base::text::hex;
 use anyhow::{Context, Result};
@@ -172,7 +173,13 @@ impl Reading<'_> {
             let fits = match (&item.kind, &member.shape) {
                 (Kind::Folder, Shape::Folder) => true,
                 (Kind::Link { target }, Shape::Link(points_to)) => target.0 == *points_to,
-                (Kind::File { size, sha256 }, Shape::File) => {
+                // Before any of it is taken: a length is where a lie costs most.
+                (Kind::File { size, .. }, Shape::File)
+                    if *size != member.size || member.same_as.is_some() =>
+                {
+                    false
+                }
+                (Kind::File { sha256, .. }, Shape::File) => {
                     let mut content = Content::new(archive, inner, member.size, &hasher);
                     let taken = match (entry, &mut take) {
                         (Some(entry), Some(take)) => take(entry, &mut content)?,
@@ -186,6 +193,7 @@ impl Reading<'_> {
                                 Some(taken) => taken,
                                 None => {
                                     let copy = self.scratch.join(format!("{}.db", under_check.len()));
+                                    need_room_for(member.size, &copy)?;
                                     content.unpack(&copy, &mut |_| {})?;
                                     copy
                                 }
@@ -196,7 +204,7 @@ impl Reading<'_> {
                     }
                     content.end()?;
                     hashed.push((member.name.clone(), sha256.clone()));
-                    *size == member.size && member.same_as.is_none()
+                    true
                 }
                 _ => false,
             };

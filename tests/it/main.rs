@@ -4,6 +4,7 @@
 
 mod alert;
 mod backup;
+mod bombs;
 mod bundle;
 mod channels;
 mod checks;
@@ -21,6 +22,7 @@ mod doors;
 mod formats;
 mod health;
 mod homes;
+mod hostile;
 mod house;
 mod kills;
 mod local_checks;

@@ -3,7 +3,7 @@
 
 use crate::backup::{archives, rubbish, tree, with_files};
 use crate::sandbox::{Said, Sandbox, said};
-use crate::storage::{Fail, KEY, Object, Storage, Upload};
+use crate::storage::{Endless, Fail, KEY, Object, Storage, Upload};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -293,13 +293,60 @@ fn only_what_the_storage_confirms_counts() {
 fn what_arrives_damaged_is_found_whatever_the_etag_says() {
     let storage = Storage::start();
     let sandbox = with_bucket(with_files(), &storage);
-    storage.store().opaque = true;
+    storage.store().etag = Some(|number| format!("\"{number:032x}\""));
     storage.fail("put", Fail::Corrupt, 1);
     let said = backup(1, &sandbox);
     assert!(said.stderr.contains("not what was sent"), "{}", said.stderr);
     assert!(copies(&storage).is_empty());
     backup(0, &sandbox);
     all_there(&sandbox, &storage);
+}
+
+#[test]
+fn etags_are_given_back_as_they_came() {
+    let odd: [fn(u64) -> String; 5] = [
+        |number| format!("\"ABC-{number:X}-xYz\""),
+        |number| format!("W/\"{number:032x}\""),
+        |number| format!("bare-{number}"),
+        |number| format!("\"a<&'{number}>\""),
+        |number| format!("\"{number:032X}-3\""),
+    ];
+    let storage = Storage::start();
+    let sandbox = with_large_files(&storage);
+    backup(0, &sandbox);
+    for etag in odd {
+        storage.store().objects.clear();
+        storage.store().etag = Some(etag);
+        at(0, &sandbox, NOW, &["copy"]);
+        all_there(&sandbox, &storage);
+        assert!(storage.mend().contains(&"part"));
+        at(0, &sandbox, NOW, &["copy"]);
+        assert!(!storage.mend().contains(&"part"), "{}", etag(1));
+    }
+}
+
+#[test]
+fn a_signature_holds_for_minutes() {
+    let storage = Storage::start();
+    let sandbox = with_large_files(&storage);
+    backup(0, &sandbox);
+    sandbox.expect(0, "restore", &["remote:latest", "--drill"]);
+    assert!(storage.store().longest <= 900, "{} seconds", storage.store().longest);
+}
+
+#[test]
+fn a_list_without_end_is_given_up() {
+    let storage = Storage::start();
+    let sandbox = with_bucket(with_files(), &storage);
+    for endless in [Endless::Same, Endless::Other, Endless::Archives] {
+        storage.store().endless = Some(endless);
+        let said = at(2, &sandbox, NOW, &["list", "--remote"]);
+        assert!(said.stderr.contains("has no end"), "{endless:?}: {}", said.stderr);
+        assert!(storage.mend().len() <= 1000, "{endless:?}");
+    }
+    let said = backup(1, &sandbox);
+    assert!(said.stderr.contains("has no end"), "{}", said.stderr);
+    sandbox.expect(2, "restore", &["remote:latest", "--yes"]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub enum Fail {
 pub struct Object {
     pub content: Vec<u8>,
     pub headers: BTreeMap<String, String>,
+    /// As it is sent.
     pub etag: String,
 }
 
@@ -50,6 +51,17 @@ pub struct Upload {
     pub parts: BTreeMap<u16, (Vec<u8>, String)>,
 }
 
+/// How a list has no end.
+#[derive(Clone, Copy, Debug)]
+pub enum Endless {
+    /// The same page again and again.
+    Same,
+    /// Another page each time, of other people's keys.
+    Other,
+    /// Another page each time, of archives.
+    Archives,
+}
+
 #[derive(Default)]
 pub struct Store {
     pub objects: BTreeMap<String, Object>,
@@ -58,8 +70,12 @@ pub struct Store {
     pub asked: Vec<&'static str>,
     /// The operation, what goes wrong with it, and how often still.
     pub faults: Vec<(&'static str, Fail, usize)>,
-    /// ETags say nothing about the content, as with some encrypted storage.
-    pub opaque: bool,
+    /// Makes an ETag of its number, with its quotes if it has any, where it is not the MD5.
+    pub etag: Option<fn(u64) -> String>,
+    /// For how long requests were signed, at most.
+    pub longest: u64,
+    /// Lists have no end: with one token for ever, or with another each time.
+    pub endless: Option<Endless>,
     /// At most so many in one page of a list; 0: all.
     pub page: usize,
     count: u64,
@@ -218,16 +234,14 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
         let _ = write!(head, "{name}: {value}\r\n");
     }
     head.push_str("\r\n");
-    let mut stream = stream;
-    stream.write_all(head.as_bytes()).ok()?;
-    if matches!(fail, Some(Fail::Half)) {
-        let _ = stream.write_all(&reply.body[..reply.body.len() / 2]);
-        return None;
+    let (mut stream, mut all) = (stream, head.into_bytes());
+    match fail {
+        Some(Fail::Half) => all.extend_from_slice(&reply.body[..reply.body.len() / 2]),
+        _ if request.method == "HEAD" => {}
+        _ => all.extend_from_slice(&reply.body),
     }
-    if request.method != "HEAD" {
-        stream.write_all(&reply.body).ok()?;
-    }
-    Some(())
+    // At once: of two pieces the second would wait until the first is acknowledged.
+    stream.write_all(&all).ok().filter(|()| !matches!(fail, Some(Fail::Half)))
 }
 
 fn error(status: u16, code: &str) -> Reply {
@@ -242,8 +256,28 @@ fn document(name: &str, inner: &str) -> Reply {
     Reply { status: 200, headers: Vec::new(), body: body.into_bytes() }
 }
 
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&apos;")
+}
+
 fn md5(bytes: &[u8]) -> String {
     agent_ops::base::text::hex(&Md5::digest(bytes))
+}
+
+/// A page of a list that has no end.
+fn endless_list(endless: Endless, prefix: &str, count: u64) -> Reply {
+    let (name, token) = match endless {
+        Endless::Same => ("20261101_030000.tar.gz".to_owned(), 1),
+        Endless::Other => (format!("video-{count}.mp4"), count),
+        Endless::Archives => ("20261101_030000.tar.gz".to_owned(), count),
+    };
+    let times = if matches!(endless, Endless::Archives) { 1000 } else { 1 };
+    let contents = format!("<Contents><Key>{prefix}{name}</Key><Size>9</Size></Contents>").repeat(times);
+    let inner = format!(
+        "<IsTruncated>true</IsTruncated>{contents}<NextContinuationToken>{token}</NextContinuationToken>"
+    );
+    document("ListBucketResult", &inner)
 }
 
 fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
@@ -262,7 +296,10 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
     }
     store.count += 1;
     let count = store.count;
-    let etag = |md5: String| if store.opaque { format!("{count:032x}") } else { md5 };
+    let lasts = request.query.get("X-Amz-Expires").and_then(|lasts| lasts.parse().ok());
+    store.longest = store.longest.max(lasts.unwrap_or(u64::MAX));
+    let etag = store.etag;
+    let etag = |md5: String| etag.map_or(format!("\"{md5}\""), |etag| etag(count));
     let key = request.key.clone();
     let id = request.query.get("uploadId").cloned().unwrap_or_default();
     let kept = |headers: &BTreeMap<String, String>| -> BTreeMap<String, String> {
@@ -282,7 +319,7 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
         "head" | "get" => {
             let Some(object) = store.objects.get(&key) else { return error(404, "NoSuchKey") };
             let mut headers: Vec<(String, String)> = object.headers.clone().into_iter().collect();
-            headers.push(("ETag".to_owned(), format!("\"{}\"", object.etag)));
+            headers.push(("ETag".to_owned(), object.etag.clone()));
             if operation == "head" {
                 headers.push(("Content-Length".to_owned(), object.content.len().to_string()));
                 return Reply { status: 200, headers, body: Vec::new() };
@@ -297,6 +334,9 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
         }
         "list" => {
             let prefix = &request.query["prefix"];
+            if let Some(endless) = store.endless {
+                return endless_list(endless, prefix, count);
+            }
             let after = request.query.get("continuation-token").cloned().unwrap_or_default();
             let all: Vec<_> =
                 store.objects.iter().filter(|(key, _)| key.starts_with(prefix) && **key > after).collect();
@@ -339,7 +379,7 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
             let Some(upload) = store.uploads.get_mut(&id) else { return error(404, "NoSuchUpload") };
             let number = request.query["partNumber"].parse().unwrap();
             upload.parts.insert(number, (request.body.clone(), etag.clone()));
-            let headers = vec![("ETag".to_owned(), format!("\"{etag}\""))];
+            let headers = vec![("ETag".to_owned(), etag)];
             Reply { status: 200, headers, body: Vec::new() }
         }
         "parts" => {
@@ -349,22 +389,28 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
                 let size = content.len();
                 let _ = write!(
                     inner,
-                    "<Part><PartNumber>{number}</PartNumber><ETag>&quot;{etag}&quot;</ETag>\
-                     <LastModified>2026-11-20T00:00:00.000Z</LastModified><Size>{size}</Size></Part>"
+                    "<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag>\
+                     <LastModified>2026-11-20T00:00:00.000Z</LastModified><Size>{size}</Size></Part>",
+                    escaped(etag)
                 );
             }
             document("ListPartsResult", &inner)
         }
         "complete" => {
+            let Some(upload) = store.uploads.get(&id) else { return error(404, "NoSuchUpload") };
+            let asked = String::from_utf8_lossy(&request.body).into_owned();
+            assert_eq!(asked.matches("<PartNumber>").count(), upload.parts.len(), "every part is named");
+            let named = |etag: &str| asked.contains(&format!("<ETag>{}</ETag>", escaped(etag)));
+            if !upload.parts.values().all(|(_, etag)| named(etag)) {
+                return error(400, "InvalidPart");
+            }
             let Some(upload) = store.uploads.remove(&id) else { return error(404, "NoSuchUpload") };
-            let asked = String::from_utf8_lossy(&request.body).matches("<PartNumber>").count();
-            assert_eq!(asked, upload.parts.len(), "every part is named");
             let content: Vec<u8> = upload.parts.values().flat_map(|(content, _)| content.clone()).collect();
             let md5s: Vec<u8> =
                 upload.parts.values().flat_map(|(content, _)| Md5::digest(content).to_vec()).collect();
             let etag = etag(format!("{}-{}", md5(&md5s), upload.parts.len()));
             store.objects.insert(key, Object { content, headers: upload.headers, etag: etag.clone() });
-            document("CompleteMultipartUploadResult", &format!("<ETag>\"{etag}\"</ETag>"))
+            document("CompleteMultipartUploadResult", &format!("<ETag>{}</ETag>", escaped(&etag)))
         }
         "abort" => {
             store.uploads.remove(&id);

@@ -17,12 +17,15 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How much time one run may lose with requests that fail and the pauses after them.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a signature holds: longer than any one request takes.
-const VALID: Duration = Duration::from_secs(6 * 3600);
+/// How long a signature holds: as much as S3 lets clocks differ, and as long as its request may take.
+const VALID: Duration = Duration::from_secs(15 * 60);
+/// How much time one run may spend on requests that carry no archive.
+const TALKING: Duration = Duration::from_secs(30 * 60);
 /// The slowest line that is waited for, in bytes a second.
 const SLOWEST: u64 = 16 << 10;
-/// The most that an answer may hold which is no archive.
-pub(super) const TALK: u64 = 16 << 20;
+/// The most that an answer may hold which is no archive. A page of a list has a thousand keys, of at
+/// most 1024 bytes each.
+pub(super) const TALK: u64 = 4 << 20;
 
 /// A bucket that can be talked to.
 pub(super) struct Client {
@@ -36,6 +39,7 @@ pub(super) struct Client {
     hidden: Vec<String>,
     timeout: Duration,
     lost: Cell<Duration>,
+    talked: Cell<Duration>,
 }
 
 /// An answer that was neither a refusal nor a failure: 2xx, or 404.
@@ -142,6 +146,7 @@ impl Client {
             hidden,
             timeout,
             lost: Cell::new(Duration::ZERO),
+            talked: Cell::new(Duration::ZERO),
         })
     }
 
@@ -163,11 +168,24 @@ impl Client {
     pub(super) fn send<'a, A: S3Action<'a>>(&self, mut action: A, body: &[u8], most: u64) -> Result<Answer> {
         let headers: Vec<(String, String)> =
             action.headers_mut().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let moved = (body.len() as u64).max(if matches!(A::METHOD, Method::Get) { most } else { 0 });
+        let limit = self.timeout * 4 + Duration::from_secs(moved / SLOWEST);
         let mut tries = 0;
         loop {
             let begun = Instant::now();
-            let url = action.sign(VALID);
-            let why = match self.attempt(A::METHOD, url.as_str(), &headers, body, most) {
+            let url = action.sign(limit.max(VALID));
+            let attempt = self.attempt(A::METHOD, url.as_str(), &headers, body, most, limit);
+            if most == TALK && body.is_empty() {
+                self.talked.set(self.talked.get() + begun.elapsed());
+            }
+            if self.talked.get() > TALKING {
+                return Err(Fault::critical(
+                    "the storage is too slow: half an hour went by without an archive",
+                )
+                .hint("is the endpoint right, and does the prefix hold only archives?")
+                .into());
+            }
+            let why = match attempt {
                 Ok(answer) if answer.is_passing() => format!("it answered {}", answer.describe()),
                 Ok(answer) => return answer.refusal().map_or(Ok(answer), |fault| Err(fault.into())),
                 Err(error) => error.to_string(),
@@ -198,10 +216,8 @@ impl Client {
         headers: &[(String, String)],
         body: &[u8],
         most: u64,
+        limit: Duration,
     ) -> Result<Answer, ureq::Error> {
-        let moved =
-            (body.len() as u64).max(if matches!(method, Method::Get) { most.min(64 << 20) } else { 0 });
-        let limit = self.timeout * 4 + Duration::from_secs(moved / SLOWEST);
         let mut request = http::Request::builder().method(method.to_str()).uri(url);
         for (name, value) in headers {
             request = request.header(name, value);

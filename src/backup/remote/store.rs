@@ -18,12 +18,16 @@ const NS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// Bytes of one request.
 const PIECE: u64 = 8 << 20;
+/// The pages of a list that are read, each of a thousand names for nearly every storage.
+const MOST_PAGES: u32 = 1000;
+/// The archives of one list, which are asked for one by one.
+const MOST_LISTED: usize = 100_000;
 
 /// What the storage says of one object.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) bytes: u64,
-    /// Without quotes.
+    /// As the storage says it.
     pub(super) etag: String,
     /// None: it is not of this program.
     pub(super) label: Option<Label>,
@@ -43,7 +47,7 @@ pub(super) struct Upload {
 pub(super) struct Part {
     pub(super) number: u16,
     pub(super) bytes: u64,
-    /// Without quotes.
+    /// As the storage says it.
     pub(super) etag: String,
 }
 
@@ -74,8 +78,35 @@ fn content_type(name: &str) -> &'static str {
     if name.ends_with(ENCRYPTED) { "application/octet-stream" } else { "application/gzip" }
 }
 
-fn unquoted(etag: &str) -> String {
-    etag.trim().trim_matches('"').to_ascii_lowercase()
+/// Whether an ETag proves this MD5. One that does not may be anything: it is kept as it is, for the
+/// storage, and compared with nothing.
+pub(super) fn proves(etag: &str, md5: &str) -> bool {
+    let bare = etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).unwrap_or(etag);
+    bare.eq_ignore_ascii_case(md5)
+}
+
+/// What keeps a list from having no end.
+struct Pages {
+    left: u32,
+    /// The token of the present page.
+    token: Option<String>,
+}
+
+impl Pages {
+    fn new() -> Pages {
+        Pages { left: MOST_PAGES, token: None }
+    }
+
+    /// Goes on to the page of this token. False: there is none.
+    fn next(&mut self, token: Option<String>) -> Result<bool> {
+        let Some(token) = token else { return Ok(false) };
+        self.left -= 1;
+        if self.left == 0 || self.token.as_ref() == Some(&token) {
+            return Err(endless());
+        }
+        self.token = Some(token);
+        Ok(true)
+    }
 }
 
 fn found(answer: Answer) -> Result<Answer> {
@@ -85,25 +116,33 @@ fn found(answer: Answer) -> Result<Answer> {
     Ok(answer)
 }
 
+fn endless() -> anyhow::Error {
+    Fault::critical("the list of the storage has no end")
+        .hint("is the endpoint right? a bucket or prefix of its own keeps the list short")
+        .into()
+}
+
+fn need_few(count: usize) -> Result<()> {
+    if count <= MOST_LISTED { Ok(()) } else { Err(endless()) }
+}
+
 impl Client {
     /// The file names of the archives that are there.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        let mut token: Option<String> = None;
+        let mut pages = Pages::new();
         loop {
             let mut list = self.bucket.list_objects_v2(Some(&self.credentials));
             list.with_prefix(self.prefix.as_str());
-            if let Some(token) = token.take() {
-                list.with_continuation_token(token);
+            if let Some(token) = &pages.token {
+                list.with_continuation_token(token.as_str());
             }
             let answer = found(self.send(list, &[], TALK)?)?;
             let page = ListObjectsV2::parse_response(answer.text()?)
                 .context("the storage answered with a list that cannot be read")?;
-            for object in page.contents {
-                names.extend(self.name(&object.key));
-            }
-            token = page.next_continuation_token;
-            if token.is_none() {
+            names.extend(page.contents.iter().filter_map(|object| self.name(&object.key)));
+            need_few(names.len())?;
+            if !pages.next(page.next_continuation_token)? {
                 return Ok(names);
             }
         }
@@ -125,7 +164,7 @@ impl Client {
         let bytes = answer.header("content-length").and_then(|text| text.parse().ok());
         Ok(Some(Head {
             bytes: bytes.context("the storage does not say how long an archive is")?,
-            etag: unquoted(answer.header("etag").unwrap_or_default()),
+            etag: answer.header("etag").unwrap_or_default().to_owned(),
             label: Label::read(&answer),
         }))
     }
@@ -177,7 +216,7 @@ impl Client {
             parts.extend(page.parts.into_iter().map(|part| Part {
                 number: part.number,
                 bytes: part.size,
-                etag: unquoted(&part.etag),
+                etag: part.etag,
             }));
             // A marker that does not move on would go round for ever.
             match page.next_part_number_marker {
@@ -187,7 +226,7 @@ impl Client {
         }
     }
 
-    /// Stores one part and gives its ETag, without quotes.
+    /// Stores one part and gives its ETag.
     pub(super) fn put_part(
         &self,
         name: &str,
@@ -201,14 +240,13 @@ impl Client {
         action.headers_mut().insert("content-md5", BASE64.encode(md5));
         let answer = found(self.send(action, content, TALK)?)?;
         let etag = answer.header("etag").context("the storage took a part and gave no ETag for it")?;
-        Ok(unquoted(etag))
+        Ok(etag.to_owned())
     }
 
     /// Puts the parts together.
     pub(super) fn complete(&self, name: &str, id: &str, etags: &[String]) -> Result<()> {
         let key = self.key(name);
-        let quoted: Vec<String> = etags.iter().map(|etag| format!("\"{etag}\"")).collect();
-        let etags = quoted.iter().map(String::as_str);
+        let etags = etags.iter().map(String::as_str);
         let action = CompleteMultipartUpload::new(&self.bucket, Some(&self.credentials), &key, id, etags);
         let body = action.clone().body();
         let answer = found(self.send(action, body.as_bytes(), TALK)?)?;
@@ -222,6 +260,7 @@ impl Client {
     pub(super) fn uploads(&self) -> Result<Option<Vec<Upload>>> {
         let mut uploads = Vec::new();
         let mut after: Option<(String, String)> = None;
+        let mut pages = Pages::new();
         loop {
             // The empty key is the bucket itself: the library has no such action of its own.
             let mut list = self.bucket.get_object(Some(&self.credentials), "");
@@ -240,9 +279,10 @@ impl Client {
                 Some(Upload { name: self.name(&upload.key)?, id: upload.id, begun })
             }));
             let next = page.next_key.zip(page.next_id);
-            match (page.more, next.or(last)) {
-                (Some(true), Some(next)) if uploads.len() < 100_000 => after = Some(next),
-                _ => return Ok(Some(uploads)),
+            need_few(uploads.len())?;
+            after = next.or(last).filter(|_| page.more == Some(true));
+            if !pages.next(after.as_ref().map(|(key, id)| format!("{key}\n{id}")))? {
+                return Ok(Some(uploads));
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use super::client::Client;
 use super::label::Label;
-use super::store::{Head, Part, Upload};
+use super::store::{Head, Part, Upload, proves};
 use crate::backup::Archive;
 use crate::backup::sidecar::Sidecar;
 use crate::base::progress::Progress;
@@ -97,7 +97,7 @@ fn judge(head: &Head, label: &Label) -> Word {
         None => Word::No("it does not have our label"),
         Some(theirs) if theirs.sha256 != label.sha256 => Word::No("it has another checksum"),
         _ if head.bytes != label.bytes => Word::No("it has another size"),
-        _ if head.etag == label.etag => Word::Sure,
+        _ if proves(&head.etag, &label.etag) => Word::Sure,
         _ => Word::Likely,
     }
 }
@@ -209,7 +209,7 @@ fn in_parts(
         // Only a part that is proved to be the same is not sent again.
         let same = |bytes: u64| {
             let etag = hex(md5);
-            move |part: &&Part| part.number == number && part.bytes == bytes && part.etag == etag
+            move |part: &&Part| part.number == number && part.bytes == bytes && proves(&part.etag, &etag)
         };
         if let Some(part) = parts.iter().find(same(bytes)) {
             etags.push(part.etag.clone());
