@@ -65,6 +65,8 @@ pub(super) fn build(
         damaged: Vec::new(),
         vanished: Vec::new(),
         problems: Vec::new(),
+        includes: plan.includes.clone(),
+        lacking: Vec::new(),
     };
     let past = last_good(loaded, &archives, &bench.folder, room);
     let part = bench.folder.join(PART);

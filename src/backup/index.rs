@@ -23,17 +23,30 @@ const SMALL_INDEX: u64 = 4 << 20;
 /// # Errors
 /// A [`Fault`] when it was, and is cut or damaged.
 pub fn peek(archive: &Path) -> Result<Option<Manifest>> {
-    let Some(manifest) = parse::<Manifest>(archive)? else { return Ok(None) };
-    if manifest.schema > SCHEMA {
-        return Err(Fault::unknown(format!(
-            "{} was made by agent-ops {}, which writes a newer format",
+    let newer = |schema: u32, version: &str| -> anyhow::Error {
+        Fault::unknown(format!(
+            "{} was made by agent-ops {}, which writes a newer format (schema {schema}; this program reads up to {SCHEMA})",
             archive.display(),
-            one_line(&manifest.version, 40)
+            one_line(version, 40)
         ))
-        .hint("use that version, or `tar xzf` by hand")
-        .into());
+        .hint("nothing was changed; use that version, or `tar xzf` by hand")
+        .into()
+    };
+    match parse::<Manifest>(archive) {
+        Ok(Some(manifest)) if manifest.schema > SCHEMA => Err(newer(manifest.schema, &manifest.version)),
+        Ok(manifest) => Ok(manifest),
+        Err(error) => match parse::<Writer>(archive) {
+            Ok(Some(writer)) if writer.schema > SCHEMA => Err(newer(writer.schema, &writer.version)),
+            _ => Err(error),
+        },
     }
-    Ok(Some(manifest))
+}
+
+/// Who wrote a manifest: that much any format says.
+#[derive(Deserialize)]
+struct Writer {
+    schema: u32,
+    version: String,
 }
 
 /// The agent that an archive is of, as its index says: [`peek`] for those who need no more.

@@ -1,5 +1,6 @@
 //! What an archive says of itself: `manifest.json`, and `checksums.sha256` for ordinary tools.
 
+pub use crate::base::database::Unjudged;
 pub use crate::base::name::Name;
 
 use super::limits::remarks;
@@ -11,7 +12,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The version of the format that this program writes, and the newest it reads.
-pub const SCHEMA: u32 = 1;
+///
+/// 2 says of each database whether it is sound, of each include whether it found anything, and what of
+/// the archive before is missing. 1 is still read.
+pub const SCHEMA: u32 = 2;
 /// The manifest's name below the top folder.
 pub const MANIFEST: &str = "manifest.json";
 /// The checksums' name below the top folder.
@@ -52,6 +56,41 @@ pub struct Manifest {
     /// What else a person should know.
     #[serde(deserialize_with = "remarks")]
     pub problems: Vec<String>,
+    /// What each include of `[backup]` found.
+    #[serde(default)]
+    pub includes: Vec<Include>,
+    /// Databases that an archive before had and this one lacks.
+    #[serde(default)]
+    pub lacking: Vec<Lacking>,
+}
+
+/// What an include of `[backup]` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Include {
+    /// The pattern, as the config has it.
+    pub pattern: String,
+    /// How many files, folders and links it matched.
+    pub found: usize,
+    /// Whether it names one path, which has to exist: it has no wildcard and is not optional.
+    pub required: bool,
+}
+
+impl Include {
+    /// Whether it names a path that has to exist, and does not.
+    pub fn is_missing(&self) -> bool {
+        self.required && self.found == 0
+    }
+}
+
+/// A database that an archive before had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Its file, relative to the home.
+    pub path: Name,
+    /// The newest archive that has it.
+    pub archive: String,
+    /// When that one was made.
+    pub time: DateTime<Utc>,
 }
 
 /// One file, folder or link.
@@ -135,6 +174,7 @@ impl TryFrom<Flat> for Item {
 
 /// What a database was like when it was saved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "FlatDatabase")]
 pub struct Database {
     /// Its file, relative to the home.
     pub path: Name,
@@ -144,16 +184,69 @@ pub struct Database {
     pub page_size: u64,
     /// `wal` or `rollback`.
     pub mode: String,
-    /// The text of its check: `ok`, or what is wrong.
+    /// `ok`, or what its check said: text for people.
     pub integrity: String,
+    /// What its check found.
+    #[serde(flatten)]
+    pub soundness: Soundness,
     /// For how long it was held, in seconds: writers of a `rollback` one waited so long.
     pub seconds: f64,
 }
 
+/// Whether a database is known to be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "soundness", content = "reason", rename_all = "lowercase")]
+pub enum Soundness {
+    /// SQLite checked it and found nothing wrong.
+    Sound,
+    /// SQLite found it damaged.
+    Damaged,
+    /// SQLite could not check it. It is restored as it is.
+    Unjudged(Unjudged),
+}
+
+/// A [`Database`] as it is read.
+#[derive(Deserialize)]
+struct FlatDatabase {
+    path: Name,
+    pages: u64,
+    page_size: u64,
+    mode: String,
+    integrity: String,
+    soundness: Option<String>,
+    reason: Option<Unjudged>,
+    seconds: f64,
+}
+
+impl From<FlatDatabase> for Database {
+    fn from(flat: FlatDatabase) -> Database {
+        let FlatDatabase { path, pages, page_size, mode, integrity, soundness, reason, seconds } = flat;
+        let soundness = match soundness.as_deref() {
+            Some("sound") => Soundness::Sound,
+            Some("damaged") => Soundness::Damaged,
+            Some(_) => Soundness::Unjudged(reason.unwrap_or(Unjudged::Other)),
+            // Schema 1 has the text alone, also of databases that could not be judged.
+            None if integrity == "ok" => Soundness::Sound,
+            None => Unjudged::of_message(&integrity).map_or(Soundness::Damaged, Soundness::Unjudged),
+        };
+        Database { path, pages, page_size, mode, integrity, soundness, seconds }
+    }
+}
+
 impl Database {
-    /// Whether its check said so.
+    /// Whether its check found nothing wrong.
     pub fn is_sound(&self) -> bool {
-        self.integrity == "ok"
+        self.soundness == Soundness::Sound
+    }
+
+    /// Whether its check found damage.
+    pub fn is_damaged(&self) -> bool {
+        self.soundness == Soundness::Damaged
+    }
+
+    /// Whether it was locked, and so is not in the archive.
+    pub fn is_left_out(&self) -> bool {
+        self.soundness == Soundness::Unjudged(Unjudged::Locked)
     }
 }
 
@@ -322,6 +415,31 @@ mod tests {
             let text = format!(r#"{{"path":"a",{kind},{common}}}"#);
             assert!(serde_json::from_str::<Item>(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn databases_say_how_they_are_also_in_schema_1() {
+        let of = |fields: &str| {
+            let text =
+                format!(r#"{{"path":"a","pages":1,"page_size":4096,"mode":"wal",{fields},"seconds":0.0}}"#);
+            let database: Database = serde_json::from_str(&text).unwrap();
+            let again = serde_json::to_string(&database).unwrap();
+            assert_eq!(serde_json::from_str::<Database>(&again).unwrap().soundness, database.soundness);
+            database.soundness
+        };
+        assert_eq!(of(r#""integrity":"ok""#), Soundness::Sound);
+        assert_eq!(of(r#""integrity":"*** in database main ***; Page 3""#), Soundness::Damaged);
+        for (text, reason) in [
+            ("quick_check failed: no such collation sequence: MYC", Unjudged::Collation),
+            ("no such tokenizer: mine", Unjudged::Tokenizer),
+            ("quick_check failed: no such module: vec0", Unjudged::Module),
+        ] {
+            assert_eq!(of(&format!(r#""integrity":"{text}""#)), Soundness::Unjudged(reason));
+            let now = format!(r#""integrity":"{text}","soundness":"damaged""#);
+            assert_eq!(of(&now), Soundness::Damaged);
+        }
+        let later = r#""integrity":"?","soundness":"unjudged","reason":"not known yet""#;
+        assert_eq!(of(later), Soundness::Unjudged(Unjudged::Other));
     }
 
     #[test]

@@ -145,6 +145,8 @@ mod tests {
             damaged: Vec::new(),
             vanished: Vec::new(),
             problems: Vec::new(),
+            includes: Vec::new(),
+            lacking: Vec::new(),
         };
         let mut entries = Contents::of(&path, manifest).unwrap().entries;
         let read = |entries: &[Entry], below: &str| {

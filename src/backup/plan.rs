@@ -1,8 +1,8 @@
 //! What goes into an archive: the home, walked once, by globs.
 
-use super::manifest::Name;
+use super::manifest::{Include, Name};
 use crate::base::{Fault, database};
-use crate::config::Config;
+use crate::config::{Backup, Config};
 use anyhow::Result;
 use glob::{MatchOptions, Pattern};
 use serde::Serialize;
@@ -23,6 +23,8 @@ pub struct Plan {
     pub databases: Vec<Found>,
     /// All else.
     pub others: Vec<Found>,
+    /// What each include found.
+    pub includes: Vec<Include>,
     /// What could not be looked at, and other things a person should know.
     pub problems: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Plan {
 pub fn plan(config: &Config) -> Result<Plan> {
     let home = config.agent.home.as_path();
     let globs = Globs::new(&config.backup.include, &config.backup.exclude)?;
+    let mut found_by = vec![0; globs.include.len()];
     let never = Never::new(config);
     let mut plan = Plan::default();
     let mut folders: BTreeMap<PathBuf, Metadata> = BTreeMap::new();
@@ -123,10 +126,12 @@ pub fn plan(config: &Config) -> Result<Plan> {
         let path = path.to_owned();
         if is_folder {
             if globs.takes(&path) {
+                globs.count(&path, &mut found_by);
                 wanted_folders.insert(path.clone());
             }
             folders.insert(path, meta);
         } else if globs.takes(&path) || (meta.is_symlink() && globs.reaches_into(&path)) {
+            globs.count(&path, &mut found_by);
             files.push((path, meta));
         }
     }
@@ -166,6 +171,13 @@ pub fn plan(config: &Config) -> Result<Plan> {
         on_disk: 0,
     }));
     plan.others.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.includes = globs.includes(&config.backup, &found_by)?;
+    for include in plan.includes.iter().filter(|include| include.is_missing()) {
+        plan.problems.push(format!(
+            "{} is missing: include in [backup] names it; if it may be missing, name it in optional too",
+            include.pattern
+        ));
+    }
     Ok(plan)
 }
 
@@ -234,12 +246,27 @@ impl Globs {
         Ok(Globs { include: compile(include)?, exclude: compile(exclude)? })
     }
 
-    /// Whether a path is included: matched itself, or below a folder named without wildcards.
+    /// Whether a path is included.
     fn takes(&self, path: &Path) -> bool {
-        self.include.iter().any(|glob| {
-            matches(glob, path)
-                || (literal(glob).as_os_str() == glob.as_str() && path.starts_with(glob.as_str()))
-        })
+        self.include.iter().any(|glob| includes(glob, path))
+    }
+
+    /// Counts for each include whether it takes this path.
+    fn count(&self, path: &Path, found: &mut [usize]) {
+        for (glob, found) in self.include.iter().zip(found) {
+            *found += usize::from(includes(glob, path));
+        }
+    }
+
+    /// What each include found. One that names a path has to find something, unless it is optional.
+    fn includes(&self, backup: &Backup, found: &[usize]) -> Result<Vec<Include>> {
+        let optional = Globs::new(&backup.optional, &[])?;
+        let include = |((pattern, glob), &found): ((&String, &Pattern), &usize)| {
+            let path = literal(glob);
+            let literal = path.as_os_str() == glob.as_str();
+            Include { pattern: pattern.clone(), found, required: literal && !optional.takes(&path) }
+        };
+        Ok(backup.include.iter().zip(&self.include).zip(found).map(include).collect())
     }
 
     /// Whether a path, or a folder it is in, is excluded.
@@ -259,6 +286,12 @@ impl Globs {
     fn is_root(&self, path: &Path) -> bool {
         self.include.iter().any(|glob| literal(glob).starts_with(path))
     }
+}
+
+/// Whether a glob takes in a path: it matches, or the path is below a folder that it names without
+/// wildcards.
+fn includes(glob: &Pattern, path: &Path) -> bool {
+    matches(glob, path) || (literal(glob).as_os_str() == glob.as_str() && path.starts_with(glob.as_str()))
 }
 
 /// A name that is no text is matched by what it looks like.

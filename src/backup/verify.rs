@@ -245,8 +245,8 @@ fn judge(
             Verdict::Damaged(text) if was_sound(name) => {
                 problems.push(format!("the database {}: {text}", name.display()));
             }
-            // Damaged when it was saved: the manifest says so.
-            Verdict::Damaged(_) => {}
+            // Damaged when it was saved: the manifest says so. What cannot be judged is as good as its hash.
+            Verdict::Damaged(_) | Verdict::Unjudged(..) => {}
         }
     }
     Ok(sound)

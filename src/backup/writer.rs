@@ -7,7 +7,7 @@ use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
 use super::entry::file_item;
 use super::live::{self, Unread};
-use super::manifest::{self, Database, Item, Manifest, Name, member};
+use super::manifest::{self, Database, Item, Manifest, Name, Soundness, member};
 use super::pack::Packer;
 use super::past::{self, Past, Reading};
 use super::plan::{Found, Plan, Shape, is_gone};
@@ -126,6 +126,7 @@ impl<'a> Writer<'a> {
                     mode: if shot.wal { "wal" } else { "rollback" }.to_owned(),
                     // Said when it was checked.
                     integrity: String::new(),
+                    soundness: Soundness::Sound,
                     seconds: shot.held.as_secs_f64(),
                 });
                 let mut item = self.put_copy(&member(&name.0), name.clone(), copy, &saved.meta)?;
@@ -141,34 +142,34 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Notes what the checks said. The files of a database that is not sound go in as they are.
+    /// Notes what the checks said. The files of a database that is damaged go in as they are.
     fn judge_databases(&mut self, saved: Vec<Saved>, verdicts: Vec<Result<Verdict>>) -> Result<()> {
         let mut verdicts = verdicts.into_iter();
         for (number, saved) in saved.into_iter().enumerate() {
-            let problem = match saved.source {
+            let name = saved.found.path.0.display();
+            let why = match saved.source {
                 Source::Past(..) => continue,
-                Source::None(problem) => problem,
+                Source::None(why) => why,
                 Source::Copy(copy, _) => {
-                    let problem = match verdicts.next() {
-                        Some(Ok(Verdict::Sound)) => None,
-                        Some(Ok(Verdict::Damaged(text))) => Some(text),
-                        Some(Err(error)) => Some(format!("{error:#}")),
-                        None => Some("it was not checked".to_owned()),
+                    let verdict = verdicts.next().context("a database was not checked")?;
+                    let verdict = verdict.with_context(|| format!("cannot check the database {name}"))?;
+                    let _ = fs::remove_file(copy);
+                    let (soundness, integrity) = match &verdict {
+                        Verdict::Sound => (Soundness::Sound, "ok".to_owned()),
+                        Verdict::Damaged(text) => (Soundness::Damaged, one_line(text, 1000)),
+                        Verdict::Unjudged(why, text) => (Soundness::Unjudged(*why), one_line(text, 1000)),
                     };
-                    let integrity = problem.as_ref().map_or("ok".to_owned(), |text| one_line(text, 1000));
                     let mut databases = self.manifest.databases.iter_mut();
                     if let Some(database) = databases.find(|database| database.path == saved.found.path) {
-                        database.integrity = integrity;
+                        (database.soundness, database.integrity) = (soundness, integrity);
                     }
-                    let _ = fs::remove_file(copy);
-                    let Some(problem) = problem else { continue };
-                    problem
+                    let Verdict::Damaged(why) = verdict else { continue };
+                    why
                 }
             };
             self.manifest.problems.push(format!(
-                "the database {} is damaged; its files are in the archive as they are: {}",
-                saved.found.path.0.display(),
-                one_line(&problem, 300)
+                "the database {name} is damaged; its files are in the archive as they are: {}",
+                one_line(&why, 300)
             ));
             self.put_raw(number, &saved.found, &saved.meta)?;
         }

@@ -1,34 +1,41 @@
 //! SQLite files of other programs: recognised by content, read without disturbing their owner.
 
+pub use super::integrity::{Unjudged, Verdict, check};
+
+use super::integrity;
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The first 16 bytes of every SQLite 3 database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// What the text of a check said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// `ok`, and nothing else.
-    Sound,
-    /// What SQLite found wrong, first lines.
-    Damaged(String),
-}
-
 /// Whether a file is an SQLite database, by its first bytes. An empty file is not.
 pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
     let mut head = [0; 16];
-    match File::open(path)?.read_exact(&mut head) {
+    match open_file(path)?.read_exact(&mut head) {
         Ok(()) => Ok(&head == MAGIC),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Opens a file that has to be an ordinary one, whatever lies there by now: a FIFO would keep its reader
+/// waiting for ever. Links are followed.
+pub fn open_file(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no ordinary file"))
 }
 
 /// The three files that may lie beside a database: `-wal`, `-shm`, `-journal`.
@@ -79,7 +86,7 @@ fn open(path: &Path, immutable: bool) -> Result<Connection> {
 /// (sqlite.org/fileformat2.html, 1.3.3).
 pub fn is_wal(path: &Path) -> Result<bool> {
     let mut head = [0; 20];
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file = open_file(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(file.read_exact(&mut head).is_ok() && head[18] == 2 && head[19] == 2)
 }
 
@@ -101,43 +108,18 @@ pub fn integrity_check(path: &Path, budget: Duration) -> Result<Verdict> {
 
 fn check_file(path: &Path, pragma: &str, budget: Duration) -> Result<Verdict> {
     let before = fingerprint(path).ok();
-    let verdict = check(&mut open_read_only(path)?, pragma, budget)?;
+    let mut verdict = check(&mut open_read_only(path)?, pragma, budget)?;
     if matches!(verdict, Verdict::Damaged(_)) && fingerprint(path).ok() != before {
         // Its owner wrote meanwhile, which an immutable connection does not see: look once more
         // before saying so.
-        return check(&mut open(path, false)?, pragma, budget);
+        verdict = check(&mut open(path, false)?, pragma, budget)?;
+    }
+    if let Verdict::Damaged(text) | Verdict::Unjudged(Unjudged::Other, text) = &verdict
+        && integrity::looks_encrypted(path).unwrap_or(false)
+    {
+        return Ok(Verdict::Unjudged(Unjudged::Encrypted, text.clone()));
     }
     Ok(verdict)
-}
-
-/// Runs `PRAGMA quick_check` or `integrity_check` on an open connection, within `budget`.
-pub fn check(connection: &mut Connection, pragma: &str, budget: Duration) -> Result<Verdict> {
-    let deadline = Instant::now() + budget;
-    connection
-        .progress_handler(10_000, Some(move || Instant::now() > deadline))
-        .context("cannot limit the time of a check")?;
-    let lines = (|| {
-        let mut statement = connection.prepare(&format!("PRAGMA {pragma}(20)"))?;
-        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
-    })();
-    match lines {
-        Ok(lines) if lines == ["ok"] => Ok(Verdict::Sound),
-        Ok(lines) => Ok(Verdict::Damaged(lines.join("; "))),
-        Err(rusqlite::Error::SqliteFailure(error, message))
-            if matches!(
-                error.code,
-                rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
-            ) =>
-        {
-            Ok(Verdict::Damaged(message.unwrap_or_else(|| error.to_string())))
-        }
-        Err(rusqlite::Error::SqliteFailure(error, _))
-            if error.code == rusqlite::ErrorCode::OperationInterrupted =>
-        {
-            Err(anyhow::anyhow!("{pragma} was not done within {}", super::units::Span(budget)))
-        }
-        Err(error) => Err(error).with_context(|| format!("{pragma} failed")),
-    }
 }
 
 /// What changes whenever a database was written: size, time and inode of it and of its WAL.

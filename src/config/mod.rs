@@ -221,6 +221,9 @@ pub struct Backup {
     pub dir: PathBuf,
     /// Globs, relative to the home, of what goes in. `**` crosses folders.
     pub include: Vec<String>,
+    /// Globs of what `include` may name although it does not exist: other paths that it names without
+    /// wildcards are missed, with a warning.
+    pub optional: Vec<String>,
     /// Globs of what stays out although included. Our own state, the backups, pid and lock
     /// files, sockets and the sidecars of databases never go in.
     pub exclude: Vec<String>,
@@ -257,6 +260,7 @@ impl Default for Backup {
         Backup {
             dir: PathBuf::from("backups"),
             include: vec!["**".to_owned()],
+            optional: Vec::new(),
             exclude: ["logs/**", "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]
                 .map(str::to_owned)
                 .into(),

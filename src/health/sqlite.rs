@@ -7,7 +7,7 @@ use crate::base::range::Unit;
 use crate::base::units::Size;
 use crate::base::{Journal, State, text};
 use crate::config::check::{Bounds, Sqlite};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
@@ -157,6 +157,7 @@ impl Scan<'_> {
                 Ok((size, None))
             }
             Verdict::Damaged(lines) => Ok((size, Some(format!("damaged: {}", text::one_line(&lines, 160))))),
+            Verdict::Unjudged(_, why) => bail!("could not be judged: {}", text::one_line(&why, 160)),
         }
     }
 

@@ -216,7 +216,9 @@ fn judge(facts: &Facts) -> Vec<Cause> {
         Ok(Verdict::Sound) => {}
         Ok(Verdict::Damaged(lines)) => causes
             .push(corrupt(format!("the database {name} is damaged")).seen(format!("SQLite says: {lines}"))),
-        Err(why) => causes.push(Cause::untold(&format!("the database {name}"), why)),
+        Ok(Verdict::Unjudged(_, why)) | Err(why) => {
+            causes.push(Cause::untold(&format!("the database {name}"), why));
+        }
     }
     let rest = match (facts.held, facts.journal, *wal > 0) {
         (false, true, _) => "a rollback journal: it was broken off in the middle of a write".to_owned(),

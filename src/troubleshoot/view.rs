@@ -210,6 +210,7 @@ fn past(home: &Home) -> (Past, Option<TempDir>) {
         let copy: PathBuf = copy::database(&path, &home.ops())?;
         Ok(match database::quick_check(&copy, Duration::from_secs(3))? {
             Verdict::Damaged(lines) => (Past::Damaged(lines), folder),
+            Verdict::Unjudged(_, why) => (Past::Unreadable(why), folder),
             Verdict::Sound if Journal::open_to_read(&home).is_none() => {
                 (Past::Unreadable("it is of another version of these programs".to_owned()), folder)
             }
