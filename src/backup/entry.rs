@@ -17,7 +17,7 @@ pub(super) fn item(path: Name, kind: Kind, meta: &Metadata) -> Item {
     let mtime = DateTime::from_timestamp(meta.mtime(), meta.mtime_nsec().clamp(0, 999_999_999) as u32);
     let mtime = mtime.unwrap_or_default();
     let (mode, uid, gid) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
-    Item { path, kind, mode, uid, gid, mtime, at: None, stamp: None }
+    Item { path, kind, mode, uid, gid, mtime, at: None, stamp: None, cut: None }
 }
 
 /// A tar header without a name.

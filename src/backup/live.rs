@@ -3,6 +3,7 @@
 use super::blocks::BLOCK;
 use super::body;
 use super::entry::{file_item, item};
+use super::jsonl::{self, same};
 use super::manifest::{Item, Kind, Name, member};
 use super::pack::Packer;
 use super::past;
@@ -11,9 +12,9 @@ use super::tape::{SMALL, Tape};
 use crate::base::step::step;
 use chrono::{DateTime, Utc};
 use rustix::fs::OFlags;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Cursor, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What was put into an archive.
@@ -71,37 +72,42 @@ fn put_file(tape: &mut Tape, found: &Found, path: &Path, now: DateTime<Utc>) -> 
     if !meta.is_file() {
         return Ok(None);
     }
-    let lines = path.extension().is_some_and(|extension| extension == "jsonl");
+    let lines = jsonl::is_jsonl(path);
     let name = member(&found.path.0);
     step("file").map_err(Unread::Source)?;
 
     if meta.len() <= SMALL {
-        let mut content = Vec::new();
-        for _ in 0..5 {
+        let (mut content, mut cut) = (Vec::new(), 0);
+        for _ in 0..jsonl::ATTEMPTS {
             content.clear();
             file.rewind().map_err(Unread::Source)?;
             Read::by_ref(&mut file).take(SMALL * 2).read_to_end(&mut content).map_err(Unread::Source)?;
-            let later = file.metadata().map_err(Unread::Source)?;
+            let length = content.len() as u64;
+            cut = if lines { jsonl::unfinished(&mut Cursor::new(&content), length) } else { Ok(0) }
+                .map_err(Unread::Source)?;
+            let later = jsonl::after_pause(&file, &meta, cut).map_err(Unread::Source)?;
             let settled = same(&meta, &later);
             meta = later;
-            if settled || lines {
+            if settled {
+                cut = 0;
                 break;
             }
         }
         if (content.len() as u64) < SMALL * 2 {
-            if lines {
-                let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-                content.truncate(whole);
-            }
+            content.truncate(content.len() - cut as usize);
             let size = content.len() as u64;
             let put = |blocks: &mut Packer| body::put(blocks, &mut content.as_slice(), size);
             let (at, body) = tape.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
-            return Ok(Some(Put { item: file_item(found.path.clone(), &meta, at, &body), problem: None }));
+            let item = Item { cut: some(cut), ..file_item(found.path.clone(), &meta, at, &body) };
+            return Ok(Some(Put { item, problem: None }));
         }
     }
 
-    let size = if lines { whole_lines(&mut file, meta.len()) } else { Ok(meta.len()) };
-    let size = size.map_err(Unread::Source)?;
+    let mut cut = 0;
+    if lines {
+        (meta, cut) = jsonl::settle(&mut file, meta).map_err(Unread::Source)?;
+    }
+    let size = meta.len() - cut;
     file.rewind().map_err(Unread::Source)?;
     let put = |blocks: &mut Packer| body::put_file(blocks, &file, &meta, size);
     let (at, body) = tape.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
@@ -117,60 +123,17 @@ fn put_file(tape: &mut Tape, found: &Found, path: &Path, now: DateTime<Utc>) -> 
         ))
     } else if body.read < size {
         Some(format!("{shown} became shorter while it was read; its end is filled with zeros"))
-    } else if !lines && !grew && !unchanged {
+    } else if cut == 0 && !grew && !unchanged {
         Some(format!("{shown} changed while it was read"))
     } else {
         None
     };
-    let stamp = past::stamp(&meta, now).filter(|_| unchanged && body.read == size && size > SMALL);
-    let item = Item { stamp, ..file_item(found.path.clone(), &meta, at, &body) };
+    let at_rest = unchanged && cut == 0 && body.read == size;
+    let stamp = past::stamp(&meta, now).filter(|_| at_rest && size > SMALL);
+    let item = Item { stamp, cut: some(cut), ..file_item(found.path.clone(), &meta, at, &body) };
     Ok(Some(Put { item, problem }))
 }
 
-/// Whether a file was not written between two looks.
-fn same(a: &Metadata, b: &Metadata) -> bool {
-    a.len() == b.len() && (a.mtime(), a.mtime_nsec()) == (b.mtime(), b.mtime_nsec())
-}
-
-/// The length of a file up to its last line break before `size`.
-fn whole_lines(file: &mut File, size: u64) -> io::Result<u64> {
-    let mut end = size;
-    let mut buffer = vec![0; 64 << 10];
-    while end > 0 {
-        let begin = end.saturating_sub(buffer.len() as u64);
-        let part = &mut buffer[..(end - begin) as usize];
-        file.seek(SeekFrom::Start(begin))?;
-        match file.read_exact(part) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-            Err(error) => return Err(error),
-        }
-        if let Some(at) = part.iter().rposition(|&byte| byte == b'\n') {
-            return Ok(begin + at as u64 + 1);
-        }
-        end = begin;
-    }
-    Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn lines_end_at_the_last_break() {
-        let mut file = tempfile::tempfile().unwrap();
-        for (content, expected) in [
-            (b"one\ntwo\nhal".to_vec(), 8),
-            (b"no break".to_vec(), 0),
-            (b"".to_vec(), 0),
-            ([b"first\n".to_vec(), vec![b'x'; 200_000]].concat(), 6),
-        ] {
-            file.set_len(0).unwrap();
-            file.rewind().unwrap();
-            file.write_all(&content).unwrap();
-            assert_eq!(whole_lines(&mut file, content.len() as u64).unwrap(), expected);
-        }
-    }
+fn some(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
 }

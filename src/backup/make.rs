@@ -37,6 +37,8 @@ pub struct Made {
     pub databases: usize,
     /// Files that went away while it was made.
     pub vanished: Vec<manifest::Name>,
+    /// Files without their last line, which was being written.
+    pub cut: Vec<Cut>,
     /// What a person should look at.
     pub problems: Vec<String>,
     /// Archives that were deleted by the rule.
@@ -51,6 +53,15 @@ pub struct Made {
     pub encrypted: Option<Encryption>,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// A file whose unfinished last line is not in the archive.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cut {
+    /// The file, relative to the home.
+    pub path: manifest::Name,
+    /// The bytes that were left out.
+    pub bytes: u64,
 }
 
 /// How an archive is encrypted.
@@ -134,6 +145,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         files: manifest.count(),
         databases: manifest.databases.len(),
         vanished: manifest.vanished.clone(),
+        cut: cut(&manifest),
         problems: manifest.problems.iter().cloned().chain(poisoned).chain(key).collect(),
         pruned: Vec::new(),
         remote: None,
@@ -156,6 +168,11 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
     }
     made.seconds = begun.elapsed().as_secs_f64();
     Ok(made)
+}
+
+fn cut(manifest: &Manifest) -> Vec<Cut> {
+    let cut = |item: &manifest::Item| Some(Cut { path: item.path.clone(), bytes: item.cut? });
+    manifest.files.iter().filter_map(cut).collect()
 }
 
 /// Refuses to save what an upgrade is at: `latest` would be of a state that never was. Its own backup is made

@@ -118,6 +118,9 @@ pub struct Item {
     /// of their own and were at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<String>,
+    /// Bytes of an unfinished last line that are not in the archive: they were being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u64>,
 }
 
 /// What an item is.
@@ -155,6 +158,7 @@ struct Flat {
     mtime: DateTime<Utc>,
     at: Option<u64>,
     stamp: Option<String>,
+    cut: Option<u64>,
 }
 
 impl TryFrom<Flat> for Item {
@@ -167,8 +171,8 @@ impl TryFrom<Flat> for Item {
             ("link", _, _, Some(target)) => Kind::Link { target },
             _ => return Err(format!("a {} lacks something, or nobody knows what it is", flat.kind)),
         };
-        let Flat { path, mode, uid, gid, mtime, at, stamp, .. } = flat;
-        Ok(Item { path, kind, mode, uid, gid, mtime, at, stamp })
+        let Flat { path, mode, uid, gid, mtime, at, stamp, cut, .. } = flat;
+        Ok(Item { path, kind, mode, uid, gid, mtime, at, stamp, cut })
     }
 }
 

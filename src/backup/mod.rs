@@ -24,6 +24,7 @@ mod find;
 mod foreign;
 mod hashed;
 mod index;
+mod jsonl;
 mod limits;
 mod live;
 mod lock;

@@ -197,7 +197,9 @@ impl<'a> Writer<'a> {
         let Some(past) = self.past() else { return Ok(false) };
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(false) };
         let stamp = past::stamp(&meta, self.manifest.time).filter(|_| meta.is_file());
-        let Some((item, members)) = stamp.and_then(|stamp| past.file(&found.path.0, &stamp)) else {
+        let known = stamp.and_then(|stamp| past.file(&found.path.0, &stamp));
+        // Earlier versions left out an unfinished last line also of a file at rest.
+        let Some((item, members)) = known.filter(|(item, _)| item.size() == meta.len()) else {
             return Ok(false);
         };
         self.put_unread(item, members, &meta)?;

@@ -116,6 +116,13 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid:
         let names: Vec<_> = made.vanished.iter().map(|name| name.0.display().to_string()).collect();
         context.detail(&format!("gone before they were read: {}", text::one_line(&names.join(", "), 500)));
     }
+    for cut in &made.cut {
+        let (path, bytes) = (cut.path.0.display(), text::count(cut.bytes as usize, "byte"));
+        context.note(&text::one_line(
+            &format!("{path}: its last line was being written; {bytes} of it are not in the archive"),
+            500,
+        ));
+    }
     if !made.pruned.is_empty() {
         context.note(&format!("pruned: {}", made.pruned.join(", ")));
     }

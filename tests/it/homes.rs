@@ -118,10 +118,31 @@ fn database(path: &Path, random: &mut Random) {
     }
 }
 
+/// What may stand at the end of a JSONL file: a writer died there, or writes no last line break.
+fn tail(random: &mut Random) -> Vec<u8> {
+    let tails: [&[u8]; 12] = [
+        b"",
+        b"{\"tor",
+        b"{\"n\":1}",
+        b"\n\n \n",
+        b"  ",
+        b"{\"n\":1}\r\n",
+        b"{\"n\":1}\r\n{\"n\":2}\r",
+        b"\0\0\0\0",
+        b"{\"n\":\"\xff\xfe\"}",
+        b"not JSON",
+        b"{\"n\":1}{\"n\":",
+        b"huge",
+    ];
+    match tails[random.below(tails.len() as u64) as usize] {
+        b"huge" => [b"{\"n\":\"".to_vec(), vec![b'x'; 60_000 + random.below(100_000) as usize]].concat(),
+        tail => tail.to_vec(),
+    }
+}
+
 /// Fills a home; gives what must come out of its archive.
 fn fill(home: &Path, random: &mut Random) -> Tree {
     let mut folders = vec![PathBuf::new()];
-    let mut cut: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     for number in 0..1 + random.below(14) as usize {
         let parent = folders[random.below(folders.len() as u64) as usize].clone();
         let mut inside = parent.join(name(random, number));
@@ -147,9 +168,8 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
             3 => {
                 inside.as_mut_os_string().push(".jsonl");
                 let lines: String = (0..random.below(50)).map(|n| format!("{{\"n\":{n}}}\n")).collect();
-                let torn = ["", "{\"tor", "{\"n\":1}"][random.below(3) as usize];
-                fs::write(home.join(&inside), format!("{lines}{torn}")).unwrap();
-                cut.insert(inside.clone(), lines.into_bytes());
+                let tail = tail(random);
+                fs::write(home.join(&inside), [lines.as_bytes(), &tail].concat()).unwrap();
             }
             4 => {
                 let mut file = File::create(home.join(&inside)).unwrap();
@@ -171,13 +191,7 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
         let mode = [0o700, 0o755, 0o770][random.below(3) as usize];
         fs::set_permissions(home.join(folder), Permissions::from_mode(mode)).unwrap();
     }
-    let mut tree = tree(home, &["ops.toml"]);
-    for (path, whole) in cut {
-        if let Some(Thing::File { content, .. }) = tree.get_mut(&path) {
-            *content = whole;
-        }
-    }
-    tree
+    tree(home, &["ops.toml"])
 }
 
 /// Backs one random home up, and has it restored by us and unpacked by `tar`.

@@ -55,7 +55,10 @@ fn what_did_not_change_is_not_read_and_the_paranoid_reads_it() {
     }
     let folder = unpack_by_hand(&sandbox, Path::new(document(&last)["archive"].as_str().unwrap()));
     assert_eq!(fs::read(folder.join("memory/a.bin")).unwrap(), noise(1_000_000));
-    assert_eq!(fs::read_to_string(folder.join("memory/b.jsonl")).unwrap(), "{\"n\":1}\n".repeat(100_000));
+    assert_eq!(
+        fs::read_to_string(folder.join("memory/b.jsonl")).unwrap(),
+        "{\"n\":1}\n".repeat(100_000) + "{\"torn"
+    );
     assert_eq!(number(&folder.join("memory/c.db"), "SELECT count(*) FROM t"), 5001);
 }
 
