@@ -49,13 +49,14 @@ impl Mark {
     pub fn news(&self, path: &Path, most: u64) -> io::Result<(News, Mark)> {
         let file = lines::open(path)?;
         let from = self.find(&file, most)?;
-        let (mut news, mark) = since(&file, from, most)?;
+        let (mut news, mark) = since(&file, from, most, End::Line)?;
         if (file.metadata()?.dev(), file.metadata()?.ino()) != self.inode
             && let Some(old) = renamed(path, self.inode)
         {
             // Moved away since: its last lines came before those of the new one.
             let old = lines::open(&old)?;
-            let (rest, _) = since(&old, self.find(&old, most)?, most)?;
+            // Nothing more comes to it, nor to a last line without an end.
+            let (rest, _) = since(&old, self.find(&old, most)?, most, End::Rest)?;
             news.skipped += rest.skipped;
             news.lines.splice(0..0, rest.lines);
         }
@@ -87,17 +88,27 @@ impl Mark {
 
 /// The lines of a file that is new: all of it is news.
 pub fn whole(path: &Path, most: u64) -> io::Result<(News, Mark)> {
-    since(&lines::open(path)?, 0, most)
+    since(&lines::open(path)?, 0, most, End::Line)
 }
 
-fn since(file: &File, from: u64, most: u64) -> io::Result<(News, Mark)> {
+/// Up to where a file is read.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// The end of its last whole line.
+    Line,
+    /// Its last byte.
+    Rest,
+}
+
+fn since(file: &File, from: u64, most: u64, up_to: End) -> io::Result<(News, Mark)> {
     let size = file.metadata()?.len();
     let begin = from.max(size.saturating_sub(most));
     let mut bytes = lines::read(file, begin, size)?;
     let mut skipped = begin - from;
     let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     // A line without an end that is longer than all we read will not be waited for.
-    let end = if end == 0 && bytes.len() as u64 >= most { bytes.len() } else { end };
+    let all = up_to == End::Rest || end == 0 && bytes.len() as u64 >= most;
+    let end = if all { bytes.len() } else { end };
     bytes.truncate(end);
     let mark = Mark::at(file, begin + end as u64)?;
     if skipped > 0 {
@@ -155,10 +166,10 @@ mod tests {
         append(&path, "ished\none\n");
         assert_eq!(news(&mut mark, &path), ["unfinished", "one"]);
         // Rotated by name, with a last line that was not seen.
-        append(&path, "two\n");
+        append(&path, "two\nlast words");
         fs::rename(&path, dir.path().join("x.log.1")).unwrap();
         append(&path, "three\n");
-        assert_eq!(news(&mut mark, &path), ["two", "three"]);
+        assert_eq!(news(&mut mark, &path), ["two", "last words", "three"]);
         // Copied and truncated, and longer again than it was.
         fs::write(&path, "four is a longer line\nfive\n").unwrap();
         assert_eq!(news(&mut mark, &path), ["four is a longer line", "five"]);

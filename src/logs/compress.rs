@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufReader, Error, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Error, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -23,8 +23,8 @@ const BYTES_TOGETHER: u64 = 256 << 20;
 /// Compresses logs and takes the originals away; gives for each the size of what was added.
 ///
 /// A `.gz` that is there already gets the log as a further member (RFC 1952, 2.2), unless it is one
-/// that stays whole. One that is damaged is left as it is, and the log goes to the next free name
-/// beside it.
+/// that stays whole. One that is damaged, or whose last line has no end, is left as it is, and the log
+/// goes to the next free name beside it.
 ///
 /// # Errors
 /// Of kind `ResourceBusy` in the chain: the log is still being written, and stays.
@@ -259,7 +259,8 @@ fn place(log: &Path, source: &File, before: &Metadata, alone: bool) -> Result<Pl
             }
         };
         let decoder = || Ok::<_, Error>(MultiGzDecoder::new(BufReader::new(lines::open(&target)?)));
-        let length = decoder().and_then(|mut decoder| io::copy(&mut decoder, &mut io::sink()));
+        let mut content = Content::default();
+        let length = decoder().and_then(|mut decoder| io::copy(&mut decoder, &mut content));
         let Ok(length) = length else { continue };
         let size = before.len();
         // It got the log's time then. The same lines written again have another.
@@ -272,11 +273,36 @@ fn place(log: &Path, source: &File, before: &Metadata, alone: bool) -> Result<Pl
                 return Ok(Place::Done(target));
             }
         }
-        if !alone {
+        // Behind a line without an end the log would begin in that line.
+        if !alone && content.ends() {
             return Ok(Place::Further(target));
         }
     }
     anyhow::bail!("there is no free name beside {}", log.display())
+}
+
+/// Takes what a file holds, and knows how it ends.
+#[derive(Default)]
+struct Content {
+    last: Option<u8>,
+}
+
+impl Content {
+    /// Whether the last line has an end.
+    fn ends(&self) -> bool {
+        self.last.is_none_or(|byte| byte == b'\n')
+    }
+}
+
+impl Write for Content {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.last = bytes.last().copied().or(self.last);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether two streams hold the same bytes.

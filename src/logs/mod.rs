@@ -14,6 +14,7 @@ mod plan;
 mod remove;
 mod report;
 mod rotate;
+mod settle;
 mod tail;
 mod tell;
 mod wanted;

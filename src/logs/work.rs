@@ -5,9 +5,10 @@ use super::ledger::Ledger;
 use super::plan::{Action, Care, Leap, Task, order};
 use super::remove::{can_delete, delete, same_as_judged};
 use super::report::{Done, Outcome};
+use super::settle::settle;
 use super::writers::Writers;
 use super::{archive, compress, cut, tell};
-use crate::base::{Home, Run, durable, text};
+use crate::base::{Home, Run, durable, lines, text};
 use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
 use crate::log_files::{Found, Log, find};
@@ -293,6 +294,10 @@ impl<'a> Work<'a> {
                 let _undisturbed =
                     log.state.then(|| archive::undisturbed(self.home, self.run)).transpose()?;
                 same_as_judged(log)?;
+                let renaming = || format!("cannot rename {}", log.path.display());
+                lines::open(&log.path)
+                    .and_then(|file| settle(&log.path, &file, &mut self.writers))
+                    .with_context(renaming)?;
                 Ok((log.bytes, Some(archive::rename(&log.path, &folder, self.today)?)))
             }
             Action::Delete => delete(log, &mut self.writers).map(|()| (0, None)),

@@ -44,6 +44,7 @@ mod rotate;
 mod rotate_bounds;
 mod rotate_kin;
 mod rotate_rules;
+mod rotate_tails;
 mod routing;
 mod run;
 #[cfg(target_os = "linux")]
