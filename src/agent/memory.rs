@@ -1,13 +1,13 @@
 //! What the agent remembers: episodes and facts in `memory/agent.db`, an append-only
 //! `memory/journal.jsonl`, and who it is in `memory/identity_core.json`.
 
-use crate::base::{Home, durable, units};
+use crate::base::beneath::Options;
+use crate::base::{Home, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ CREATE TABLE IF NOT EXISTS facts(
 
 pub(super) struct Memory {
     connection: Connection,
+    home: Home,
     journal: std::path::PathBuf,
 }
 
 impl Memory {
     pub(super) fn open(home: &Home) -> Result<Memory> {
         let folder = home.path("memory");
-        durable::make_folder(&folder, 0o700)?;
+        home.make_folder(&folder)?;
         let path = folder.join("agent.db");
         let connection =
             Connection::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -38,11 +39,11 @@ impl Memory {
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.execute_batch(TABLES).with_context(|| format!("cannot lay out {}", path.display()))?;
         let identity = folder.join("identity_core.json");
-        if !identity.exists() {
+        if !home.has(&identity) {
             let born = json!({"name": "built-in agent", "born": units::rfc3339(Utc::now()), "purpose": "to be operated"});
-            durable::replace(&identity, serde_json::to_string_pretty(&born)?.as_bytes(), 0o600)?;
+            home.replace(&identity, serde_json::to_string_pretty(&born)?.as_bytes(), 0o600)?;
         }
-        Ok(Memory { connection, journal: folder.join("journal.jsonl") })
+        Ok(Memory { connection, home: home.clone(), journal: folder.join("journal.jsonl") })
     }
 
     /// Commits one episode and gives its number.
@@ -60,11 +61,9 @@ impl Memory {
     pub(super) fn append_journal(&self, at: DateTime<Utc>, content: &Value) -> Result<()> {
         let line =
             format!("{}\n", json!({"at": units::rfc3339(at), "source": "heartbeat", "content": content}));
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.journal)
-            .and_then(|mut file| file.write_all(line.as_bytes()))
+        self.home
+            .open_with(&self.journal, &Options::new().append().create(0o600))?
+            .write_all(line.as_bytes())
             .with_context(|| format!("cannot append to {}", self.journal.display()))
     }
 

@@ -11,7 +11,7 @@ mod observe;
 pub use misbehave::Misbehaviour;
 
 use crate::base::units::{self, Span};
-use crate::base::{Fault, Home, durable, text};
+use crate::base::{Fault, Home, text};
 use crate::config::BuiltinAgent;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Local, Utc};
@@ -19,7 +19,7 @@ use memory::Memory;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -34,7 +34,6 @@ pub fn run(
     settings: &dyn Fn() -> Result<BuiltinAgent>,
     misbehaviour: Misbehaviour,
 ) -> Result<()> {
-    durable::make_folder(&home.logs(), 0o755)?;
     let pid_file = PidFile::take(home)?;
     let (send, signals) = mpsc::channel();
     let mut waiting = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot wait for signals")?;
@@ -158,11 +157,7 @@ impl Daemon<'_> {
         let path = self.home.log(&format!("daemon_{}", now.format("%Y%m%d")));
         let line =
             format!("[{}] [{level}] {}\n", now.format("%Y-%m-%d %H:%M:%S"), text::one_line(message, 500));
-        let written = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(line.as_bytes()));
+        let written = self.home.append(&path).and_then(|mut file| Ok(file.write_all(line.as_bytes())?));
         if written.is_err() {
             // The output is a log too, and may be on a disk that has room.
             eprint!("{line}");
@@ -189,7 +184,7 @@ fn write_status(home: &Home, status: &str, pid: Option<u32>, daemon: &Daemon<'_>
         "details": details,
     });
     let written =
-        durable::replace(&home.logs().join("daemon_status.json"), document.to_string().as_bytes(), 0o644);
+        home.replace(&home.logs().join("daemon_status.json"), document.to_string().as_bytes(), 0o644);
     if let Err(error) = written {
         // A full disk must not end the agent: its memory is worth more than its status.
         daemon.log("ERROR", &format!("{error:#}"));
@@ -200,6 +195,7 @@ fn write_status(home: &Home, status: &str, pid: Option<u32>, daemon: &Daemon<'_>
 /// The pid file, and a lock on the memory for as long as this process lives: a second instance
 /// cannot take it, whatever number is written in the file and whoever removes it.
 struct PidFile {
+    home: Home,
     path: std::path::PathBuf,
     guard: File,
 }
@@ -207,27 +203,28 @@ struct PidFile {
 impl PidFile {
     fn take(home: &Home) -> Result<PidFile> {
         let (memory, path) = (home.path("memory"), home.logs().join("daemon.pid"));
-        durable::make_folder(&memory, 0o700)?;
-        let guard = File::open(&memory).with_context(|| format!("cannot open {}", memory.display()))?;
+        let guard = home
+            .make_folder(&memory)?
+            .to_file()
+            .with_context(|| format!("cannot open {}", memory.display()))?;
         if guard.try_lock().is_err() {
-            let other = fs::read_to_string(&path).unwrap_or_default();
+            let other = home.read(&path).unwrap_or_default();
             let message = format!(
                 "an agent already runs in {} (pid {})",
                 home.root().display(),
-                text::one_line(&other, 20)
+                text::one_line(&String::from_utf8_lossy(&other), 20)
             );
             return Err(Fault::unknown(message).into());
         }
-        durable::replace(&path, format!("{}\n", std::process::id()).as_bytes(), 0o644)?;
-        Ok(PidFile { path, guard })
+        home.replace(&path, format!("{}\n", std::process::id()).as_bytes(), 0o644)?;
+        Ok(PidFile { home: home.clone(), path, guard })
     }
 
     /// Removes it, unless it is somebody else's by now.
     fn remove(self) {
-        let ours =
-            fs::read_to_string(&self.path).is_ok_and(|text| text.trim() == std::process::id().to_string());
-        if ours {
-            let _ = fs::remove_file(&self.path);
+        let id = std::process::id().to_string();
+        if self.home.read(&self.path).is_ok_and(|text| text.trim_ascii() == id.as_bytes()) {
+            let _ = self.home.remove(&self.path);
         }
         drop(self.guard);
     }

@@ -2,6 +2,7 @@
 //! veto, and what cannot be told is one too.
 
 use super::incident::elapsed;
+use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::process::{self, Identity, Process};
 use crate::base::text::hex;
 use crate::base::{Home, Journal};
@@ -101,7 +102,7 @@ pub(super) fn gather(
         hash.update(format!("{} {} {}\n", log.path.display(), log.bytes, log.modified));
     }
     let file = config.service.get(service).and_then(|service| service.status_file.as_ref());
-    let status = file.and_then(|path| std::fs::read(path).ok());
+    let status = file.and_then(|path| read_small_file(path, SMALL).ok());
     Ok(Evidence {
         at: now,
         process: process.identity.clone(),

@@ -118,5 +118,6 @@ fn is_busy(services: Services<'_>, name: &str) -> bool {
         lock.is_err_and(|error| error.downcast_ref::<Fault>().is_some())
     };
     // A restore stops the services and starts them again; in between none may be started.
-    held(&format!("service-{name}")) || (services.home.restore_journal().exists() && held("backup"))
+    held(&format!("service-{name}"))
+        || (services.home.has(&services.home.restore_journal()) && held("backup"))
 }

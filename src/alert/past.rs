@@ -56,7 +56,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(loaded: &Loaded, dry: bool, notes: &mut Vec<String>) -> Result<Source> {
-        if dry && !loaded.home.journal().exists() {
+        if dry && !loaded.home.has(&loaded.home.journal()) {
             return Ok(Source { journal: Journal::in_memory()?, lasting: false });
         }
         Source::of(Journal::open(&loaded.home), loaded, notes)

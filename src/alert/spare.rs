@@ -4,15 +4,18 @@
 use super::incident::Incident;
 use super::past::Past;
 use super::store::Change;
+use crate::base::beneath::{self, Dir};
 use crate::base::{Home, durable, text};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+/// It is no larger.
+const LIMIT: u64 = 16 << 20;
 
 /// The memory of a home without a journal.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -27,9 +30,11 @@ impl Spare {
     /// What an earlier run left, if one had to. A file that is not ours is not read.
     pub(super) fn read(home: &Home) -> Option<Spare> {
         places(home).into_iter().find_map(|path| {
-            let meta = path.symlink_metadata().ok()?;
-            let ours = meta.is_file() && meta.uid() == rustix::process::getuid().as_raw();
-            serde_json::from_slice(&fs::read(path).ok().filter(|_| ours)?).ok()
+            // Anybody may write there.
+            let folder = Dir::open(durable::parent(&path)).ok()?;
+            let file = folder.open_file(path.file_name()?).ok()?;
+            let ours = file.metadata().ok()?.uid() == rustix::process::geteuid().as_raw();
+            serde_json::from_slice(&beneath::read_limited(&file, LIMIT).ok().filter(|_| ours)?).ok()
         })
     }
 
@@ -73,7 +78,7 @@ impl Spare {
     /// The journal holds it all: no spare is needed.
     pub(super) fn remove(home: &Home) {
         for path in places(home) {
-            let _ = fs::remove_file(path);
+            let _ = durable::remove(&path);
         }
     }
 }

@@ -1,41 +1,39 @@
 //! Files that survive a crash: atomic replacement, and locks that a dead process cannot hold.
 
+use super::beneath::{Dir, Options};
 use super::{Fault, Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Replaces a file whole: written beside it, fsynced, renamed over it, folder fsynced. A reader
-/// sees the old content or the new, never a part; `mode` is that of the new file, and its owner that of
-/// the folder ([`hand_over`]).
+/// Replaces a file whole, in a folder that the operator named: written beside it, fsynced, renamed over it,
+/// folder fsynced. A reader sees the old content or the new, never a part; `mode` is that of the new file,
+/// and its owner that of the folder ([`hand_over`]). A file of ours in the home: [`Home::replace`].
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    replace_with(path, mode, |file| file.write_all(content))?;
-    hand_over(path);
-    Ok(())
+    replace_with(path, mode, |folder, file| {
+        file.write_all(content)?;
+        hand_over_file(folder, file);
+        Ok(())
+    })
 }
 
 /// [`replace`] with content that is written piece by piece, by a file that stays ours.
-pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let folder = parent(path);
-    let work = || -> Result<()> {
-        // Its own way of opening one names it in errors: a name that nobody knows.
-        let open =
-            |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path);
-        let mut temp = tempfile::Builder::new().prefix(".part-").make_in(folder, open)?;
-        write(temp.as_file_mut())?;
-        // The umask may have taken bits away.
-        temp.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        temp.as_file().sync_all()?;
-        temp.persist(path)?;
-        sync_folder(folder)
+pub fn replace_with(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&Dir, &mut File) -> io::Result<()>,
+) -> Result<()> {
+    let work = || {
+        let folder = Dir::open(parent(path))?;
+        folder.replace_with(path.file_name().unwrap_or_default(), mode, |file| write(&folder, file))
     };
     work().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -48,18 +46,36 @@ pub fn hand_over(path: &Path) {
     }
     let give = || -> io::Result<()> {
         // By what is open: the owner may put something else in place of a name meanwhile.
-        let folder = File::open(parent(path))?;
+        let folder = Dir::open(parent(path))?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = path.file_name().unwrap_or_default();
-        let made = File::from(openat(&folder, name, flags, Mode::empty())?);
-        let (owner, meta) = (folder.metadata()?, made.metadata()?);
-        let only = meta.is_dir() || (meta.is_file() && meta.nlink() == 1);
-        if meta.uid() == 0 && owner.uid() != 0 && only {
-            fchown(&made, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
-        }
+        hand_over_file(&folder, &File::from(openat(&folder, name, flags, Mode::empty())?));
         Ok(())
     };
     let _ = give();
+}
+
+/// [`hand_over`] of what is open, in its folder.
+pub fn hand_over_file(folder: &Dir, made: &File) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (Ok(owner), Ok(meta)) = (folder.metadata(""), made.metadata()) else { return };
+    let only = meta.is_dir() || (meta.is_file() && meta.nlink() <= 1);
+    if meta.uid() == 0 && owner.uid() != 0 && only {
+        let _ = fchown(made, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())));
+    }
+}
+
+/// Removes a file that the operator named, or a link of that name, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    let remove = || Dir::open(parent(path))?.remove_file(path.file_name().unwrap_or_default());
+    match remove() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Renames within one file system and makes it last.
@@ -74,8 +90,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes the names in a folder last (a rename or a deletion in it).
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|file| file.sync_all())
+    Dir::open(folder)
+        .and_then(|folder| folder.sync())
         .with_context(|| format!("cannot sync the folder {}", folder.display()))
 }
 
@@ -244,16 +260,7 @@ impl Lock {
     /// A [`Fault`] of state Unknown that names the holder, when it stays taken.
     pub fn take(home: &Home, work: &str, run: &Run, patience: Duration) -> Result<Lock> {
         let path = home.lock(work);
-        make_folder(parent(&path), 0o700)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot open the lock {}", path.display()))?;
-        hand_over(&path);
+        let mut file = home.open_with(&path, &Options::new().read().write().create(0o600))?;
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -282,7 +289,7 @@ impl Lock {
     /// Who holds the lock of one kind of work at this moment, as a sentence. None: nobody, as far as can be
     /// told. Writes nothing.
     pub fn holder(home: &Home, work: &str) -> Option<String> {
-        let mut file = File::open(home.lock(work)).ok()?;
+        let mut file = home.open_file(&home.lock(work)).ok()?;
         match file.try_lock_shared() {
             Err(fs::TryLockError::WouldBlock) => Some(busy(&mut file, work).to_string()),
             _ => None,
@@ -292,7 +299,7 @@ impl Lock {
 
 fn busy(file: &mut File, work: &str) -> Fault {
     let mut text = String::new();
-    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let _ = file.rewind().and_then(|()| file.take(4096).read_to_string(&mut text));
     let who = match serde_json::from_str::<Holder>(&text) {
         Ok(holder) => format!(
             "{} (pid {}, run {}) has been at it since {}",
@@ -316,7 +323,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
         replace(&path, b"old", 0o644).unwrap();
-        let failed = replace_with(&path, 0o644, |file| {
+        let failed = replace_with(&path, 0o644, |_, file| {
             file.write_all(b"half")?;
             Err(io::Error::other("disk full"))
         });

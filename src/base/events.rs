@@ -1,7 +1,7 @@
 //! The text logs that people grep: one line an event, in `logs/NAME.log`.
 
 use super::units::local;
-use super::{Home, Run, durable, lines, text};
+use super::{Home, Run, text};
 use anyhow::{Context, Result};
 use std::io::Write;
 
@@ -11,7 +11,6 @@ use std::io::Write;
 /// mix. `level` is one of INFO, WARNING, ERROR, CRITICAL, OK.
 pub fn append(home: &Home, log: &str, run: &Run, level: &str, title: &str, message: &str) -> Result<()> {
     let path = home.log(log);
-    durable::make_folder(&home.logs(), 0o755)?;
     let line = format!(
         "[{}] [{level}] {} - {} (run {})\n",
         local(run.now),
@@ -19,9 +18,7 @@ pub fn append(home: &Home, log: &str, run: &Run, level: &str, title: &str, messa
         text::one_line(message, 2000),
         run.id
     );
-    lines::append(&path)
-        .and_then(|mut file| file.write_all(line.as_bytes()))
-        .with_context(|| format!("cannot append to {}", path.display()))?;
-    durable::hand_over(&path);
-    Ok(())
+    home.append(&path)?
+        .write_all(line.as_bytes())
+        .with_context(|| format!("cannot append to {}", path.display()))
 }

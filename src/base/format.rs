@@ -4,11 +4,10 @@
 //! Each run compares it before it reads any of them, so that an older program never works on state it
 //! would misread, and a newer one knows what it takes over.
 
-use super::{Fault, Home, durable, journal};
+use super::own_files::is_missing;
+use super::{Fault, Home, journal};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// The format that this program writes, and the newest it reads. Raise it with every change of a file
@@ -45,15 +44,15 @@ pub fn mark(home: &Home) -> Result<()> {
     let mark = Mark { format: CURRENT, version: env!("CARGO_PKG_VERSION").to_owned() };
     let mut text = serde_json::to_vec(&mark)?;
     text.push(b'\n');
-    durable::replace(&home.format(), &text, 0o600)
+    home.replace(&home.format(), &text, 0o600)
 }
 
 /// The format of a home's state; none: it is not marked.
 fn read(home: &Home) -> Result<Option<u32>> {
     let path = home.format();
-    let text = match fs::read(&path) {
+    let text = match home.read(&path) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+        Err(error) if is_missing(&error) => {
             return Ok(None);
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -84,6 +83,7 @@ pub fn newer(path: &Path, found: impl Into<i64>, known: impl Into<i64>) -> Fault
 mod tests {
     use super::*;
     use crate::base::State;
+    use std::fs;
 
     #[test]
     fn a_newer_mark_is_refused_and_an_older_one_replaced() {

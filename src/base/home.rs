@@ -1,17 +1,31 @@
 //! Where things are: every path under an agent's home is spelled here and nowhere else.
 
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The home folder of one agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     root: PathBuf,
+    /// Where its operator has put the logs; none: in `logs`.
+    logs: Option<PathBuf>,
 }
 
 impl Home {
     /// A home at an absolute path. Nothing is created.
     pub fn new(root: PathBuf) -> Home {
-        Home { root }
+        Home { root, logs: None }
+    }
+
+    /// With the logs in a folder that the operator named, which may be a link on purpose.
+    #[must_use]
+    pub fn with_logs(self, logs: PathBuf) -> Home {
+        Home { logs: Some(logs), ..self }
+    }
+
+    /// The folder of logs that the operator named.
+    pub(super) fn named_logs(&self) -> Option<&Path> {
+        self.logs.as_deref()
     }
 
     /// The folder itself.
@@ -75,7 +89,7 @@ impl Home {
 
     /// The agent's logs and ours: `logs`.
     pub fn logs(&self) -> PathBuf {
-        self.root.join("logs")
+        self.logs.clone().unwrap_or_else(|| self.root.join("logs"))
     }
 
     /// One of our text logs: `logs/NAME.log`.

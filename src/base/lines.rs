@@ -1,39 +1,14 @@
 //! The last lines of a file, read from its end: a file of a gigabyte costs its tail only.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Error, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+pub use super::beneath::open_named as open;
 
 /// How much is read at a time.
 pub(super) const BLOCK: u64 = 64 << 10;
-
-/// Opens a regular file for reading. Anything else is refused, and a FIFO never holds us up.
-pub fn open(path: &Path) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
-    }
-}
-
-/// Opens a file to append to it, and creates it if there is none. A FIFO that nobody reads is an error, and
-/// one that nobody empties holds up no write: whoever is to have it so, see [`wait_for_readers`].
-pub fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-}
-
-/// Of a file from [`append`] that is handed on: its writers wait, as they expect to.
-pub fn wait_for_readers(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fcntl_setfl(file, rustix::fs::OFlags::APPEND)?)
-}
 
 /// The last `n` lines, oldest first; a last line without newline counts. At most `max_bytes`
 /// are read: a line cut by that is left out, unless it is all there is, then its end is given.

@@ -5,16 +5,16 @@
 
 use super::process::{Identity, Process};
 use super::units::Span;
-use super::{Home, Run, durable};
+use super::{Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::PathBuf;
 
 /// A note that holds as long as this lives.
 #[derive(Debug)]
 pub struct Maintenance {
+    home: Home,
     path: PathBuf,
 }
 
@@ -47,17 +47,15 @@ impl Maintenance {
             until: run.now.checked_add_signed(limit.delta()).unwrap_or(DateTime::<Utc>::MAX_UTC),
             process: me.identity,
         };
-        let folder = folder(home);
-        durable::make_folder(&folder, 0o700)?;
         for (path, _) in
             notes(home).into_iter().filter(|(_, note)| !note.as_ref().is_some_and(Note::is_at_it))
         {
             // Somebody's who was killed.
-            let _ = fs::remove_file(path);
+            let _ = home.remove(&path);
         }
-        let path = folder.join(format!("{}.json", run.id));
-        durable::replace(&path, &serde_json::to_vec_pretty(&note)?, 0o600).context(what)?;
-        Ok(Maintenance { path })
+        let path = folder(home).join(format!("{}.json", run.id));
+        home.replace(&path, &serde_json::to_vec_pretty(&note)?, 0o600).context(what)?;
+        Ok(Maintenance { home: home.clone(), path })
     }
 
     /// The note that holds now; of several the one that ends last.
@@ -69,7 +67,7 @@ impl Maintenance {
 
 impl Drop for Maintenance {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = self.home.remove(&self.path);
     }
 }
 
@@ -91,12 +89,13 @@ fn folder(home: &Home) -> PathBuf {
 }
 
 fn notes(home: &Home) -> Vec<(PathBuf, Option<Note>)> {
-    let Ok(entries) = fs::read_dir(folder(home)) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
+    let folder = folder(home);
+    let names = home.place(&folder).and_then(|(dir, rel)| dir.entries(rel));
+    let paths = names.into_iter().flatten().flatten().map(|entry| folder.join(entry.name));
     let paths = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths
         .map(|path| {
-            let note = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let note = home.read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             (path, note)
         })
         .collect()
@@ -106,6 +105,7 @@ fn notes(home: &Home) -> Vec<(PathBuf, Option<Note>)> {
 mod tests {
     use super::*;
     use chrono::TimeDelta;
+    use std::fs;
 
     #[test]
     fn it_holds_until_it_is_released_or_over() {

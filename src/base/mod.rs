@@ -18,6 +18,7 @@ pub mod manager;
 pub mod mark;
 pub mod name;
 pub mod notice;
+pub mod own_files;
 pub mod owner;
 pub mod process;
 pub mod program;

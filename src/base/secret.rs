@@ -31,8 +31,8 @@ impl Secret {
     /// [`Secret::reveal`], whose command has no longer than this.
     pub fn reveal_within(&self, limit: Duration) -> Result<String> {
         if let Some(path) = self.0.strip_prefix("file:") {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read the secret in {path}"))?;
+            let text = super::beneath::read_small_text(path)
+                .with_context(|| format!("cannot read the secret in {path}"))?;
             return Ok(text.trim_end().to_owned());
         }
         if let Some(command) = self.0.strip_prefix("command:") {

@@ -1,14 +1,11 @@
 //! The status file that a daemon writes at each heartbeat, in all the shapes it comes in.
 
+use super::beneath::{SMALL, read_small_file};
 use super::units;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
-
-/// A status file larger than this is not one.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// What a status file says. Whatever is missing or of an odd type is none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,18 +64,11 @@ impl StatusFile {
 
     fn read_once(path: &Path) -> Result<StatusFile, Unreadable> {
         let broken = |what: String| Unreadable::Broken(what);
-        let meta = match fs::metadata(path) {
-            Ok(meta) => meta,
+        let text = match read_small_file(path, SMALL) {
+            Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Unreadable::Missing),
             Err(error) => return Err(broken(error.to_string())),
         };
-        if !meta.is_file() {
-            return Err(broken("it is not a file".to_owned()));
-        }
-        if meta.len() > MOST_BYTES {
-            return Err(broken(format!("it is {} large", units::Size(meta.len()))));
-        }
-        let text = fs::read(path).map_err(|error| broken(error.to_string()))?;
         let text = String::from_utf8_lossy(&text);
         let text = text.trim_start_matches('\u{feff}').trim_matches('\0').trim();
         if text.is_empty() {
@@ -120,6 +110,7 @@ impl StatusFile {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn read(text: &str) -> Result<StatusFile, Unreadable> {
         let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,8 @@ pub fn trusting(ca_file: &Path) -> Result<TlsConfig> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
-    let items = parse_pem(&std::fs::read(path)?).collect::<Result<Vec<_>, _>>()?;
+    let items = parse_pem(&super::beneath::read_small_file(path, super::beneath::SMALL)?)
+        .collect::<Result<Vec<_>, _>>()?;
     let certificates = items.into_iter().filter_map(|item| match item {
         PemItem::Certificate(certificate) => Some(certificate),
         _ => None,

@@ -2,14 +2,13 @@
 //! `upgrade` writes it; whoever starts services, makes backups or tells people reads it.
 
 use super::name::Name;
+use super::own_files::is_missing;
 use super::process::{Identity, Process};
 use super::units::{self, Span};
-use super::{Fault, Home, Run, durable};
+use super::{Fault, Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io::ErrorKind;
 
 /// What to do about an upgrade that was cut short.
 pub const REMEDY: &str = "`ops upgrade --back` puts everything back as it was before it, `ops upgrade --keep` leaves things as they are";
@@ -61,8 +60,7 @@ impl Note {
     /// # Errors
     /// When that cannot be done; then the one before is still there.
     pub fn write(&self, home: &Home) -> Result<()> {
-        durable::make_folder(&home.ops(), 0o700)?;
-        durable::replace(&home.upgrade_note(), &serde_json::to_vec_pretty(self)?, 0o600)
+        home.replace(&home.upgrade_note(), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 
     /// The note of this home, if there is one.
@@ -71,9 +69,9 @@ impl Note {
     /// When it cannot be read: a [`Fault`] of state Unknown when it is none.
     pub fn read(home: &Home) -> Result<Option<Note>> {
         let path = home.upgrade_note();
-        let bytes = match fs::read(&path) {
+        let bytes = match home.read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let note = serde_json::from_slice(&bytes).map_err(|error| {
@@ -149,6 +147,6 @@ pub fn holds(home: &Home) -> bool {
     match Note::read(home) {
         Ok(note) => note.is_some_and(|note| note.changed || note.is_under_way()),
         // Of a note that cannot be read the worst is assumed; not so where nobody can tell of one.
-        Err(_) => home.upgrade_note().exists(),
+        Err(_) => home.has(&home.upgrade_note()),
     }
 }

@@ -84,7 +84,7 @@ fn once(context: &Context, loaded: &Loaded, dry: bool) -> Result<State> {
     // A restore that a power cut ended leaves the agent down: nothing could be told of it that
     // would help more than its end.
     if !dry
-        && loaded.home.restore_journal().exists()
+        && loaded.home.has(&loaded.home.restore_journal())
         && let Err(error) = finish_earlier(context, loaded, context.journal(loaded).as_ref())
     {
         context.note(&format!("{error:#}"));

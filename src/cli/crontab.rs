@@ -1,7 +1,7 @@
 //! Our block in the user's crontab.
 
 use super::Context;
-use crate::base::durable::{self, Lock, PATIENCE};
+use crate::base::durable::{Lock, PATIENCE};
 use crate::base::manager::search_path;
 use crate::base::{Fault, State, events, units};
 use crate::config::{self, Loaded};
@@ -37,7 +37,7 @@ pub(super) fn install(context: &Context, loaded: &Loaded, print: bool, dry_run: 
     context.note_environment(loaded, "cron");
     if !dry_run {
         // The jobs append to a log in it.
-        durable::make_folder(&loaded.home.logs(), 0o755)?;
+        loaded.home.make_folder(&loaded.home.logs())?;
     }
     let put = |old: &[u8]| schedule::install(old, loaded.home.root(), &block);
     let change = change(context, loaded, dry_run, &block, put)?;

@@ -245,7 +245,7 @@ pub(super) fn why(context: &Context, loaded: &Loaded, name: &str) -> Result<Stat
 
 /// The journal for reading: an empty one, where nothing was ever written.
 fn reading(loaded: &Loaded) -> Result<Journal> {
-    if !loaded.home.journal().exists() {
+    if !loaded.home.has(&loaded.home.journal()) {
         return Journal::in_memory();
     }
     Journal::open(&loaded.home).context("cannot read the history of alerts")

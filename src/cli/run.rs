@@ -102,7 +102,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     let ops = std::env::current_exe().context("cannot find our own program")?;
     let plan = Plan {
         ops: ops.clone(),
-        home: home.root().to_owned(),
+        home: home.clone(),
         config: config.file.clone(),
         services: names.into_iter().map(|name| supervised(config, name, args.always)).collect(),
         named,

@@ -111,7 +111,7 @@ fn each(
     act: impl Fn(&Services<'_>, &str) -> Result<(&'static str, Option<u32>)>,
 ) -> Result<State> {
     let loaded = context.load()?;
-    if !dry_run && loaded.home.restore_journal().exists() {
+    if !dry_run && loaded.home.has(&loaded.home.restore_journal()) {
         super::restore::finish_earlier(context, &loaded, context.journal(&loaded).as_ref())?;
     }
     // Long enough for services that are slow to stop and to be ready.

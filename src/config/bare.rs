@@ -4,6 +4,7 @@ use super::expand;
 use super::resolve::{clean, resolve, tilde};
 use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule, Upgrade};
 use crate::base::Home;
+use crate::base::beneath::{SMALL, read_small_file};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use std::path::Path;
 /// services, no checks. For looking at what is there all the same.
 pub fn bare(file: &Path, home: Option<&Path>) -> Loaded {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let source = std::fs::read(&file).unwrap_or_default();
+    let source = read_small_file(&file, SMALL).unwrap_or_default();
     let source = String::from_utf8_lossy(&source);
     let agent = |key: &str| {
         let (root, _) = toml::de::DeTable::parse_recoverable(&source);

@@ -6,6 +6,7 @@ use super::resolve::{clean, complete_s3, owners_home, resolve, tilde, tilde_of};
 use super::tables::{File, read_checks, table_places};
 use super::validate::validate;
 use super::{Config, disabled, place};
+use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -33,7 +34,7 @@ const EVERYWHERE: [&str; 4] = ["HOME", "LOGNAME", "PATH", "USER"];
 /// A [`Fault`] of state Unknown with file, line and column for whatever is wrong in it.
 pub fn load(file: &Path, home: Option<&Path>) -> Result<Loaded> {
     let file = std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
-    let bytes = std::fs::read(&file).map_err(|error| {
+    let bytes = read_small_file(&file, SMALL).map_err(|error| {
         Fault::unknown(format!("cannot read {}: {error}", file.display())).hint("--config names another file")
     })?;
     let source = String::from_utf8(bytes).map_err(|error| {
@@ -145,13 +146,15 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
         complete_s3(s3, &config.agent.name, &lookup);
     }
     config.from_environment = borrowed.take();
+    let home = config.logs.dir.iter().cloned().fold(home, Home::with_logs);
     Ok(Loaded { config, home })
 }
 
 /// Reads the variables of an environment file.
 pub fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Fault::unknown(format!("cannot read the env_file {}: {error}", path.display())))?;
+    let unread = |why: String| Fault::unknown(format!("cannot read the env_file {}: {why}", path.display()));
+    let bytes = read_small_file(path, SMALL).map_err(|error| unread(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| unread("it is not UTF-8".to_owned()))?;
     expand::env_file(&text)
         .map_err(|(line, message)| Fault::unknown(format!("{}:{line}: {message}", path.display())).into())
 }

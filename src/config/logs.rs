@@ -4,11 +4,14 @@ use crate::base::text;
 use crate::base::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// `[logs]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
+    /// Where our logs and pages are, where that is not `logs` in the home or that is a link.
+    pub dir: Option<PathBuf>,
     /// Globs, relative to the home, of the log files.
     pub include: Vec<String>,
     /// Globs of files among them that are left alone.
@@ -32,6 +35,7 @@ pub struct Logs {
 impl Default for Logs {
     fn default() -> Logs {
         Logs {
+            dir: None,
             include: vec!["logs/**/*.log".to_owned(), "logs/**/*.log.gz".to_owned()],
             exclude: Vec::new(),
             discipline: Discipline::Copytruncate,

@@ -3,6 +3,7 @@
 use super::Loaded;
 use super::preset::Preset;
 use crate::base::Fault;
+use crate::base::beneath::read_small_text;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub enum Origin {
 /// When the config cannot be read any more.
 pub fn origins(loaded: &Loaded, check: &str) -> Result<BTreeMap<String, Origin>> {
     let file = &loaded.config.file;
-    let source = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let source = read_small_text(file).with_context(|| format!("cannot read {}", file.display()))?;
     let parse = |source: &str, origin: &dyn Fn(usize) -> Origin| -> Result<Vec<(String, Origin)>> {
         let root = DeTable::parse(source)
             .map_err(|error| Fault::unknown(format!("{}: {}", file.display(), error.message())))?;

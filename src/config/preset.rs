@@ -5,6 +5,7 @@ use super::check::Pattern;
 use super::expand::{self, Lookup};
 use super::indented;
 use super::place;
+use crate::base::beneath::read_small_text;
 use crate::base::{Fault, lines};
 use anyhow::Result;
 use serde::Deserialize;
@@ -151,7 +152,7 @@ impl Preset {
             return Ok(None);
         }
         let path = folder.join(super::resolve::tilde(Path::new(name)));
-        let source = std::fs::read_to_string(&path).map_err(|error| {
+        let source = read_small_text(&path).map_err(|error| {
             Fault::unknown(format!("cannot read the preset {}: {error}", path.display()))
                 .hint("`ops init --list` shows those that come along; of your own, the path")
         })?;

@@ -28,6 +28,7 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
+    config.logs.dir.iter_mut().for_each(fix);
     config.backup.identity.iter_mut().for_each(fix);
     // A bare name is looked for on PATH.
     if config.backup.age_program.components().count() > 1 {

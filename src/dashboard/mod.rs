@@ -21,7 +21,7 @@ pub use objectives::Objective;
 pub use report::{FARTHEST, Report, report};
 pub use snapshot::*;
 
-use crate::base::{Journal, Run, durable, render};
+use crate::base::{Journal, Run, render};
 use crate::config::Loaded;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -54,8 +54,7 @@ pub fn prometheus(snapshot: &Snapshot) -> String {
 /// Writes `logs/dashboard.html` and `logs/ops_status.json`, each replaced whole. Gives the page.
 pub fn write_page(loaded: &Loaded, snapshot: &Snapshot) -> Result<PathBuf> {
     let home = &loaded.home;
-    durable::make_folder(&home.logs(), 0o755)?;
-    durable::replace(&home.status_json(), (render::document(snapshot)? + "\n").as_bytes(), 0o644)?;
-    durable::replace(&home.dashboard_page(), page(snapshot).as_bytes(), 0o644)?;
+    home.replace(&home.status_json(), (render::document(snapshot)? + "\n").as_bytes(), 0o644)?;
+    home.replace(&home.dashboard_page(), page(snapshot).as_bytes(), 0o644)?;
     Ok(home.dashboard_page())
 }

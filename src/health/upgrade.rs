@@ -14,7 +14,7 @@ pub(super) fn look(home: &Home, now: DateTime<Utc>) -> Option<Finding> {
     let (state, summary, remedy) = match Note::read(home) {
         Ok(note) => judge(&note?, home, now)?,
         // Nagios asks as another user, who does not see whether there is one.
-        Err(_) if !home.upgrade_note().exists() => return None,
+        Err(_) if !home.has(&home.upgrade_note()) => return None,
         // One was begun, and nobody can tell how far it got.
         Err(error) => {
             (State::Critical, format!("{error:#}"), Fault::of(&error).1.unwrap_or(REMEDY).to_owned())

@@ -1,8 +1,7 @@
 //! The user's crontab: read, replaced, and read again.
 
-use crate::base::{Fault, Home, durable, process, text};
+use crate::base::{Fault, Home, process, text};
 use anyhow::{Context, Result};
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -61,9 +60,10 @@ pub fn change(home: &Home, old: &[u8], new: &[u8]) -> Result<Change> {
         return Ok(Change { changed: false, before: None });
     }
     let before = home.ops().join("crontab.before");
-    durable::make_folder(&home.ops(), 0o700)?;
     // That of root is not for the owner of the home to read.
-    durable::replace_with(&before, 0o600, |file| file.write_all(old))?;
+    home.make_folder(&home.ops())?
+        .replace("crontab.before", old, 0o600)
+        .context("cannot keep the old crontab")?;
     let mut command = Command::new("crontab");
     // Where nothing is left there was none before us: an empty one would stay.
     let (word, input) = if new.is_empty() { ("-r", None) } else { ("-", Some(new)) };
@@ -88,15 +88,13 @@ pub fn change(home: &Home, old: &[u8], new: &[u8]) -> Result<Change> {
 pub fn note_installed(home: &Home, block: &str) -> Result<()> {
     let path = installed_path(home);
     if block.is_empty() {
-        return match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        };
+        return home.remove(&path);
     }
     // Its owner is whose crontab it is.
-    durable::replace_with(&path, 0o600, |file| file.write_all(block.as_bytes()))
+    let name = path.file_name().unwrap_or_default();
+    home.make_folder(&home.ops())?
+        .replace(name, block.as_bytes(), 0o600)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The block that is meant to be in a crontab.
@@ -114,9 +112,9 @@ pub struct Installed {
 pub fn installed(home: &Home) -> Result<Option<Installed>> {
     let path = installed_path(home);
     let read = || {
-        let meta = std::fs::metadata(&path)?;
+        let meta = home.metadata(&path)?;
         let ours = meta.uid() == rustix::process::geteuid().as_raw();
-        Ok(Installed { block: std::fs::read(&path)?, since: meta.modified()?, ours })
+        Ok(Installed { block: home.read(&path)?, since: meta.modified()?, ours })
     };
     match read() {
         Ok(installed) => Ok(Some(installed)),

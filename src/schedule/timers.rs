@@ -3,6 +3,7 @@
 
 use super::calendar::{intervals, on_calendar};
 use super::job::Job;
+use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
 use crate::base::systemd::quoted;
@@ -11,7 +12,6 @@ use crate::config::Loaded;
 use crate::config::when::{When, parse};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -194,7 +194,7 @@ impl Writer<'_> {
 /// When it cannot be told.
 pub fn installed_timers(home: &Home) -> Result<Option<(Timers, SystemTime)>> {
     let path = record(home);
-    let read = || Ok((fs::read(&path)?, fs::metadata(&path)?.modified()?));
+    let read = || Ok((home.read(&path)?, home.metadata(&path)?.modified()?));
     let (bytes, since) = match read() {
         Err(error) if std::io::Error::kind(&error) == ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
@@ -219,7 +219,9 @@ fn record(home: &Home) -> PathBuf {
 impl Timers {
     /// The files that are not, on disk, what they should be.
     pub fn wrong(&self) -> Vec<&Path> {
-        let differs = |file: &&TimerFile| fs::read(&file.path).ok().as_deref() != Some(file.text.as_bytes());
+        let differs = |file: &&TimerFile| {
+            read_small_file(&file.path, SMALL).ok().as_deref() != Some(file.text.as_bytes())
+        };
         self.files.iter().filter(differs).map(|file| &*file.path).collect()
     }
 
@@ -232,7 +234,7 @@ impl Timers {
     pub fn install(&self, home: &Home, before: Option<&Timers>) -> Result<bool> {
         let old: &[TimerFile] = before.map_or(&[], |before| &before.files);
         for file in &self.files {
-            let Ok(found) = fs::read(&file.path) else { continue };
+            let Ok(found) = read_small_file(&file.path, SMALL) else { continue };
             let ours = old.iter().any(|old| old.path == file.path && old.text.as_bytes() == found);
             if found != file.text.as_bytes() && !ours {
                 let what = format!("{} is there already, and is not what was written", file.path.display());
@@ -249,16 +251,15 @@ impl Timers {
             return Ok(false);
         }
         // The jobs append to a log in it.
-        durable::make_folder(&home.logs(), 0o755)?;
+        home.make_folder(&home.logs())?;
         let gone = old.iter().filter(|old| !self.files.iter().any(|file| file.path == old.path));
         if let Some(before) = before {
             before.stop(gone.clone())?;
         }
         for file in gone {
-            remove(&file.path)?;
+            durable::remove(&file.path)?;
         }
-        durable::make_folder(&home.ops(), 0o700)?;
-        durable::replace(&record(home), &serde_json::to_vec_pretty(self)?, 0o600)?;
+        home.replace(&record(home), &serde_json::to_vec_pretty(self)?, 0o600)?;
         for file in &self.files {
             durable::make_folder(durable::parent(&file.path), 0o755)?;
             durable::replace(&file.path, file.text.as_bytes(), 0o644)?;
@@ -290,12 +291,12 @@ impl Timers {
     pub fn uninstall(&self, home: &Home) -> Result<()> {
         self.stop(self.files.iter())?;
         for file in &self.files {
-            remove(&file.path)?;
+            durable::remove(&file.path)?;
         }
         if self.manager == Manager::Systemd {
             systemd::reload(self.system)?;
         }
-        remove(&record(home))
+        home.remove(&record(home))
     }
 
     /// Has the manager forget some of them.
@@ -315,14 +316,5 @@ impl Timers {
             }
         }
         Ok(())
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn exec(services: &Services<'_>, name: &str) -> Result<Process> {
     if let Liveness::Running(process) = status.liveness {
         return Ok(process);
     }
-    drop_stale_pid_file(services, service)?;
+    drop_stale_pid_file(service)?;
     match become_it(services, service, name, By::Manager, None)? {}
 }
 

@@ -4,6 +4,7 @@
 //! of a process in its own folder, so that one relative command in two homes is told apart.
 
 use super::Services;
+use crate::base::beneath;
 use crate::base::process::Process;
 use anyhow::Result;
 use std::ffi::OsString;
@@ -291,7 +292,7 @@ fn interpreter(program: &Path) -> Option<String> {
         return None;
     }
     let mut line = [0; 128];
-    let read = fs::File::open(program).and_then(|mut file| file.read(&mut line)).ok()?;
+    let read = beneath::open_named(program).and_then(|mut file| file.read(&mut line)).ok()?;
     let text = String::from_utf8_lossy(&line[..read]).into_owned();
     let mut words = text.lines().next()?.strip_prefix("#!")?.split_whitespace();
     let first = words.next()?;

@@ -7,12 +7,10 @@ use super::tree::{self, MARKER, Mark};
 use super::{Liveness, Services, Status, Stopped};
 use crate::base::owner::Owner;
 use crate::base::process::Process;
-use crate::base::{arguments, text};
+use crate::base::{arguments, beneath, text};
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
-use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
@@ -100,16 +98,11 @@ const MOST: u64 = 256;
 
 pub(super) fn read_pid_file(path: &Path) -> Claim {
     let read = || -> std::io::Result<(String, DateTime<Utc>)> {
-        // A pipe in its place would keep us waiting for whoever writes to it.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(std::io::Error::other("it is not a regular file"));
-        }
+        let file = beneath::open_named(path)?;
+        let written = file.metadata()?.modified()?.into();
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
-        Ok((String::from_utf8_lossy(&bytes).into_owned(), meta.modified()?.into()))
+        Ok((String::from_utf8_lossy(&bytes).into_owned(), written))
     };
     match read() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Claim::Missing,
@@ -152,6 +145,7 @@ fn why_dead(services: &Services<'_>, claim: Option<&Claim>, record: &Record) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn pid_files_with_rubbish_have_no_pid() {

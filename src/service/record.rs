@@ -2,12 +2,11 @@
 
 use super::Services;
 use super::tree::Mark;
+use crate::base::Home;
 use crate::base::process::Identity;
-use crate::base::{Home, durable};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::Path;
 
 /// The record of one service.
@@ -51,7 +50,7 @@ impl Record {
     /// Reads the record. One that is missing or damaged says nothing: the pid file and the
     /// command line then have to do.
     pub(super) fn read(home: &Home, service: &str) -> Record {
-        fs::read(home.service_record(service))
+        home.read(&home.service_record(service))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default()
@@ -65,9 +64,7 @@ impl Record {
     }
 
     pub(super) fn write(&self, home: &Home, service: &str) -> Result<()> {
-        let path = home.service_record(service);
-        durable::make_folder(durable::parent(&path), 0o700)?;
-        durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+        home.replace(&home.service_record(service), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 }
 

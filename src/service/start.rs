@@ -8,7 +8,7 @@ use super::{Liveness, Services, Started, double, ports, ready, session, stop, su
 use crate::base::notice::Notice;
 use crate::base::owner::Owner as User;
 use crate::base::process::Process;
-use crate::base::{Fault, durable, events, lines, text};
+use crate::base::{Fault, Home, beneath, durable, events, text};
 use crate::config::{self, Owner, Service};
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -86,7 +86,7 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     let since = Utc::now();
     let begun = Instant::now();
     let output = services.output(name);
-    let logs = Logs::open(&output)?;
+    let logs = Logs::open(services.home, &output)?;
     let mut launched = launch(services, service, name, &logs)?;
     let _notice = Notice::begin(
         services.run,
@@ -151,7 +151,7 @@ pub(super) fn clear_the_way(
             .hint("`ops detect` says more of who has it")
             .into());
     }
-    drop_stale_pid_file(services, service)
+    drop_stale_pid_file(service)
 }
 
 /// Whether the folder and the program of a service are there: the system says of both only that something
@@ -273,14 +273,13 @@ pub(super) fn note(services: &Services<'_>, service: &Service, name: &str, recor
 }
 
 /// A pid file that names no process of the service would make many agents refuse to start.
-pub(super) fn drop_stale_pid_file(services: &Services<'_>, service: &Service) -> Result<()> {
+pub(super) fn drop_stale_pid_file(service: &Service) -> Result<()> {
     let Some(path) = &service.pid_file else { return Ok(()) };
     if identify::read_pid_file(path) == Claim::Missing {
         return Ok(());
     }
     // The service does not run: `start` looked, under the lock.
-    std::fs::remove_file(path)
-        .with_context(|| format!("cannot remove the stale pid file {}", services.home.show(path)))
+    durable::remove(path)
 }
 
 fn spawn(services: &Services<'_>, service: &Service, logs: &Logs, mark: &Mark) -> Result<Child> {
@@ -323,13 +322,9 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn open(paths: &[PathBuf; 2]) -> Result<Logs> {
-        durable::make_folder(durable::parent(&paths[0]), 0o755)?;
+    pub(super) fn open(home: &Home, paths: &[PathBuf; 2]) -> Result<Logs> {
         let open = |path: &Path| -> Result<(File, u64)> {
-            let file = lines::append(path)
-                .and_then(|file| lines::wait_for_readers(&file).map(|()| file))
-                .with_context(|| format!("cannot open {}", path.display()))?;
-            durable::hand_over(path);
+            let file = home.append(path)?;
             let end = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();
             Ok((file, end))
         };
@@ -349,7 +344,7 @@ impl Logs {
         let mut lines = Vec::new();
         for (path, end) in self.paths.iter().zip(self.ends) {
             let mut bytes = Vec::new();
-            let read = File::open(path).and_then(|mut file| {
+            let read = beneath::open_named(path).and_then(|mut file| {
                 let length = file.metadata()?.len();
                 file.seek(SeekFrom::Start(end.max(length.saturating_sub(64 << 10))))?;
                 file.take(64 << 10).read_to_end(&mut bytes)

@@ -7,7 +7,7 @@ use super::tree::{self, Mark};
 use super::{Liveness, Services, Status, ports};
 use crate::base::notice::Notice;
 use crate::base::process::{Identity, Process, Signal};
-use crate::base::{Fault, events};
+use crate::base::{Fault, durable, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -279,12 +279,7 @@ fn end_all(look: impl Fn() -> Result<Vec<Process>>, patience: Duration, force: b
 fn drop_pid_file(service: &Service, pid: u32) -> Result<()> {
     let Some(path) = &service.pid_file else { return Ok(()) };
     match read_pid_file(path) {
-        Claim::Pid { pid: named, .. } if named == pid => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        },
+        Claim::Pid { pid: named, .. } if named == pid => durable::remove(path),
         _ => Ok(()),
     }
 }

@@ -5,19 +5,19 @@ use super::digest;
 use super::parts;
 use super::redact::Redactor;
 use super::view::{Subject, View};
+use crate::base::beneath::{Dir, Options};
 use crate::base::render::document;
 use crate::base::secret::REDACTED;
 use crate::base::units::{self, Size};
-use crate::base::{Fault, lines, text};
+use crate::base::{Fault, durable, lines, text};
 use crate::schedule;
 use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// So many lines of each log go in, and no more bytes of each.
@@ -48,7 +48,10 @@ pub fn write(
     quotes: bool,
 ) -> Result<Bundle> {
     // First, that nothing is gathered in vain, or written over.
-    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(|error| {
+    let out = Dir::open(durable::parent(file)).and_then(|folder| {
+        folder.open_with(file.file_name().unwrap_or_default(), &Options::new().write().create_new(0o600))
+    });
+    let out = out.map_err(|error| {
         let fault = Fault::unknown(format!("cannot make the bundle {}: {error}", file.display()));
         match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -69,7 +72,7 @@ pub fn write(
             Ok(Bundle { file: file.to_owned(), files, bytes: out.metadata().map_or(0, |meta| meta.len()) })
         }
         Err(error) => {
-            let _ = std::fs::remove_file(file);
+            let _ = durable::remove(file);
             Err(error.context(format!("cannot write the bundle {}", file.display())))
         }
     }

@@ -3,6 +3,7 @@
 use super::cause::{Cause, Found};
 use super::view::View;
 use crate::base::State;
+use crate::base::beneath::read_small_text;
 use crate::config::{self, Loaded};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     if let Some(loaded) = view.whole() {
         let file = loaded.config.agent.env_file.as_ref();
         let variables = file.and_then(|path| config::read_env_file(path).ok()).unwrap_or_default();
-        let source = std::fs::read_to_string(&loaded.config.file)?;
+        let source = read_small_text(&loaded.config.file)?;
         facts.shell_only = shell_only(&source, &variables);
         facts.empty =
             variables.into_iter().filter(|(_, value)| value.is_empty()).map(|(name, _)| name).collect();

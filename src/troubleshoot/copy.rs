@@ -1,8 +1,10 @@
 //! Databases as they are now, in a folder of ours: even a reader leaves its marks beside one in WAL mode.
 
-use crate::base::database;
+use crate::base::beneath::{Dir, Options, open_named};
+use crate::base::{database, durable};
 use anyhow::{Context, Result, bail};
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What is larger is not copied.
@@ -20,9 +22,9 @@ pub(super) fn database(path: &Path, into: &Path) -> Result<PathBuf> {
         if size(path) + size(wal) > MOST_BYTES {
             bail!("it has more than {}", crate::base::units::Size(MOST_BYTES));
         }
-        fs::copy(path, &to).with_context(reading)?;
-        match fs::copy(wal, &database::sidecars(&to)[0]) {
-            Ok(_) => {}
+        copy(path, &to).with_context(reading)?;
+        match copy(wal, &database::sidecars(&to)[0]) {
+            Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(reading),
         }
@@ -32,4 +34,13 @@ pub(super) fn database(path: &Path, into: &Path) -> Result<PathBuf> {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     bail!("it is written all the time")
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let from = open_named(from)?;
+    let name = to.file_name().unwrap_or_default();
+    let mut to =
+        Dir::open(durable::parent(to))?.open_with(name, &Options::new().write().create(0o600).truncate())?;
+    // It may grow while it is copied.
+    io::copy(&mut from.take(2 * MOST_BYTES), &mut to).map(drop)
 }

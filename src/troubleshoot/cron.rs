@@ -3,6 +3,7 @@
 use super::cause::{Cause, Found};
 use super::view::View;
 use super::words;
+use crate::base::beneath::read_small_text;
 use crate::base::{Journal, State, units};
 use crate::config::{Loaded, Schedule};
 use crate::schedule::{self, Job};
@@ -170,10 +171,7 @@ fn at_boot(loaded: &Loaded, crontab: &[u8]) -> Option<String> {
         PathBuf::from("/Library/LaunchDaemons"),
     ];
     let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let speaks_of_it = |path: &PathBuf| {
-        let small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < 1 << 20);
-        small && std::fs::read_to_string(path).is_ok_and(|text| text.contains(&home))
-    };
+    let speaks_of_it = |path: &PathBuf| read_small_text(path).is_ok_and(|text| text.contains(&home));
     files.map(|file| file.path()).find(speaks_of_it).map(|path| path.display().to_string())
 }
 

@@ -53,8 +53,9 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         other: view.other_owner().map(|owner| (owner, view.closed())),
         closed: closed.unwrap_or_default(),
         read_only: disk.is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY)),
-        restore: loaded.home.restore_journal().exists(),
-        upgrade: loaded.home.upgrade_note().exists() && Lock::holder(&loaded.home, "upgrade").is_none(),
+        restore: loaded.home.has(&loaded.home.restore_journal()),
+        upgrade: loaded.home.has(&loaded.home.upgrade_note())
+            && Lock::holder(&loaded.home, "upgrade").is_none(),
         damaged_journal: damaged,
         unreadable_journal: unreadable,
     };

@@ -2,6 +2,7 @@
 
 use super::view::Subject;
 use crate::base::arguments;
+use crate::base::beneath::{SMALL, read_small_file};
 use crate::config::{self, Config};
 use regex_lite::Regex;
 use std::collections::BTreeSet;
@@ -69,7 +70,7 @@ impl Known {
         let mut known = Known { away, ..Known::default() };
         if let Some(loaded) = &subject.agent {
             known.config(&loaded.config);
-            let source = std::fs::read(&loaded.config.file).unwrap_or_default();
+            let source = read_small_file(&loaded.config.file, SMALL).unwrap_or_default();
             known.source(&String::from_utf8_lossy(&source));
         }
         known

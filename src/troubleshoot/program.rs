@@ -3,6 +3,7 @@
 use super::cause::{Cause, Found, quoted};
 use super::view::View;
 use crate::base::State;
+use crate::base::beneath::open_named;
 use crate::config::Service;
 use anyhow::Result;
 use std::fs;
@@ -131,7 +132,7 @@ fn dangling(link: &Path) -> Option<PathBuf> {
 /// What follows `#!` in the first line.
 fn shebang(program: &Path) -> Option<String> {
     let mut head = [0; 256];
-    let count = fs::File::open(program).and_then(|mut file| file.read(&mut head)).ok()?;
+    let count = open_named(program).and_then(|mut file| file.read(&mut head)).ok()?;
     let head = String::from_utf8_lossy(&head[..count]).into_owned();
     Some(head.split('\n').next()?.strip_prefix("#!")?.to_owned())
 }

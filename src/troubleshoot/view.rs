@@ -1,8 +1,10 @@
 //! What all probes look at: the agent, how its services are, and a copy of the journal.
 
 use super::{copy, crew};
+use crate::base::beneath::open_named;
 use crate::base::database::{self, Verdict};
 use crate::base::maintenance::Maintenance;
+use crate::base::own_files::is_missing;
 use crate::base::{Fault, Home, Journal, Run, State, units};
 use crate::config::{self, Loaded, Service};
 use crate::service::{Definition, Liveness, Services, Status};
@@ -156,7 +158,7 @@ impl View {
     pub(super) fn closed(&self) -> bool {
         let Some(loaded) = &self.agent else { return false };
         let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
-        std::fs::File::open(&loaded.config.file).is_err_and(denied)
+        open_named(&loaded.config.file).is_err_and(denied)
     }
 
     /// Each service of a config that can be read, and how it is.
@@ -198,15 +200,15 @@ fn is_down(status: &Status) -> bool {
 
 fn past(home: &Home) -> (Past, Option<TempDir>) {
     let path = home.journal();
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return (Past::None, None),
+    match home.metadata(&path) {
+        Ok(_) => {}
+        Err(error) if is_missing(&error) => return (Past::None, None),
         Err(error) => return (Past::Unreadable(error.to_string()), None),
     }
     let copied = || -> Result<(Past, TempDir)> {
         let folder = tempfile::tempdir().context("there is no temporary folder for a copy of it")?;
         let home = Home::new(folder.path().to_owned());
-        std::fs::create_dir(home.ops())?;
+        home.make_folder(&home.ops())?;
         let copy: PathBuf = copy::database(&path, &home.ops())?;
         Ok(match database::quick_check(&copy, Duration::from_secs(3))? {
             Verdict::Damaged(lines) => (Past::Damaged(lines), folder),

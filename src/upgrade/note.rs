@@ -5,9 +5,7 @@ use crate::backup;
 use crate::base::step::step;
 use crate::base::upgrade::Note;
 use crate::base::{Home, durable};
-use anyhow::{Context, Result};
-use std::fs;
-use std::io::ErrorKind;
+use anyhow::Result;
 
 /// Makes it last.
 pub(super) fn save(note: &Note, home: &Home) -> Result<()> {
@@ -30,10 +28,6 @@ pub(super) fn command_begins(note: &mut Note, home: &Home) -> Result<()> {
 pub(super) fn remove(note: &Note, home: &Home) -> Result<()> {
     // Kept for too long it harms nobody.
     let _ = backup::pin(&note.archive.0, false);
-    let path = home.upgrade_note();
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
-        Ok(()) => durable::sync_folder(durable::parent(&path)),
-    }
+    home.remove(&home.upgrade_note())?;
+    durable::sync_folder(&home.ops())
 }

@@ -3,6 +3,7 @@
 use crate::alert::message::Message;
 use crate::alert::outcome::Outcome;
 use crate::base::State;
+use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::secret::redact;
 use crate::base::text::one_line;
 use crate::config::channels::{Email, Tls};
@@ -148,7 +149,8 @@ fn transport(email: &Email, password: Option<&str>, deadline: Instant) -> Result
     let parameters = || -> Result<TlsParameters> {
         let mut builder = TlsParameters::builder(email.host.clone());
         if let Some(path) = &email.ca_file {
-            let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let pem =
+                read_small_file(path, SMALL).with_context(|| format!("cannot read {}", path.display()))?;
             let certificate = client::Certificate::from_pem(&pem)
                 .with_context(|| format!("{} holds no certificate", path.display()))?;
             builder = builder.add_root_certificate(certificate);

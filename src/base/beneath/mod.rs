@@ -45,6 +45,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// More bytes than people or programs write into a config, a unit, a pid or status file.
+pub const SMALL: u64 = 1 << 20;
+
 /// Why a file was refused although it is there. It travels inside an [`io::Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -336,6 +339,12 @@ pub fn open_named(path: impl AsRef<Path>) -> io::Result<File> {
 /// Reads a file that the operator named, of at most `limit` bytes.
 pub fn read_small_file(path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
     read_limited(&open_named(path)?, limit)
+}
+
+/// [`read_small_file`] of a text of at most [`SMALL`] bytes.
+pub fn read_small_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let not_utf8 = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+    String::from_utf8(read_small_file(path, SMALL)?).map_err(not_utf8)
 }
 
 /// What is left to read of a file, of at most `limit` bytes.

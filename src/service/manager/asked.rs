@@ -26,12 +26,12 @@ pub(super) fn path(home: &Home, service: &str) -> PathBuf {
 /// The word, if there is one.
 pub(super) fn read(home: &Home, service: &str) -> Option<Word> {
     let path = path(home, service);
-    let invocation = std::fs::read_to_string(&path).ok()?.trim().to_owned();
-    let at = path.metadata().and_then(|metadata| metadata.modified()).ok().map(DateTime::from);
+    let invocation = String::from_utf8(home.read(&path).ok()?).ok()?.trim().to_owned();
+    let at = home.metadata(&path).and_then(|metadata| metadata.modified()).ok().map(DateTime::from);
     Some(Word { invocation, at }).filter(|word| !word.invocation.is_empty())
 }
 
 /// Before another run begins. One that stays is no harm: it names the run.
 pub(in crate::service) fn forget(home: &Home, service: &str) {
-    let _ = std::fs::remove_file(path(home, service));
+    let _ = home.remove(&path(home, service));
 }

@@ -3,15 +3,14 @@
 
 use super::edits::edits;
 use super::{Definition, asked, record};
+use crate::base::beneath::{Dir, Entry, SMALL, read_small_file};
 use crate::base::manager::Manager;
+use crate::base::own_files::is_missing;
 use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
 use crate::service::record::Record;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What became of a definition.
@@ -66,9 +65,12 @@ pub(in crate::service) fn install(
         let message = format!("{name} is with {} already: {}", before.manager(), before.path.display());
         return Err(Fault::unknown(message).hint("`ops uninstall` first").into());
     }
-    let found = match std::fs::read_to_string(path) {
+    let found = match read_small_file(path, SMALL) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        read => Some(read.with_context(|| format!("cannot read {}", path.display()))?),
+        read => {
+            let reading = || format!("cannot read {}", path.display());
+            Some(String::from_utf8(read.with_context(reading)?).with_context(reading)?)
+        }
     };
     let mut installation =
         Installation { change: Change::Updated, kept: None, again: Vec::new(), definition };
@@ -89,7 +91,8 @@ pub(in crate::service) fn install(
     }
     if let Some((path, settings)) = &installation.kept {
         durable::make_folder(durable::parent(path), 0o755)?;
-        let earlier = std::fs::read_to_string(path).unwrap_or_default();
+        let earlier = read_small_file(path, SMALL).unwrap_or_default();
+        let earlier = String::from_utf8_lossy(&earlier);
         durable::replace(path, format!("{earlier}{settings}").as_bytes(), 0o644)?;
     }
     let definition = &installation.definition;
@@ -100,7 +103,7 @@ pub(in crate::service) fn install(
     }
     definition.note(services.home, name)?;
     // The manager opens them before the service is there.
-    durable::make_folder(&services.home.logs(), 0o755)?;
+    services.home.make_folder(&services.home.logs())?;
     if definition.manager == Manager::Systemd {
         base::systemd::reload(definition.system)?;
     }
@@ -163,12 +166,11 @@ fn dropin(unit: &Path) -> PathBuf {
 /// The names of services that were installed, whether the config still has them or not.
 pub(in crate::service) fn installed_services(home: &Home) -> Result<Vec<String>> {
     let folder = home.ops().join("service");
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let entries = match home.place(&folder).and_then(|(dir, rel)| dir.entries(rel)) {
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("cannot read {}", folder.display()))?,
     };
-    let name =
-        |entry: std::fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".installed")?.to_owned());
+    let name = |entry: Entry| Some(entry.name.to_str()?.strip_suffix(".installed")?.to_owned());
     let mut names: Vec<String> = entries.flatten().filter_map(name).collect();
     names.sort();
     Ok(names)
@@ -216,11 +218,8 @@ pub(in crate::service) fn uninstall(
     let mut removal = Removal { service: name.to_owned(), path: definition.path.clone(), kept: None };
     let there = definition.path.symlink_metadata().is_ok();
     // Of a link only the link goes: what it leads to is not the definition's.
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    let found = File::options().read(true).custom_flags(flags).open(&definition.path).and_then(|mut file| {
-        let mut found = Vec::new();
-        file.read_to_end(&mut found).map(|_| found)
-    });
+    let found = Dir::open(durable::parent(&definition.path))
+        .and_then(|folder| folder.read_small(definition.path.file_name().unwrap_or_default(), SMALL));
     let found = found.ok().filter(|found| *found != definition.text.as_bytes());
     if found.is_some() {
         let file = definition.path.file_name().unwrap_or_default();
@@ -235,7 +234,7 @@ pub(in crate::service) fn uninstall(
         // launchd remembers what is disabled by name, long after the file is gone.
         definition.stop(definition.manager == Manager::Systemd)?;
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {
-            durable::replace(kept, found, 0o600)?;
+            services.home.replace(kept, found, 0o600)?;
         }
         std::fs::remove_file(&definition.path)
             .with_context(|| format!("cannot remove {}", definition.path.display()))?;
@@ -245,6 +244,6 @@ pub(in crate::service) fn uninstall(
     }
     asked::forget(services.home, name);
     let record = record(services.home, name);
-    std::fs::remove_file(&record).with_context(|| format!("cannot remove {}", record.display()))?;
+    services.home.remove(&record)?;
     Ok(Some(removal))
 }

@@ -17,10 +17,10 @@ pub(super) use install::{install, installed_services, unconfigured, uninstall};
 use super::Stopped;
 use super::record::Record;
 use crate::base::manager::Manager;
-use crate::base::{Fault, Home, durable};
+use crate::base::own_files::is_missing;
+use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,10 +51,8 @@ impl Definition {
     /// [`Definition::installed`], whether its file is still there or not.
     pub(super) fn noted(home: &Home, service: &str) -> Result<Option<Definition>> {
         let path = record(home, service);
-        let bytes = match std::fs::read(&path) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
+        let bytes = match home.read(&path) {
+            Err(error) if is_missing(&error) => return Ok(None),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
         let damaged = |why: String| {
@@ -152,9 +150,7 @@ impl Definition {
     }
 
     fn note(&self, home: &Home, service: &str) -> Result<()> {
-        let path = record(home, service);
-        durable::make_folder(durable::parent(&path), 0o700)?;
-        durable::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
+        home.replace(&record(home, service), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 }
 

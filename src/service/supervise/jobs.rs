@@ -3,8 +3,7 @@
 use super::children::{kill, spawn};
 use super::{Plan, Timed};
 use crate::base::process::Signal;
-use crate::base::{Home, durable, lines};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -108,19 +107,17 @@ fn after(next: &NextTime, timed: &Timed, now: DateTime<Utc>) -> Option<DateTime<
 
 /// Starts a job; what it prints goes to `logs/cron.log`.
 pub(super) fn start(plan: &Plan, timed: &Timed) -> Result<u32> {
-    let home = Home::new(plan.home.clone());
-    durable::make_folder(&home.logs(), 0o755)?;
-    let log = lines::append(&home.log("cron")).context("cannot open logs/cron.log")?;
-    lines::wait_for_readers(&log)?;
+    let log = plan.home.append(&plan.home.log("cron"))?;
     let mut command = Command::new(&plan.ops);
     command.args(&timed.words).arg("--quiet").arg("--config").arg(&plan.config);
-    command.arg("--home").arg(&plan.home).stdin(Stdio::null());
+    command.arg("--home").arg(plan.home.root()).stdin(Stdio::null());
     spawn(command.stdout(log.try_clone()?).stderr(log))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Home;
     use std::cell::{Cell, RefCell};
 
     #[test]
@@ -152,7 +149,7 @@ mod tests {
         };
         let plan = Plan {
             ops: "/bin/ops".into(),
-            home: "/h".into(),
+            home: Home::new("/h".into()),
             config: "/h/ops.toml".into(),
             services: Vec::new(),
             named: false,

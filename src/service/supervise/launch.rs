@@ -116,7 +116,7 @@ fn attempt(services: &Services<'_>, name: &str, how: &How, inherit: bool) -> Res
         record = Record::read(services.home, name);
     }
     start::clear_the_way(services, service, name, &record, true)?;
-    let logs = (!inherit).then(|| start::Logs::open(&services.output(name))).transpose()?;
+    let logs = (!inherit).then(|| start::Logs::open(services.home, &services.output(name))).transpose()?;
     if let How::Crashed(cause) = how {
         // It is restarted all the same: the agent matters more than its history.
         let _ = count(services, name, cause);
@@ -139,7 +139,7 @@ fn count(services: &Services<'_>, name: &str, cause: &str) -> Result<()> {
 /// started behind its back.
 pub(super) fn is_under_way(home: &Home, name: &str) -> bool {
     Lock::holder(home, &format!("service-{name}")).is_some()
-        || home.restore_journal().exists()
+        || home.has(&home.restore_journal())
         || Maintenance::now(home, chrono::Utc::now()).is_some()
         || upgrade::under_way(home).is_ok_and(|note| note.is_some())
 }

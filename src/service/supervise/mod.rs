@@ -24,8 +24,8 @@ use super::manager::Definition;
 use super::record::Record;
 use super::start::Look;
 use super::{Liveness, Services, double};
-use crate::base::Fault;
 use crate::base::durable::Lock;
+use crate::base::{Fault, Home};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub struct Plan {
     /// The program `ops`, which starts and ends services, and does the jobs.
     pub ops: PathBuf,
     /// The agent's home.
-    pub home: PathBuf,
+    pub home: Home,
     /// Its config, which is read again at each start.
     pub config: PathBuf,
     /// The services.

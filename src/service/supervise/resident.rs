@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn resident(plan: &Plan, run: &Run, next: &NextTime) -> Result<State> {
     let ears = Ears::open()?;
     process::adopt_orphans()?;
-    let home = Home::new(plan.home.clone());
+    let home = plan.home.clone();
     let mut kept = Vec::new();
     for service in &plan.services {
         kept.push(Kept {
@@ -190,7 +190,7 @@ impl Resident<'_> {
     /// `ops WORD HOME CONFIG NAME`
     pub(super) fn program(&self, word: &str, name: &str) -> Command {
         let mut command = Command::new(&self.plan.ops);
-        command.arg(word).arg(&self.plan.home).arg(&self.plan.config).arg(name).stdin(Stdio::null());
+        command.arg(word).arg(self.plan.home.root()).arg(&self.plan.config).arg(name).stdin(Stdio::null());
         command
     }
 
