@@ -89,7 +89,7 @@ fn status_files_of_every_shape() {
         ("{\"status\": 7}".to_owned(), "unknown", "no object"),
         ("{\"status\": \"running\"}{\"status\": \"running\"}".to_owned(), "unknown", "not JSON"),
         ("[".repeat(100_000), "unknown", "not JSON"),
-        (format!("{{\"status\": \"running\", \"x\": \"{}\"}}", "x".repeat(2 << 20)), "unknown", "2.1 MB"),
+        (format!("{{\"status\": \"running\", \"x\": \"{}\"}}", "x".repeat(2 << 20)), "unknown", "1.0 MB"),
         (format!("\u{feff}{}", status(offset(0), own.clone(), json!({}))), "ok", "old"),
         (format!("{}\n\n", status(offset(0), own.clone(), json!({}))), "ok", "old"),
         (format!("{}\0\0\0", status(offset(0), own.clone(), json!({}))), "ok", "old"),

@@ -35,6 +35,7 @@ mod tree;
 pub use options::Options;
 pub use rustix::fs::FileType;
 
+use super::units::Size;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use std::ffi::{OsStr, OsString};
@@ -55,13 +56,13 @@ pub enum Refused {
     #[error("the path does not stay in its folder")]
     Outside,
     /// A symbolic link, as the last part of the path or before it.
-    #[error("a symbolic link is in the way")]
+    #[error("a symbolic link is in the way, which is not followed")]
     Link,
     /// A folder, FIFO, socket or device.
-    #[error("not a regular file but {0}")]
+    #[error("it is {0}, not a regular file")]
     NotRegular(&'static str),
     /// More bytes than a file of this kind can have.
-    #[error("larger than {0} bytes")]
+    #[error("it is larger than {}", Size(*.0))]
     TooLarge(u64),
 }
 
