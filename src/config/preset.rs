@@ -113,7 +113,7 @@ impl About {
 /// A config of the agent's own, or what it has under these keys; none: it is not there, or cannot be read.
 fn read(home: &Path, file: &Path, under: Option<&str>) -> Option<String> {
     let mut text = String::new();
-    lines::open(&home.join(file)).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+    lines::open(home.join(file)).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
     Some(match under {
         Some(keys) => indented::under(&text, keys).unwrap_or_default(),
         None => text,
