@@ -161,7 +161,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         made.problems.push(format!("the archive is whole, but {error:#}"));
     }
     drop(held);
-    made.remote = remote::copy(loaded, run, journal);
+    made.remote = remote::copy(loaded, run, journal, false);
     made.problems.extend(made.remote.iter().flat_map(|copied| copied.problems.clone()));
     if !made.problems.is_empty() {
         made.state = State::Warning;

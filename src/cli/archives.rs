@@ -103,6 +103,7 @@ pub(super) fn list_remote(context: &Context, loaded: &Loaded, journal: Option<&J
         Column::Numbers("age"),
         Column::Numbers("size"),
         Column::Words("whole"),
+        Column::Words("origin"),
         Column::Words("kept because"),
     ];
     let rows = remote.archives.iter().map(|copy| {
@@ -110,7 +111,8 @@ pub(super) fn list_remote(context: &Context, loaded: &Loaded, journal: Option<&J
             copy.name.clone(),
             units::age(context.run.now, copy.time).to_string(),
             Size(copy.bytes).to_string(),
-            yes_or_no(copy.verified),
+            yes_or_no(copy.whole()),
+            copy.origin.describe().to_owned(),
             reasons(&remote.verdicts, copy.ours, &copy.name).join(", "),
         ]
     });

@@ -3,7 +3,7 @@
 use super::prune::{self, How};
 use super::restore::finish_earlier;
 use super::watched::watched;
-use super::{Context, archives, remote, verify};
+use super::{Context, archives, key, remote, verify};
 use crate::backup::{self, Made, Plan, Pruning, Reading, manifest::Name};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
@@ -62,7 +62,18 @@ pub enum Verb {
         remote: bool,
     },
     /// Bring to the bucket what is missing there (every backup does)
-    Copy,
+    Copy {
+        /// Sign also copies there that are not here any more and whose origin is not proved: those of
+        /// earlier versions, or of a key that was lost
+        #[arg(long)]
+        trust: bool,
+    },
+    /// Show, export or import the key that copies in the bucket are signed with
+    Key {
+        /// What to do with it; without this, show its name
+        #[command(subcommand)]
+        verb: Option<key::Verb>,
+    },
     /// Keep an archive whatever the rule says
     Pin {
         /// latest, a name, or a path
@@ -100,7 +111,8 @@ fn act(context: &Context, loaded: &Loaded, args: Args) -> Result<State> {
         Some(Verb::Prune { dry_run, yes, remote: true }) => {
             prune::there(context, loaded, journal, How { dry_run, yes })
         }
-        Some(Verb::Copy) => remote::copy(context, loaded, journal),
+        Some(Verb::Copy { trust }) => remote::copy(context, loaded, journal, trust),
+        Some(Verb::Key { verb }) => key::run(context, loaded, verb),
         Some(Verb::Pin { archive, off }) => pin(context, loaded, journal, &archive, !off),
     }
 }

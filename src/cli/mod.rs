@@ -19,6 +19,7 @@ mod explain;
 pub mod health;
 mod init;
 mod install;
+mod key;
 pub mod logs;
 pub mod ops;
 mod problems;

@@ -1,15 +1,20 @@
 //! The part of `backup` and `restore` that is about the bucket.
 
 use super::Context;
-use crate::backup::remote::{self, Copied};
+use crate::backup::remote::{self, Copied, Fetched};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
 use anyhow::Result;
 
 /// `backup copy`: brings to the bucket what is missing there.
-pub(super) fn copy(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
-    let Some(copied) = remote::copy(loaded, &context.run, journal) else {
+pub(super) fn copy(
+    context: &Context,
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    trust: bool,
+) -> Result<State> {
+    let Some(copied) = remote::copy(loaded, &context.run, journal, trust) else {
         return Err(Fault::unknown("there is no bucket: the config has no [backup.s3]")
             .hint("set endpoint and bucket there; the runbook Backup and Restore shows how")
             .into());
@@ -34,7 +39,7 @@ pub(super) fn copy(context: &Context, loaded: &Loaded, journal: Option<&Journal>
 /// `2 archives (3.1 MB) copied to s3://bucket/bot/`.
 pub(super) fn describe(copied: &Copied) -> String {
     let mut line = match copied.copied.len() {
-        0 if copied.missing.is_empty() && copied.problems.is_empty() => {
+        0 if copied.missing.is_empty() && copied.problems.is_empty() && copied.signed.is_empty() => {
             format!("every archive is in {} already", copied.remote)
         }
         number => {
@@ -42,6 +47,13 @@ pub(super) fn describe(copied: &Copied) -> String {
             format!("{} copied to {} ({sent} sent)", text::count(number, "archive"), copied.remote)
         }
     };
+    if !copied.signed.is_empty() {
+        line.push_str(&format!(", {} signed that was there already", copied.signed.len()));
+    }
+    if copied.new_key {
+        line.push_str("; signed with a new key, which a new host needs to restore from there: ");
+        line.push_str("`ops backup key export FILE`, and keep that file elsewhere");
+    }
     if !copied.missing.is_empty() {
         line.push_str(&format!(", {} still missing there", copied.missing.len()));
     }
@@ -60,9 +72,13 @@ pub(super) fn fetch(
     loaded: &Loaded,
     journal: Option<&Journal>,
     which: Option<&str>,
+    trust: bool,
 ) -> Result<Option<String>> {
     let Some(which) = which.and_then(|which| which.strip_prefix("remote:")) else { return Ok(None) };
-    let path = remote::fetch(loaded, &context.run, journal, which)?;
+    let Fetched { path, doubts } = remote::fetch(loaded, &context.run, journal, which, trust)?;
+    for doubt in doubts {
+        context.note(&format!("look at this: {}", text::one_line(&doubt.to_string(), 500)));
+    }
     context.note(&format!("{} is here, checked and verified", loaded.home.show(&path)));
     Ok(path.file_name().and_then(|name| name.to_str()).map(str::to_owned))
 }

@@ -48,6 +48,10 @@ pub struct Args {
     /// Verify, and say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Take a copy from the bucket although its signature does not prove where it comes from, or it
+    /// is plain and encrypt_to is set
+    #[arg(long)]
+    pub trust: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -80,7 +84,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     if let Some(aside) = restore::find_aside(&loaded.home, which.unwrap_or_default())? {
         return put_back(context, loaded, journal.as_ref(), aside, &args);
     }
-    let archive = match remote::fetch(context, loaded, journal.as_ref(), which) {
+    let archive = match remote::fetch(context, loaded, journal.as_ref(), which, args.trust) {
         Ok(fetched) => fetched.or_else(|| args.archive.clone()),
         Err(error) => return log_failure(context, loaded, error),
     };

@@ -371,6 +371,7 @@ fn a_copy_in_the_bucket_is_encrypted_and_comes_back_with_its_note() {
     let start = sandbox.read("ops.toml").split("# more\n").next().unwrap().to_owned();
     other.write("ops.toml", &start);
     configure(&other, &bucket);
+    crate::remote::share_key(&sandbox, &other);
     storage.mend();
     let refused = now(3, &other, "restore", &["remote:latest", "--yes"]);
     assert!(refused.stderr.contains("no identity is set"), "{}", refused.stderr);

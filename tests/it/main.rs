@@ -32,6 +32,7 @@ mod logs;
 #[cfg(target_os = "linux")]
 mod managers;
 mod mutants;
+mod origin;
 mod plugins;
 mod presets;
 mod probes;

@@ -12,7 +12,7 @@ use std::time::Duration;
 const SECRET: &str = "s3cr3tSigningKey";
 
 /// Adds the bucket to the config of a sandbox.
-fn with_bucket(sandbox: Sandbox, storage: &Storage) -> Sandbox {
+pub fn with_bucket(sandbox: Sandbox, storage: &Storage) -> Sandbox {
     let config = sandbox.read("ops.toml");
     let endpoint = &storage.endpoint;
     sandbox.write(
@@ -39,7 +39,7 @@ fn noise() -> Vec<u8> {
 }
 
 /// Files of about 17 MB that do not get smaller: three parts.
-fn with_large_files(storage: &Storage) -> Sandbox {
+pub fn with_large_files(storage: &Storage) -> Sandbox {
     let sandbox = with_bucket(with_files(), storage);
     sandbox.write("memory/noise", noise());
     sandbox
@@ -47,7 +47,7 @@ fn with_large_files(storage: &Storage) -> Sandbox {
 
 /// Runs `backup` with these words at a time, and makes sure that no key is seen anywhere.
 #[track_caller]
-fn at(code: i32, sandbox: &Sandbox, now: &str, args: &[&str]) -> Said {
+pub fn at(code: i32, sandbox: &Sandbox, now: &str, args: &[&str]) -> Said {
     let said = said(sandbox.program("backup").args(args).env("OPS_NOW", now).output().unwrap());
     assert_eq!(said.code, code, "{args:?}\n--- stdout\n{}\n--- stderr\n{}", said.stdout, said.stderr);
     let mut seen = format!("{}{}", said.stdout, said.stderr);
@@ -59,15 +59,15 @@ fn at(code: i32, sandbox: &Sandbox, now: &str, args: &[&str]) -> Said {
     said
 }
 
-const NOW: &str = "2026-11-20T09:30:01Z";
+pub const NOW: &str = "2026-11-20T09:30:01Z";
 
 #[track_caller]
-fn backup(code: i32, sandbox: &Sandbox) -> Said {
+pub fn backup(code: i32, sandbox: &Sandbox) -> Said {
     at(code, sandbox, NOW, &[])
 }
 
 /// The archives in the bucket, by name, with their content.
-fn copies(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
+pub fn copies(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
     let store = storage.store();
     let ours = |key: &String| key.strip_prefix("quiet/").map(str::to_owned);
     store.objects.iter().filter_map(|(key, object)| Some((ours(key)?, object.content.clone()))).collect()
@@ -75,7 +75,7 @@ fn copies(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
 
 /// Whether the bucket has exactly what the folder has.
 #[track_caller]
-fn all_there(sandbox: &Sandbox, storage: &Storage) {
+pub fn all_there(sandbox: &Sandbox, storage: &Storage) {
     let here: BTreeMap<String, Vec<u8>> = archives(sandbox)
         .iter()
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap()))
@@ -83,6 +83,13 @@ fn all_there(sandbox: &Sandbox, storage: &Storage) {
     let there = copies(storage);
     assert_eq!(here.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
     assert!(here == there, "a copy differs");
+}
+
+/// Brings the signing key of one home to another.
+pub fn share_key(from: &Sandbox, to: &Sandbox) {
+    let file = from.outside("keys").join("signing.key");
+    from.expect(0, "backup", &["key", "export", file.to_str().unwrap()]);
+    to.expect(0, "backup", &["key", "import", file.to_str().unwrap()]);
 }
 
 #[test]
@@ -107,6 +114,7 @@ fn an_archive_goes_to_the_bucket_and_another_host_restores_from_there() {
 
     let other = Sandbox::new();
     other.write("ops.toml", sandbox.read("ops.toml"));
+    share_key(&sandbox, &other);
     let said = other.expect(0, "restore", &["remote:latest", "--yes"]);
     assert!(said.stderr.contains("backups/20261120_093001.tar.gz is here"), "{}", said.stderr);
     let (before, after) = (tree(&sandbox.path("memory/notes")), tree(&other.path("memory/notes")));

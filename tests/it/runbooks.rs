@@ -67,6 +67,7 @@ impl Stage {
                 "/srv/bot" | "~/DHARMIC_GODEL_CLAW" if init => look.display().to_string(),
                 "/srv/bot" | "~/DHARMIC_GODEL_CLAW" => home.clone(),
                 "/tmp/look" => look.display().to_string(),
+                "/media/safe/bot-signing.key" => self.key(),
                 "remote:20261120_093001" => format!("remote:{stem}"),
                 // The open problem stays open.
                 "60s" | "2m" => "1s".to_owned(),
@@ -75,6 +76,13 @@ impl Stage {
             };
         }
         words
+    }
+
+    /// Where the signing key was kept.
+    fn key(&self) -> String {
+        let file = self.sandbox.outside("safe").join("bot-signing.key").display().to_string();
+        self.sandbox.expect(0, "ops", &["backup", "key", "export", &file]);
+        file
     }
 
     fn run(&self, words: &[String]) -> Said {

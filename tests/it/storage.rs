@@ -76,6 +76,8 @@ pub struct Store {
     pub longest: u64,
     /// Lists have no end: with one token for ever, or with another each time.
     pub endless: Option<Endless>,
+    /// It takes no notice of what is to be copied.
+    pub no_copy: bool,
     /// At most so many in one page of a list; 0: all.
     pub page: usize,
     count: u64,
@@ -310,6 +312,15 @@ fn answer(request: &Request, operation: &str, store: &mut Store) -> Reply {
             .collect()
     };
     match operation {
+        "put" if request.headers.contains_key("x-amz-copy-source") && !store.no_copy => {
+            let source = decode(&request.headers["x-amz-copy-source"]);
+            let Some(object) = store.objects.get(source.strip_prefix("/b/").unwrap()) else {
+                return error(404, "NoSuchKey");
+            };
+            let object = Object { headers: kept(&request.headers), ..object.clone() };
+            store.objects.insert(key, object);
+            document("CopyObjectResult", "")
+        }
         "put" => {
             let etag = etag(md5(&request.body));
             let object = Object { content: request.body.clone(), headers: kept(&request.headers), etag };

@@ -118,6 +118,18 @@ fn there_and_back(endpoint: &str, resumes: bool) {
 
     let other = Sandbox::new();
     config(&other, endpoint, "");
+    other.expect(3, "restore", &["remote:latest", "--yes"]);
+    let key = sandbox.outside("keys").join("signing.key");
+    sandbox.expect(0, "backup", &["key", "export", key.to_str().unwrap()]);
+    other.expect(0, "backup", &["key", "import", key.to_str().unwrap()]);
+    // Copies of earlier versions, or of a lost key, are signed on the word of a person.
+    fs::remove_file(sandbox.path(".ops/signing.key")).unwrap();
+    fs::remove_dir_all(sandbox.path("backups")).unwrap();
+    let said = at(Some(0), &sandbox, "2026-11-05T03:00:00Z", &["copy", "--trust"], None);
+    assert!(said.contains("1 signed that was there already"), "{said}");
+    sandbox.expect(0, "restore", &["remote:latest", "--drill"]);
+    sandbox.expect(0, "backup", &["key", "export", sandbox.path("new.key").to_str().unwrap()]);
+    other.expect(0, "backup", &["key", "import", sandbox.path("new.key").to_str().unwrap()]);
     other.expect(0, "restore", &["remote:latest", "--yes"]);
     assert!(fs::read(other.path("memory/noise")).unwrap() == noise);
     assert_eq!(other.read("memory/notes.md"), "small\n");

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::label::Label;
+use super::signing::{Keys, Origin};
 use crate::backup::names::{ENCRYPTED, time_of_name};
 use crate::backup::retention::Candidate;
 use crate::backup::shelf::Archive;
@@ -28,16 +29,31 @@ pub struct Copy {
     pub sequence: u64,
     /// Whether its label names this agent. Nothing else is ever pruned.
     pub ours: bool,
-    /// Whether it was verified when it was made, and has the size it had then.
+    /// Where it comes from, as far as its signature proves it.
+    pub origin: Origin,
+    /// Whether it was verified when it was made, has the size it had then, and is proved to be ours.
     pub verified: bool,
+    /// As `verified`, proved or not.
+    #[serde(skip)]
+    pub(super) whole: bool,
+    /// What is written beside it.
+    #[serde(skip)]
+    pub(super) label: Option<Label>,
     /// The SHA-256 of the file; empty where it has no label of ours.
     pub sha256: String,
-    /// The note that belongs beside it, if it is encrypted.
-    #[serde(skip)]
-    pub(super) note: Option<Sidecar>,
 }
 
 impl Copy {
+    /// Whether it was verified when it was made and has the size it had then, proved or not.
+    pub fn whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The note that belongs beside it, if it is encrypted.
+    pub(super) fn note(&self) -> Option<&Sidecar> {
+        self.label.as_ref()?.note.as_ref()
+    }
+
     pub(super) fn candidate(&self, here: &[Archive]) -> Candidate {
         Candidate {
             name: self.name.clone(),
@@ -66,41 +82,34 @@ pub(super) fn client(loaded: &Loaded) -> Result<Client> {
 }
 
 /// Every archive in the bucket, newest first, by what the storage says of each.
-pub(super) fn copies(client: &Client, loaded: &Loaded) -> Result<Vec<Copy>> {
+pub(super) fn copies(client: &Client, loaded: &Loaded, keys: &Keys) -> Result<Vec<Copy>> {
     let mut copies = Vec::new();
     for name in client.names()? {
         // One that went away meanwhile is not there.
         let Some(head) = client.head(&name)? else { continue };
-        copies.push(describe(loaded, name, head.bytes, head.label));
+        copies.push(describe(loaded, keys, name, head.bytes, head.label));
     }
     copies.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
     Ok(copies)
 }
 
 /// What one says of itself, or else its name.
-pub(super) fn describe(loaded: &Loaded, name: String, bytes: u64, label: Option<Label>) -> Copy {
-    let by_name = time_of_name(&name).unwrap_or(DateTime::UNIX_EPOCH);
-    match label {
-        Some(label) => Copy {
-            bytes,
-            time: label.time,
-            sequence: label.sequence,
-            ours: label.agent == loaded.config.agent.name,
-            verified: label.bytes == bytes && (label.note.is_some() || !name.ends_with(ENCRYPTED)),
-            sha256: label.sha256,
-            note: label.note,
-            name,
-        },
-        None => Copy {
-            bytes,
-            time: by_name,
-            sequence: 0,
-            ours: false,
-            verified: false,
-            sha256: String::new(),
-            note: None,
-            name,
-        },
+pub(super) fn describe(loaded: &Loaded, keys: &Keys, name: String, bytes: u64, label: Option<Label>) -> Copy {
+    let is_whole =
+        |label: &Label| label.bytes == bytes && (label.note.is_some() || !name.ends_with(ENCRYPTED));
+    let (of, whole) = (label.as_ref(), label.as_ref().is_some_and(is_whole));
+    let origin = of.map_or(Origin::Unsigned, |label| keys.origin(&name, label));
+    Copy {
+        bytes,
+        time: of.map(|label| label.time).or_else(|| time_of_name(&name)).unwrap_or(DateTime::UNIX_EPOCH),
+        sequence: of.map_or(0, |label| label.sequence),
+        ours: of.is_some_and(|label| label.agent == loaded.config.agent.name),
+        origin,
+        verified: whole && origin == Origin::Signed,
+        whole,
+        sha256: of.map(|label| label.sha256.clone()).unwrap_or_default(),
+        label,
+        name,
     }
 }
 
@@ -125,6 +134,16 @@ pub(super) fn remember(loaded: &Loaded, run: &Run, journal: Option<&Journal>, th
         }
         Ok(())
     });
+}
+
+/// The newest copy that was there when the bucket was last looked at, and when it was made.
+pub(super) fn newest_known(loaded: &Loaded, journal: &Journal) -> Option<(String, DateTime<Utc>)> {
+    let remote = loaded.config.backup.s3.as_ref()?.shown();
+    let query = "SELECT name, at FROM copies WHERE remote = ?1 ORDER BY at DESC LIMIT 1";
+    let row = journal.connection().query_row(query, [remote], |row| Ok((row.get(0)?, row.get(1)?)));
+    // Best effort: it only warns.
+    let (name, at): (String, i64) = row.ok()?;
+    Some((name, DateTime::from_timestamp_millis(at)?))
 }
 
 /// The names and lengths of the copies, as they were when the bucket was last looked at. None:

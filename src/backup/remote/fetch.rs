@@ -2,7 +2,8 @@
 //! and only then on the shelf.
 
 use super::client::Client;
-use super::copies::{self, Copy, copies};
+use super::copies::{self, Copy, copies, newest_known};
+use super::signing::{Keys, Origin};
 use crate::backup::bench::Bench;
 use crate::backup::crypt;
 use crate::backup::find::{find, point_latest};
@@ -15,22 +16,109 @@ use crate::backup::sidecar::Sidecar;
 use crate::backup::space::free_space;
 use crate::base::progress::Progress;
 use crate::base::text::one_line;
-use crate::base::{Fault, Journal, Run, durable};
+use crate::base::{Fault, Journal, Run, durable, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// An archive that was brought here.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// What a person should know of its origin.
+    pub doubts: Vec<Doubt>,
+}
+
+/// What is odd about a bucket or a copy in it.
+#[derive(Clone, Debug)]
+pub enum Doubt {
+    /// This one was taken on the word of a person: that is in the way of it otherwise.
+    Trusted(String, Objection),
+    /// A newer one was passed over.
+    PassedOver(String, Objection),
+    /// The newest that was there before is gone.
+    Gone(String, DateTime<Utc>),
+}
+
+/// Why a copy is not taken from the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// Its origin is not proved.
+    Origin(Origin),
+    /// It is plain, and archives are encrypted here.
+    Plain,
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Objection::Origin(Origin::Signed) => "it is signed",
+            Objection::Origin(Origin::Unsigned) => "it is not signed",
+            Objection::Origin(Origin::OtherKey) => "it is signed with a key that is not here",
+            Objection::Origin(Origin::Forged) => "its signature is forged: it is not what was signed here",
+            Objection::Plain => "it is not encrypted, and encrypt_to in [backup] says that archives are",
+        })
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Doubt::Trusted(name, why) => write!(formatter, "{name} is taken because of --trust: {why}"),
+            Doubt::PassedOver(name, why) => {
+                write!(formatter, "{name} in the bucket is newer and not taken: {why}")
+            }
+            Doubt::Gone(name, time) => write!(
+                formatter,
+                "{name} of {} was in the bucket when it was last looked at, and is gone",
+                units::local(*time)
+            ),
+        }
+    }
+}
+
 /// Brings an archive to the backup folder: `latest` or a name. One that is there already, and is
-/// the same, is not fetched again.
+/// the same, is not fetched again. With `trust`, also one whose origin is not proved, and a plain one
+/// where archives are encrypted.
 ///
 /// # Errors
-/// When there is no such archive, or what came is not whole. Nothing is left then.
-pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str) -> Result<PathBuf> {
+/// When there is no such archive, none that is proved to be of this host, or what came is not whole.
+/// Nothing is left then.
+pub fn fetch(
+    loaded: &Loaded,
+    run: &Run,
+    journal: Option<&Journal>,
+    which: &str,
+    trust: bool,
+) -> Result<Fetched> {
     let client = copies::client(loaded)?;
-    let copy = choose(&client, loaded, run, which)?;
+    let keys = Keys::read(&loaded.home)?;
+    let all = copies(&client, loaded, &keys)?;
+    let (copy, mut doubts) = choose(&client, loaded, run, &all, which, trust)?;
+    if let Some((name, time)) = journal.and_then(|journal| newest_known(loaded, journal))
+        && which == "latest"
+        && time > copy.time
+        && !all.iter().any(|copy| copy.name == name)
+    {
+        doubts.push(Doubt::Gone(name, time));
+    }
+    let path = bring(&client, loaded, run, journal, copy)?;
+    Ok(Fetched { path, doubts })
+}
+
+fn bring(
+    client: &Client,
+    loaded: &Loaded,
+    run: &Run,
+    journal: Option<&Journal>,
+    copy: &Copy,
+) -> Result<PathBuf> {
     let dir = &loaded.config.backup.dir;
     let encrypted = copy.name.ends_with(ENCRYPTED);
     if encrypted {
@@ -41,7 +129,7 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
         && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
     {
-        if let Some(note) = &copy.note
+        if let Some(note) = copy.note()
             && Sidecar::read(&here).is_err()
         {
             note.write(&here)?;
@@ -56,8 +144,8 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
             .into());
     }
     let part = bench.folder.join(&copy.name);
-    download(&client, &copy, &part, run)?;
-    if let Some(note) = &copy.note {
+    download(client, copy, &part, run)?;
+    if let Some(note) = copy.note() {
         note.write(&part)?;
     }
     let (_, contents) = open(&loaded.config.backup, &part, &bench.folder)
@@ -65,7 +153,7 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     // A backup would sweep a note without its archive.
     let held = lock(loaded, run)?;
     let path = free_name(dir, &copy.name)?;
-    if let Some(note) = &copy.note {
+    if let Some(note) = copy.note() {
         note.write(&path)?;
     }
     durable::rename(&part, &path)?;
@@ -82,31 +170,83 @@ pub fn fetch(loaded: &Loaded, run: &Run, journal: Option<&Journal>, which: &str)
     Ok(path)
 }
 
-/// The copy that is meant.
-fn choose(client: &Client, loaded: &Loaded, run: &Run, which: &str) -> Result<Copy> {
-    let copies = copies(client, loaded)?;
+/// What is in the way of taking a copy.
+fn objection(loaded: &Loaded, copy: &Copy) -> Option<Objection> {
+    if copy.origin != Origin::Signed {
+        return Some(Objection::Origin(copy.origin));
+    }
+    let plain = !loaded.config.backup.encrypt_to.is_empty() && !copy.name.ends_with(ENCRYPTED);
+    plain.then_some(Objection::Plain)
+}
+
+fn refused(copy: &Copy, shown: &str, why: Objection) -> anyhow::Error {
+    let message = format!("{} in {shown} is not taken: {why}", copy.name);
+    let (fault, hint) = match why {
+        Objection::Origin(Origin::Forged) => (
+            Fault::critical(message),
+            "somebody else can write to the bucket; `backup list --remote` shows the other copies",
+        ),
+        Objection::Origin(_) => (
+            Fault::unknown(message),
+            "`backup key import FILE` brings the signing key of the host that made it; --trust takes it without a proof",
+        ),
+        Objection::Plain => (
+            Fault::unknown(message),
+            "--trust takes it all the same; `backup list --remote` shows the other copies",
+        ),
+    };
+    fault.hint(hint).into()
+}
+
+/// The copy that is meant, and what is to be said of it and of newer ones.
+fn choose<'a>(
+    client: &Client,
+    loaded: &Loaded,
+    run: &Run,
+    copies: &'a [Copy],
+    which: &str,
+    trust: bool,
+) -> Result<(&'a Copy, Vec<Doubt>)> {
     let shown = client.shown();
     if which == "latest" {
         // By time, not by sequence: a rebuilt host counts from 1 again.
-        let good = copies.into_iter().filter(|copy| copy.ours && copy.verified && copy.time <= run.now);
-        return good.max_by_key(|copy| (copy.time, copy.sequence)).ok_or_else(|| {
-            Fault::unknown(format!("there is no good archive in {shown}"))
+        let mut good: Vec<&Copy> =
+            copies.iter().filter(|copy| copy.ours && copy.whole && copy.time <= run.now).collect();
+        good.sort_by_key(|copy| std::cmp::Reverse((copy.time, copy.sequence)));
+        let mut doubts = Vec::new();
+        for copy in &good {
+            match objection(loaded, copy) {
+                None => return Ok((copy, doubts)),
+                Some(why) if trust => {
+                    doubts.push(Doubt::Trusted(copy.name.clone(), why));
+                    return Ok((copy, doubts));
+                }
+                Some(why) => doubts.push(Doubt::PassedOver(copy.name.clone(), why)),
+            }
+        }
+        return Err(match good.first().and_then(|copy| Some((copy, objection(loaded, copy)?))) {
+            Some((copy, why)) => refused(copy, shown, why),
+            None => Fault::unknown(format!("there is no good archive in {shown}"))
                 .hint("`backup list --remote` shows what is there")
-                .into()
+                .into(),
         });
     }
     let stem = |name: &str| split_name(name).map_or(name, |(stem, _)| stem).to_owned();
-    let Some(copy) = copies.into_iter().find(|copy| stem(&copy.name) == stem(which)) else {
+    let Some(copy) = copies.iter().find(|copy| stem(&copy.name) == stem(which)) else {
         return Err(Fault::unknown(format!("there is no archive '{}' in {shown}", one_line(which, 100)))
             .hint("`backup list --remote` shows what is there")
             .into());
     };
-    if copy.sha256.is_empty() || (copy.note.is_none() && copy.name.ends_with(ENCRYPTED)) {
+    if copy.sha256.is_empty() || (copy.note().is_none() && copy.name.ends_with(ENCRYPTED)) {
         return Err(Fault::unknown(format!("{} in {shown} was not put there by this program", copy.name))
             .hint("fetch it by hand; `restore PATH` takes it then")
             .into());
     }
-    Ok(copy)
+    match objection(loaded, copy) {
+        Some(why) if trust => Ok((copy, vec![Doubt::Trusted(copy.name.clone(), why)])),
+        Some(why) => Err(refused(copy, shown, why)),
+        None => Ok((copy, Vec::new())),
+    }
 }
 
 fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> {

@@ -25,11 +25,15 @@ pub(super) struct Label {
     pub(super) etag: String,
     /// The note of an encrypted archive. It goes with it as one, and is deleted with it.
     pub(super) note: Option<Sidecar>,
+    /// That note as it is sent.
+    pub(super) note_text: Option<String>,
+    /// What proves all of this, but for the ETag.
+    pub(super) signature: Option<String>,
 }
 
 impl Label {
     /// As headers of an upload.
-    pub(super) fn headers(&self) -> Result<Vec<(&'static str, String)>> {
+    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
             ("x-amz-meta-agent", self.agent.clone()),
             ("x-amz-meta-bytes", self.bytes.to_string()),
@@ -38,16 +42,21 @@ impl Label {
             ("x-amz-meta-sha256", self.sha256.clone()),
             ("x-amz-meta-time", units::rfc3339(self.time)),
         ];
-        if let Some(note) = &self.note {
-            headers.push(("x-amz-meta-note", BASE64.encode(note.text()?)));
-        }
-        Ok(headers)
+        headers.extend(self.note_text.clone().map(|note| ("x-amz-meta-note", note)));
+        headers.extend(self.signature.clone().map(|signature| ("x-amz-meta-signature", signature)));
+        headers
+    }
+
+    /// A note as it is sent.
+    pub(super) fn note_text(note: &Sidecar) -> Result<String> {
+        Ok(BASE64.encode(note.text()?))
     }
 
     /// From an answer. None: it is not of this program.
     pub(super) fn read(answer: &Answer) -> Option<Label> {
         let meta = |name: &str| answer.header(&format!("x-amz-meta-{name}"));
-        let note = meta("note").and_then(|note| BASE64.decode(note).ok());
+        let note_text = meta("note").map(str::to_owned);
+        let note = note_text.as_ref().and_then(|note| BASE64.decode(note).ok());
         Some(Label {
             note: note.and_then(|note| Sidecar::parse(&note).ok()),
             agent: meta("agent")?.to_owned(),
@@ -56,6 +65,8 @@ impl Label {
             sequence: meta("sequence")?.parse().ok()?,
             sha256: meta("sha256")?.to_owned(),
             time: DateTime::parse_from_rfc3339(meta("time")?).ok()?.with_timezone(&Utc),
+            signature: meta("signature").map(str::to_owned),
+            note_text,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::copies::{Copy, client, copies, lock, remember};
+use super::signing::Keys;
 use crate::backup::retention::{self, Candidate, Verdict};
 use crate::backup::shelf::{self, Archive};
 use crate::base::step::step;
@@ -38,7 +39,7 @@ impl Remote {
 /// A [`crate::base::Fault`] when there is no `[backup.s3]`, or the storage refuses or cannot be reached.
 pub fn list(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Remote> {
     let client = client(loaded)?;
-    let there = copies(&client, loaded)?;
+    let there = copies(&client, loaded, &Keys::read(&loaded.home)?)?;
     remember(loaded, run, journal, &there);
     Ok(judge(&client, loaded, run, &local(loaded, journal)?, there))
 }
@@ -154,9 +155,11 @@ mod tests {
             time: archive.time,
             sequence: archive.sequence,
             ours: true,
+            origin: crate::backup::remote::Origin::Signed,
             verified: true,
+            whole: true,
+            label: None,
             sha256: "aa".to_owned(),
-            note: None,
         }
     }
 

@@ -5,8 +5,11 @@
 //! an answer may be wrong.
 
 use super::client::Client;
+use super::fingerprint::{Fingerprint, PART};
 use super::label::Label;
-use super::store::{Head, Part, Upload, proves};
+use super::lists::{Part, Upload};
+use super::signing::{Keys, Origin};
+use super::store::{Head, proves};
 use crate::backup::Archive;
 use crate::backup::sidecar::Sidecar;
 use crate::base::progress::Progress;
@@ -16,70 +19,8 @@ use anyhow::{Context, Result};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
-
-/// Bytes of a part, and the most that goes in one request.
-pub(super) const PART: u64 = 8 << 20;
-/// More parts than this no storage takes.
-const MOST_PARTS: u64 = 10_000;
-
-/// What a file is, so that it can be known again at the other side.
-struct Fingerprint {
-    bytes: u64,
-    /// Bytes of each part but the last.
-    part: u64,
-    sha256: String,
-    /// The MD5 of each part. (Not for trust: the storage checks by it what arrived.)
-    md5s: Vec<[u8; 16]>,
-}
-
-impl Fingerprint {
-    fn of(file: &File) -> io::Result<Fingerprint> {
-        let bytes = file.metadata()?.len();
-        let part = part_size(bytes);
-        let mut sha256 = Sha256::new();
-        let mut md5s = Vec::new();
-        let mut buffer = vec![0; 256 << 10];
-        let mut at = 0;
-        while at < bytes {
-            let end = (at + part).min(bytes);
-            let mut md5 = Md5::new();
-            while at < end {
-                let most = buffer.len().min((end - at) as usize);
-                file.read_exact_at(&mut buffer[..most], at)?;
-                sha256.update(&buffer[..most]);
-                md5.update(&buffer[..most]);
-                at += most as u64;
-            }
-            md5s.push(md5.finalize().into());
-        }
-        Ok(Fingerprint { bytes, part, sha256: hex(&sha256.finalize()), md5s })
-    }
-
-    /// Whether it goes in one request.
-    fn is_single(&self) -> bool {
-        self.md5s.len() <= 1
-    }
-
-    /// The ETag of such an object, by the custom that nearly every storage keeps to.
-    fn etag(&self) -> String {
-        match self.md5s.as_slice() {
-            [] => hex(&Md5::digest([])),
-            [one] => hex(one),
-            many => format!("{}-{}", hex(&Md5::digest(many.concat())), many.len()),
-        }
-    }
-
-    fn part_bytes(&self, index: usize) -> u64 {
-        self.part.min(self.bytes - index as u64 * self.part)
-    }
-}
-
-/// 8 MiB, or more where there would be too many parts.
-fn part_size(bytes: u64) -> u64 {
-    bytes.div_ceil(MOST_PARTS).next_multiple_of(1 << 20).max(PART)
-}
 
 /// What the storage's word on an archive is worth.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,8 +43,29 @@ fn judge(head: &Head, label: &Label) -> Word {
     }
 }
 
+/// What was done so that an archive is there.
+pub(super) struct Brought {
+    pub(super) label: Label,
+    /// The bytes that had to be sent.
+    pub(super) sent: u64,
+    /// Whether it was there, and only its signature was missing.
+    pub(super) signed: bool,
+}
+
+/// Gives a copy there this label, with its signature. False: the storage does not do that.
+pub(super) fn sign_there(client: &Client, keys: &Keys, name: &str, label: &Label) -> Result<bool> {
+    let done = client.relabel(name, label);
+    let head = client.head(name)?;
+    let right =
+        |head: Head| is_signed(keys, name, &head) && matches!(judge(&head, label), Word::Sure | Word::Likely);
+    Ok(done.is_ok() && head.is_some_and(right))
+}
+
+fn is_signed(keys: &Keys, name: &str, head: &Head) -> bool {
+    head.label.as_ref().is_some_and(|label| keys.origin(name, label) == Origin::Signed)
+}
+
 /// Makes sure that an archive is there. `open` are the uploads that are known to be unfinished.
-/// Gives its label, and how many bytes had to be sent.
 ///
 /// # Errors
 /// When it is not there in the end, as far as can be told.
@@ -111,22 +73,27 @@ pub(super) fn bring(
     client: &Client,
     archive: &Archive,
     agent: &str,
+    keys: &Keys,
     open: &[Upload],
     progress: &Progress,
-) -> Result<(Label, u64)> {
+) -> Result<Brought> {
     let name = archive.name.as_str();
     let reading = || format!("cannot read {}", archive.path.display());
     let file = File::open(&archive.path).with_context(reading)?;
     let fingerprint = Fingerprint::of(&file).with_context(reading)?;
-    let label = Label {
+    let note = archive.encrypted.then(|| Sidecar::read(&archive.path)).transpose()?;
+    let mut label = Label {
         agent: agent.to_owned(),
         sequence: archive.sequence,
         time: archive.time,
         bytes: fingerprint.bytes,
         sha256: fingerprint.sha256.clone(),
         etag: fingerprint.etag(),
-        note: archive.encrypted.then(|| Sidecar::read(&archive.path)).transpose()?,
+        note_text: note.as_ref().map(Label::note_text).transpose()?,
+        note,
+        signature: None,
     };
+    label.signature = keys.sign(name, &label);
     if let Some(note) = &label.note
         && note.sha256 != label.sha256
     {
@@ -134,7 +101,14 @@ pub(super) fn bring(
     }
     if let Some(head) = client.head(name)? {
         if matches!(judge(&head, &label), Word::Sure | Word::Likely) {
-            return Ok((label, 0));
+            if is_signed(keys, name, &head) {
+                return Ok(Brought { label, sent: 0, signed: false });
+            }
+            // Of an earlier version, or planted: what is here proves it. Where that cannot be done, it is
+            // sent again.
+            if sign_there(client, keys, name, &label)? {
+                return Ok(Brought { label, sent: 0, signed: true });
+            }
         }
         let ours = head.label.is_some_and(|theirs| theirs.agent == label.agent);
         anyhow::ensure!(ours, "something else has that name there, and is not replaced");
@@ -156,10 +130,10 @@ pub(super) fn bring(
         None => Word::No("it is not there"),
     };
     match (word, sent) {
-        (Word::Sure, sent) => Ok((label, sent.unwrap_or(fingerprint.bytes))),
+        (Word::Sure, sent) => Ok(Brought { label, sent: sent.unwrap_or(fingerprint.bytes), signed: false }),
         (Word::Likely, sent) => {
             read_back(client, name, &label)?;
-            Ok((label, sent.unwrap_or(fingerprint.bytes)))
+            Ok(Brought { label, sent: sent.unwrap_or(fingerprint.bytes), signed: false })
         }
         (Word::No(_), Err(error)) => Err(error),
         (Word::No(why), Ok(_)) => anyhow::bail!("the storage took it, and then {why}"),
@@ -231,7 +205,6 @@ fn in_parts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn label() -> Label {
         Label {
@@ -242,31 +215,9 @@ mod tests {
             sha256: "aa".to_owned(),
             etag: "bb".to_owned(),
             note: None,
+            note_text: None,
+            signature: None,
         }
-    }
-
-    #[test]
-    fn parts_cover_a_file_exactly_and_are_never_too_many() {
-        assert_eq!((part_size(0), part_size(PART), part_size(80 << 30)), (PART, PART, 9 << 20));
-        for bytes in [1u64 << 40, (5 << 40) - 1] {
-            assert!(bytes.div_ceil(part_size(bytes)) <= MOST_PARTS, "{bytes}");
-        }
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&vec![7; PART as usize + 5]).unwrap();
-        let two = Fingerprint::of(&file).unwrap();
-        assert_eq!((two.md5s.len(), two.part_bytes(0), two.part_bytes(1)), (2, PART, 5));
-        assert!(!two.is_single() && two.etag().ends_with("-2"));
-    }
-
-    #[test]
-    fn a_small_file_has_the_etag_that_everybody_gives_it() {
-        let mut file = tempfile::tempfile().unwrap();
-        assert_eq!(Fingerprint::of(&file).unwrap().etag(), "d41d8cd98f00b204e9800998ecf8427e");
-        file.write_all(b"abc").unwrap();
-        let one = Fingerprint::of(&file).unwrap();
-        assert!(one.is_single());
-        assert_eq!(one.etag(), "900150983cd24fb0d6963f7d28e17f72");
-        assert_eq!(one.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
