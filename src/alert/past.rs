@@ -5,7 +5,7 @@ use super::silences::{self, Silence};
 use super::{deliveries, store};
 use super::{recovery, throttle};
 use crate::base::journal::is_damaged;
-use crate::base::{Journal, Run, database};
+use crate::base::{Journal, Run};
 use crate::config::Loaded;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -38,8 +38,8 @@ impl Past {
 
     /// What a journal that cannot be written still says, if anything.
     fn rescue(loaded: &Loaded, run: &Run) -> Past {
-        let mut past = database::open_read_only(&loaded.home.journal())
-            .and_then(|connection| Past::read(&connection, run.now))
+        let mut past = Journal::open_to_read(&loaded.home)
+            .and_then(|journal| Past::read(journal.connection(), run.now).ok())
             .unwrap_or_default();
         // Their rows are not in the journal of this run.
         past.incidents.values_mut().for_each(|incident| incident.id = None);
@@ -67,8 +67,9 @@ impl Source {
             Ok(journal) => {
                 if let Some(aside) = journal.set_aside() {
                     notes.push(format!(
-                        "the journal was damaged: it is now {}, and a new one was begun; what was open is told anew",
-                        loaded.home.show(aside)
+                        "the journal {}: it is now {}, and a new one was begun; what was open is told anew",
+                        aside.why,
+                        loaded.home.show(&aside.path)
                     ));
                 }
                 Ok(Source { journal, lasting: true })

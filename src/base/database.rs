@@ -2,18 +2,21 @@
 
 pub use super::integrity::{Unjudged, Verdict, check};
 
-use super::integrity;
+use super::beneath::Dir;
+use super::{durable, hostile, integrity};
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The first 16 bytes of every SQLite 3 database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// No statement of ours on a database of another program takes longer; checks have budgets of their own.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(300);
 
 /// Whether a file is an SQLite database, by its first bytes. An empty file is not.
 pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
@@ -25,18 +28,7 @@ pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Opens a file that has to be an ordinary one, whatever lies there by now: a FIFO would keep its reader
-/// waiting for ever. Links are followed.
-pub fn open_file(path: &Path) -> std::io::Result<File> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no ordinary file"))
-}
+pub use super::beneath::open_named as open_file;
 
 /// The three files that may lie beside a database: `-wal`, `-shm`, `-journal`.
 pub fn sidecars(path: &Path) -> [PathBuf; 3] {
@@ -63,31 +55,41 @@ pub fn open_sharing(path: &Path) -> Result<Connection> {
 }
 
 fn open(path: &Path, immutable: bool) -> Result<Connection> {
-    let mut uri = String::from("file:");
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
-            uri.push(byte as char);
-        } else {
-            uri.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    if immutable {
-        uri.push_str("?immutable=1");
-    }
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&uri, flags)
-        .and_then(|connection| connection.busy_timeout(Duration::from_secs(5)).map(|()| connection))
-        .with_context(|| format!("cannot open the database {}", path.display()))?;
+    // A path that the operator named may lead through links.
+    let open = || -> Result<Connection> {
+        let real = path.canonicalize()?;
+        let folder = Dir::open(durable::parent(&real))?;
+        open_in(&folder, Path::new(real.file_name().unwrap_or_default()), immutable)
+    };
+    open().with_context(|| format!("cannot open the database {}", path.display()))
+}
+
+/// [`open_read_only`], or with `sharing` [`open_sharing`], of a database beneath a folder that is held: no
+/// link leads there.
+pub fn open_beneath(folder: &Dir, rel: &Path, sharing: bool) -> Result<Connection> {
+    let quiet = || folder.metadata(&sidecars(rel)[0]).map_or(true, |wal| wal.len() == 0);
+    let immutable = !sharing && quiet() && has_wal_mode(&mut folder.open_file(rel)?);
+    open_in(folder, rel, immutable)
+}
+
+fn open_in(folder: &Dir, rel: &Path, immutable: bool) -> Result<Connection> {
+    let parameters = if immutable { "?immutable=1" } else { "" };
+    let mut connection = hostile::open(folder, rel, parameters, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    hostile::harden(&connection, true)?;
+    hostile::limit_statements(&mut connection, LONGEST_STATEMENT)?;
     Ok(connection)
 }
 
 /// Whether a database is in WAL mode: then bytes 18 and 19 of its header say 2
 /// (sqlite.org/fileformat2.html, 1.3.3).
 pub fn is_wal(path: &Path) -> Result<bool> {
-    let mut head = [0; 20];
     let mut file = open_file(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(file.read_exact(&mut head).is_ok() && head[18] == 2 && head[19] == 2)
+    Ok(has_wal_mode(&mut file))
+}
+
+fn has_wal_mode(file: &mut File) -> bool {
+    let mut head = [0; 20];
+    file.read_exact(&mut head).is_ok() && head[18] == 2 && head[19] == 2
 }
 
 /// Checks a database by the text of `PRAGMA quick_check`: the exit code of a shell says nothing.

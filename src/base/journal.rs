@@ -3,13 +3,13 @@
 //! A journal that cannot be read is set aside, never fatal: an alert must go out all the same
 //! when a database is what broke.
 
-use super::{Fault, Home, Run, State, durable, format, units};
-use anyhow::{Context, Result};
+use super::beneath::{Options, Refused};
+use super::{Fault, Home, Run, State, format, hostile, units};
+use anyhow::{Context, Result, anyhow};
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags, params};
-use std::fs;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,9 +17,35 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Journal {
     connection: Connection,
-    /// Where an unreadable predecessor was moved, if this run had to.
-    set_aside: Option<PathBuf>,
+    /// Where a predecessor that could not be used was moved, if this run had to.
+    set_aside: Option<Aside>,
 }
+
+/// A journal that was set aside.
+#[derive(Debug)]
+pub struct Aside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Why, as what is said of it: "was damaged".
+    pub why: &'static str,
+}
+
+/// There is something at the place of the journal that this program did not make: another schema, or no
+/// regular file.
+#[derive(Debug, thiserror::Error)]
+#[error("it {FOREIGN}")]
+struct Foreign;
+
+const FOREIGN: &str = "was not made by agent-ops";
+
+/// Its path below the home.
+const JOURNAL: &str = ".ops/ops.db";
+
+/// No statement on it takes longer.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(20);
+
+/// No value in it is larger.
+const MOST_BYTES: i32 = 16 << 20;
 
 /// The tables of version 1. Times are milliseconds since 1970 (UTC), states are 0 to 3.
 const TABLES: &str = "
@@ -109,15 +135,15 @@ impl Journal {
     /// When it cannot be opened or brought up to date. A [`Fault`] of state Unknown when a newer
     /// agent-ops wrote it: then nothing was changed.
     pub fn open(home: &Home) -> Result<Journal> {
-        durable::make_folder(&home.ops(), 0o700)?;
         let path = home.journal();
-        match Journal::open_at(&path) {
+        match Journal::open_at(home) {
             Ok(connection) => {
                 // A full disk must not keep people from being alerted: the next run marks it.
                 let _ = format::mark(home);
                 Ok(Journal { connection, set_aside: None })
             }
             Err(error) if is_damaged(&error) => Journal::begin_anew(home),
+            Err(error) if error.is::<Foreign>() => Journal::replace(home, FOREIGN),
             Err(error) if error.is::<Fault>() => Err(error),
             Err(error) => Err(error).with_context(|| opening(&path)),
         }
@@ -127,21 +153,36 @@ impl Journal {
     /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
     /// One of an earlier version lacks what came later: a query that needs it fails.
     pub fn open_to_read(home: &Home) -> Option<Journal> {
-        let connection = super::database::open_read_only(&home.journal()).ok()?;
-        (1..=CURRENT).contains(&version(&connection).ok()?).then_some(Journal { connection, set_aside: None })
+        let folder = home.dir().ok()?;
+        let connection = super::database::open_beneath(&folder, Path::new(JOURNAL), false).ok()?;
+        hostile::harden(&connection, false).ok()?;
+        let ours = check_schema(&connection).is_ok_and(|version| (1..=CURRENT).contains(&version));
+        ours.then_some(Journal { connection, set_aside: None })
     }
 
     /// Sets a damaged journal aside and begins a new one: for damage that [`Journal::open`] did
     /// not meet, but a query did ([`is_damaged`]).
     pub fn begin_anew(home: &Home) -> Result<Journal> {
+        Journal::replace(home, "was damaged")
+    }
+
+    fn replace(home: &Home, why: &'static str) -> Result<Journal> {
         let path = home.journal();
         let aside = path.with_extension(format!("db.damaged-{}", units::stamp(chrono::Utc::now())));
-        durable::rename(&path, &aside).context("cannot set the damaged journal aside")?;
-        for sidecar in super::database::sidecars(&path) {
-            let _ = fs::remove_file(sidecar);
+        let (folder, rel) = home.place(&path)?;
+        let (_, new) = home.place(&aside)?;
+        // What is in the sidecars belongs to it.
+        for (from, to) in super::database::sidecars(&rel).iter().zip(super::database::sidecars(&new)) {
+            let _ = folder.rename(from, &folder, to);
         }
-        let connection = Journal::open_at(&path).with_context(|| opening(&path))?;
-        Ok(Journal { connection, set_aside: Some(aside) })
+        match folder.rename(rel, &folder, new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("cannot set the journal aside");
+            }
+            _ => {}
+        }
+        let connection = Journal::open_at(home).with_context(|| opening(&path))?;
+        Ok(Journal { connection, set_aside: Some(Aside { path: aside, why }) })
     }
 
     /// A journal that lives only as long as this run: for a home that cannot be written.
@@ -151,9 +192,9 @@ impl Journal {
         Ok(Journal { connection, set_aside: None })
     }
 
-    /// Where the damaged predecessor went, if [`Journal::open`] had to move it.
-    pub fn set_aside(&self) -> Option<&Path> {
-        self.set_aside.as_deref()
+    /// Where the predecessor went, if [`Journal::open`] had to move it, and why.
+    pub fn set_aside(&self) -> Option<&Aside> {
+        self.set_aside.as_ref()
     }
 
     /// The connection, for the queries of a room.
@@ -223,24 +264,27 @@ impl Journal {
         Ok(())
     }
 
-    fn open_at(path: &Path) -> Result<Connection> {
-        let new = !path.exists();
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        if new {
-            // Best effort: the folder is 0700 already.
-            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
-            durable::hand_over(path);
+    fn open_at(home: &Home) -> Result<Connection> {
+        let path = &home.journal();
+        home.make_folder(&home.ops())?;
+        let folder = home.dir()?;
+        hostile::inspect(&folder, Path::new(JOURNAL))
+            .map_err(|error| if Refused::of(&error).is_some() { Foreign.into() } else { anyhow!(error) })?;
+        if !home.has(path) {
+            home.open_with(path, &Options::new().write().create(0o600))?;
         }
-        connection.busy_timeout(Duration::from_secs(5))?;
+        let mut connection =
+            hostile::open(&folder, Path::new(JOURNAL), "", OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        hostile::harden(&connection, false)?;
+        hostile::limit_statements(&mut connection, LONGEST_STATEMENT)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_BYTES)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         if connection.is_readonly("main")? {
             // SQLite falls back to reading; to us a journal that cannot be written is none.
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
             return Err(rusqlite::Error::SqliteFailure(code, None).into());
         }
-        let found = version(&connection)?;
+        let found = check_schema(&connection)?;
         if found > CURRENT {
             return Err(format::newer(path, found, CURRENT).into());
         }
@@ -267,6 +311,35 @@ impl Journal {
     }
 }
 
+/// The version of a journal, whose schema is that of this version. A newer one's is not known.
+///
+/// # Errors
+/// [`Foreign`] when it is another: what is in a schema is run by whoever opens it.
+fn check_schema(connection: &Connection) -> Result<i64> {
+    // Of one moment: another run may lay it out meanwhile.
+    let connection = connection.unchecked_transaction()?;
+    let found = version(&connection)?;
+    let known = usize::try_from(found).map_err(|_| Foreign)?;
+    if let Some(versions) = VERSIONS.get(..known) {
+        let expected = Connection::open_in_memory()?;
+        expected.execute_batch(&versions.concat())?;
+        if schema(&connection)? != schema(&expected)? {
+            return Err(Foreign.into());
+        }
+    }
+    Ok(found)
+}
+
+/// What is in a schema, but for what SQLite itself keeps in it.
+fn schema(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let query = "SELECT type || ' ' || name || ' ' || tbl_name || ' ' || coalesce(sql, '') FROM sqlite_master
+                 WHERE NOT (type = 'index' AND sql IS NULL)
+                 AND NOT (type = 'table' AND name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4'))
+                 ORDER BY 1";
+    let mut statement = connection.prepare(query)?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
@@ -280,7 +353,7 @@ pub(super) fn check_version(home: &Home) -> Result<()> {
     let path = home.journal();
     let mut head = [0; 64];
     // One that cannot be read is the business of those who open it.
-    if fs::File::open(&path).and_then(|mut file| file.read_exact(&mut head)).is_err() {
+    if home.open_file(&path).and_then(|mut file| file.read_exact(&mut head)).is_err() {
         return Ok(());
     }
     let found = i64::from(i32::from_be_bytes([head[60], head[61], head[62], head[63]]));
@@ -306,6 +379,8 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_damaged_journal_is_set_aside_not_fatal() {
@@ -317,8 +392,66 @@ mod tests {
         }
         fs::write(home.journal(), "this is no database, and long enough to be read as one").unwrap();
         let journal = Journal::open(&home).unwrap();
-        assert!(journal.set_aside().is_some_and(Path::exists));
+        assert!(journal.set_aside().is_some_and(|aside| aside.path.exists()));
         journal.note(&Run::begin("test"), "something", State::Ok).unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_somebody_else_made_is_set_aside() {
+        let made = |hostile: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::new(dir.path().to_owned());
+            drop(Journal::open(&home).unwrap());
+            let connection = Connection::open(home.journal()).unwrap();
+            connection.execute_batch(hostile).unwrap();
+            drop(connection);
+            assert!(Journal::open_to_read(&home).is_none(), "{hostile}");
+            let journal = Journal::open(&home).unwrap();
+            assert_eq!(journal.set_aside().map(|aside| aside.why), Some(FOREIGN), "{hostile}");
+            journal.note(&Run::begin("test"), "something", State::Ok).unwrap();
+            drop(journal);
+            assert!(Journal::open(&home).unwrap().set_aside().is_none(), "it is said once");
+        };
+        made("CREATE TRIGGER t AFTER INSERT ON actions BEGIN INSERT INTO actions SELECT * FROM actions; END");
+        made("DROP TABLE actions; CREATE VIEW actions AS SELECT 1 AS id");
+        made("CREATE INDEX slow ON actions(hex(what))");
+        made("ALTER TABLE runs ADD COLUMN more");
+        made("PRAGMA user_version = 2");
+        made("PRAGMA user_version = -2");
+    }
+
+    #[test]
+    fn what_is_no_file_in_the_place_of_the_journal_is_set_aside() {
+        let special = |path: &Path| {
+            std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        };
+        let link = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        let folder = |path: &Path| fs::create_dir(path).unwrap();
+        let kinds: [&dyn Fn(&Path); 3] = [&special, &link, &folder];
+        for make in kinds {
+            for name in ["ops.db", "ops.db-wal", "ops.db-journal", "ops.db-shm"] {
+                let dir = tempfile::tempdir().unwrap();
+                let home = Home::new(dir.path().to_owned());
+                drop(Journal::open(&home).unwrap());
+                let path = home.ops().join(name);
+                let _ = fs::remove_file(&path);
+                make(&path);
+                assert!(Journal::open_to_read(&home).is_none());
+                let journal = Journal::open(&home).unwrap();
+                assert!(journal.set_aside().is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_statement_without_end_ends() {
+        let mut journal = Journal::in_memory().unwrap();
+        hostile::limit_statements(&mut journal.connection, Duration::from_millis(50)).unwrap();
+        let endless =
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+        let ended = journal.connection.query_row(endless, [], |row| row.get::<_, i64>(0));
+        let code = ended.unwrap_err().sqlite_error_code();
+        assert_eq!(code, Some(rusqlite::ErrorCode::OperationInterrupted));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod fault;
 pub mod format;
 pub mod home;
+pub mod hostile;
 pub mod integrity;
 pub mod journal;
 pub mod launchd;

@@ -98,8 +98,9 @@ impl Context {
             Ok(journal) => {
                 if let Some(aside) = journal.set_aside() {
                     self.note(&format!(
-                        "the journal was damaged; it is now {}, a new one was begun",
-                        aside.display()
+                        "the journal {}; it is now {}, a new one was begun",
+                        aside.why,
+                        aside.path.display()
                     ));
                 }
                 Some(journal)

@@ -49,7 +49,7 @@ pub use finding::{Finding, Metric, Report};
 pub use record::record;
 pub use upgrade::UPGRADE;
 
-use crate::base::{Journal, Run, database};
+use crate::base::{Journal, Run};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::{Services, Status};
 use answer::Answer;
@@ -175,9 +175,7 @@ fn ask<T>(
 ) -> Option<T> {
     match journal {
         Some(journal) => load(journal.connection()).ok(),
-        None => {
-            database::open_read_only(&loaded.home.journal()).and_then(|connection| load(&connection)).ok()
-        }
+        None => load(Journal::open_to_read(&loaded.home)?.connection()).ok(),
     }
 }
 

@@ -33,6 +33,7 @@ mod tests;
 mod tree;
 
 pub use options::Options;
+pub(in crate::base) use resolve::regular;
 pub use rustix::fs::FileType;
 
 use super::units::Size;

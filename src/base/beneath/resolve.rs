@@ -93,7 +93,7 @@ pub(super) fn patiently<T>(open: impl Fn() -> rustix::io::Result<T>) -> rustix::
 }
 
 /// Refuses what is no regular file.
-pub(super) fn regular(meta: &Metadata) -> io::Result<()> {
+pub(in crate::base) fn regular(meta: &Metadata) -> io::Result<()> {
     let kind = meta.file_type();
     let what = match () {
         () if kind.is_file() => return Ok(()),
