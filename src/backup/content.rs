@@ -5,7 +5,7 @@ use super::damage::unreadable;
 use crate::base::text::hex;
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -94,15 +94,20 @@ impl<'a> Content<'a> {
         Ok(Some(piece))
     }
 
-    /// Writes all of it to a new file, 0600, with holes where there are only zeros. Not synced.
+    /// [`Content::unpack`] to a new file, 0600.
+    pub(super) fn unpack_to(&mut self, target: &Path) -> Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
+        let file = file.with_context(|| format!("cannot write {}", target.display()))?;
+        self.unpack(&file, target, &mut |_| {})
+    }
+
+    /// Writes all of it to an empty file, `target`, with holes where there are only zeros. Not synced.
     /// `wrote` is told of the bytes that are done.
     ///
     /// # Errors
     /// As of [`Content::piece`], and when the file cannot be written.
-    pub fn unpack(&mut self, target: &Path, wrote: &mut dyn FnMut(u64)) -> Result<std::fs::File> {
+    pub fn unpack(&mut self, file: &File, target: &Path, wrote: &mut dyn FnMut(u64)) -> Result<()> {
         let writing = || format!("cannot write {}", target.display());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(target);
-        let file = file.with_context(writing)?;
         let (mut at, mut ends_in_hole) = (0, false);
         while let Some(piece) = self.piece()? {
             for (from, part) in solid(&piece) {
@@ -115,7 +120,7 @@ impl<'a> Content<'a> {
         if ends_in_hole {
             file.set_len(at).with_context(writing)?;
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Reads what nobody wanted.
@@ -181,7 +186,8 @@ mod tests {
         let _ = fs::remove_file(&target);
         let (mut inner, mut done) = (content, 0);
         let mut reading = Content::new(Path::new("x"), &mut inner, content.len() as u64, &hasher);
-        reading.unpack(&target, &mut |bytes| done += bytes).unwrap();
+        let file = File::create(&target).unwrap();
+        reading.unpack(&file, &target, &mut |bytes| done += bytes).unwrap();
         reading.end().unwrap();
         assert_eq!(done, content.len() as u64);
         let blocks = fs::metadata(&target).unwrap().blocks();

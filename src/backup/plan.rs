@@ -290,7 +290,7 @@ impl Globs {
 
 /// Whether a glob takes in a path: it matches, or the path is below a folder that it names without
 /// wildcards.
-fn includes(glob: &Pattern, path: &Path) -> bool {
+pub(super) fn includes(glob: &Pattern, path: &Path) -> bool {
     matches(glob, path) || (literal(glob).as_os_str() == glob.as_str() && path.starts_with(glob.as_str()))
 }
 
@@ -300,7 +300,7 @@ fn matches(glob: &Pattern, path: &Path) -> bool {
 }
 
 /// The part of a glob before the first wildcard.
-fn literal(glob: &Pattern) -> PathBuf {
+pub(super) fn literal(glob: &Pattern) -> PathBuf {
     let parts = Path::new(glob.as_str()).iter();
     parts.take_while(|part| !part.to_string_lossy().contains(['*', '?', '['])).collect()
 }

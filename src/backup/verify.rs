@@ -194,7 +194,7 @@ impl Reading<'_> {
                                 None => {
                                     let copy = self.scratch.join(format!("{}.db", under_check.len()));
                                     need_room_for(member.size, &copy)?;
-                                    content.unpack(&copy, &mut |_| {})?;
+                                    content.unpack_to(&copy)?;
                                     copy
                                 }
                             };

@@ -203,13 +203,13 @@ impl Ahead {
 
 /// Makes everything last that was written to the file system of a file.
 #[cfg(target_os = "linux")]
-fn sync_file_system(file: &File) -> io::Result<()> {
+pub fn sync_file_system(file: &File) -> io::Result<()> {
     rustix::fs::syncfs(file).map_err(io::Error::from)
 }
 
-/// There is no such call.
+/// There is no such call outside Linux.
 #[cfg(not(target_os = "linux"))]
-fn sync_file_system(_: &File) -> io::Result<()> {
+pub fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -81,7 +81,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     if args.aside {
         return list_asides(context, loaded);
     }
-    if let Some(aside) = restore::find_aside(&loaded.home, which.unwrap_or_default())? {
+    if let Some(aside) = restore::find_aside(loaded, which.unwrap_or_default())? {
         return put_back(context, loaded, journal.as_ref(), aside, &args);
     }
     let archive = match remote::fetch(context, loaded, journal.as_ref(), which, args.trust) {
@@ -102,6 +102,10 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
         }
     };
     say_notes(context, &prepared.notes);
+    if args.to.is_none() && !args.drill {
+        prepared.need_clear_way()?;
+        say_notes(context, &prepared.ways());
+    }
     let question = question(loaded, &prepared, &args);
     if args.dry_run {
         return dry_run(context, &prepared, &question);
@@ -168,7 +172,7 @@ fn list_asides(context: &Context, loaded: &Loaded) -> Result<State> {
     struct Listing {
         asides: Vec<Aside>,
     }
-    let asides = restore::asides(&loaded.home)?;
+    let asides = restore::asides(loaded)?;
     if context.common.json {
         context.print_json(&Listing { asides })?;
         return Ok(State::Ok);

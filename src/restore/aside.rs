@@ -1,16 +1,19 @@
 //! What earlier restores set aside: listed, put back by the same safe exchange, deleted in time.
 
+use super::places::{Places, inner, look, open_home, outer};
+use super::record::{self, STAGING};
 use super::swap::{ASIDE, FOUND, Move, RECORD, Swap};
-use super::{Restored, Verified, exchange, swap};
+use super::{Restored, Verified, exchange, survey, swap};
+use crate::backup::reader::Shape;
 use crate::backup::{self, manifest::Name};
+use crate::base::beneath::{Dir, FileType};
 use crate::base::units::{self, Span};
-use crate::base::{Fault, Home, Journal, Run, State, database, durable, text};
+use crate::base::{Fault, Journal, Run, State, database, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How long old files are kept; those of the newest restore are kept until there is another.
@@ -46,17 +49,18 @@ pub struct Aside {
 }
 
 /// All old files there are, newest first.
-pub fn asides(home: &Home) -> Result<Vec<Aside>> {
-    let entries = fs::read_dir(home.root())
-        .with_context(|| format!("cannot read the home {}", home.root().display()))?;
+pub fn asides(loaded: &Loaded) -> Result<Vec<Aside>> {
+    let places = Places::open(loaded)?;
+    let home = &places.home;
+    let reading = || format!("cannot read the home {}", home.path().display());
     let mut asides = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(stamp) = name.to_str().and_then(|name| name.strip_prefix(ASIDE)) else { continue };
+    for entry in home.entries("").with_context(reading)?.flatten() {
+        let Some(stamp) = entry.name.to_str().and_then(|name| name.strip_prefix(ASIDE)) else { continue };
         // A folder that is not named as ours is somebody else's; so is a link.
         let Some(stamped) = time_of(stamp) else { continue };
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            asides.push(look(entry.path(), stamp, stamped));
+        if let Ok(dir) = home.open_dir(Path::new(&entry.name)) {
+            let record = Swap::of_aside(&dir, &loaded.home, &places);
+            asides.push(one(&dir, record, stamp, stamped));
         }
     }
     asides.sort_by(|a, b| (b.time, &b.name).cmp(&(a.time, &a.name)));
@@ -66,10 +70,7 @@ pub fn asides(home: &Home) -> Result<Vec<Aside>> {
     Ok(asides)
 }
 
-fn look(path: PathBuf, stamp: &str, stamped: DateTime<Utc>) -> Aside {
-    // Torn or gone, the record is missed, not needed.
-    let record: Option<Swap> =
-        fs::read(path.join(RECORD)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+fn one(dir: &Dir, record: Option<Swap>, stamp: &str, stamped: DateTime<Utc>) -> Aside {
     let mut aside = Aside {
         name: format!("{PREFIX}{stamp}"),
         time: record.as_ref().map_or(stamped, |record| record.at),
@@ -79,21 +80,29 @@ fn look(path: PathBuf, stamp: &str, stamped: DateTime<Utc>) -> Aside {
         bytes: 0,
         until: None,
         paths: Vec::new(),
-        path,
+        path: dir.path().to_owned(),
         record,
     };
-    for entry in walkdir::WalkDir::new(&aside.path).sort_by_file_name().into_iter().flatten() {
-        let Ok(inside) = entry.path().strip_prefix(&aside.path) else { continue };
-        if entry.file_type().is_dir() || inside == Path::new(RECORD) {
-            continue;
-        }
-        aside.files += 1;
-        aside.bytes += entry.metadata().map_or(0, |meta| meta.len());
-        if !inside.starts_with(FOUND) {
-            aside.paths.push(inside.to_owned());
+    count(dir, Path::new(""), &mut aside);
+    aside.paths.sort();
+    aside
+}
+
+/// Counts what is in a folder of old files. Best effort: what cannot be read is not there.
+fn count(dir: &Dir, folder: &Path, aside: &mut Aside) {
+    let Ok(entries) = dir.entries(folder) else { return };
+    for entry in entries.flatten() {
+        let inside = folder.join(&entry.name);
+        if entry.kind == FileType::Directory {
+            count(dir, &inside, aside);
+        } else if inside != Path::new(RECORD) {
+            aside.files += 1;
+            aside.bytes += dir.metadata(&inside).map_or(0, |meta| meta.len());
+            if !inside.starts_with(FOUND) {
+                aside.paths.push(outer(&inside));
+            }
         }
     }
-    aside
 }
 
 /// The time in `YYYYMMDD_HHMMSS` or `YYYYMMDD_HHMMSS_1`.
@@ -111,9 +120,9 @@ fn time_of(stamp: &str) -> Option<DateTime<Utc>> {
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown when it does, and there are none such.
-pub fn find_aside(home: &Home, name: &str) -> Result<Option<Aside>> {
+pub fn find_aside(loaded: &Loaded, name: &str) -> Result<Option<Aside>> {
     let Some(which) = name.strip_prefix(PREFIX) else { return Ok(None) };
-    let mut asides = asides(home)?.into_iter();
+    let mut asides = asides(loaded)?.into_iter();
     let found = match which {
         "latest" => asides.next(),
         _ => asides.find(|aside| aside.name == name),
@@ -141,7 +150,7 @@ pub fn put_back(
 ) -> Result<Restored> {
     let _lock = backup::lock(loaded, run)?;
     let home = loaded.home.root();
-    if loaded.home.restore_journal().exists() {
+    if record::is_cut_short(&loaded.home)? {
         return Err(Fault::unknown("an earlier restore was cut short; nothing was changed")
             .hint("run this again: that one is finished or undone first")
             .into());
@@ -154,20 +163,33 @@ pub fn put_back(
             .hint(format!("look into it; what lies in its {FOUND} was found in the way of an undo"))
             .into());
     }
-    if let Some(folder) = files.iter().find(|path| is_folder(&home.join(path))) {
-        return Err(Fault::unknown(format!("{} is a folder now; nothing was changed", folder.display()))
-            .hint("move it away and run this again")
-            .into());
+    let places = Places::open(loaded)?;
+    if let Some(path) = files.iter().find(|path| !places.allow(path)) {
+        return Err(Fault::unknown(format!(
+            "{} is outside the home, and no include in [backup] names it; nothing was changed",
+            path.display()
+        ))
+        .hint(format!("what is in it lies open in {}", aside.path.display()))
+        .into());
     }
+    let mut survey = survey::Survey::default();
+    for path in &files {
+        let looked = survey.look_at(&places, path, Some(&Shape::File));
+        looked.with_context(|| format!("cannot look at {}", path.display()))?;
+    }
+    survey.need_clear_way()?;
+    let old = aside.path.strip_prefix(home).unwrap_or(&aside.path);
+    let dir = places.home.open_dir(old).with_context(|| format!("cannot open {}", aside.path.display()))?;
     let running = exchange::running(loaded, run)?;
-    let mut swap = Swap::begin(&loaded.home, run, Name(aside.path.clone()), aside.path.clone(), running);
-    let bytes = files.iter().filter_map(|path| fs::symlink_metadata(aside.path.join(path)).ok());
+    let archive = Name(aside.path.clone());
+    let mut swap = Swap::begin(&places.home, run, archive, old.to_owned(), running)?;
+    let bytes = files.iter().filter_map(|path| dir.metadata(inner(path)).ok());
     let bytes = bytes.map(|meta| meta.len()).sum();
-    exchange::exchange(loaded, run, &mut swap, &[], force, |swap| {
-        swap.moves = moves(home, &aside, &files, &asked)?;
+    exchange::exchange(loaded, run, &places, &mut swap, &[], force, |swap| {
+        swap.moves = moves(&places, &dir, &aside, &files, &asked)?;
         let gone = aside.record.iter().flat_map(|record| &record.emptied);
         let gone: Vec<&Path> = gone.map(|folder| folder.0.as_path()).filter(|path| asked(path)).collect();
-        swap.folders = swap::missing_folders(home, &files, &gone);
+        swap.folders = swap::missing_folders(&places, &files, &gone);
         // What came with the restore goes with it.
         let came = aside.record.iter().flat_map(|record| record.folders.iter().rev());
         swap.emptied = came.filter(|folder| asked(&folder.0)).cloned().collect();
@@ -186,32 +208,37 @@ pub fn put_back(
         bytes,
         verified: Verified::Nothing,
         replaced: swap.moves.iter().filter(|one| one.had && one.place).count(),
-        aside: Some(swap.aside.0).filter(|aside| aside.is_dir()),
+        aside: swap.old_files(&loaded.home),
         restarted: swap.services,
         archive: aside.path,
         notes: Vec::new(),
     })
 }
 
-fn is_folder(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
-}
-
 /// The old files come, and whatever the restore had put where there was nothing goes.
-fn moves(home: &Path, aside: &Aside, files: &[&Path], asked: &impl Fn(&Path) -> bool) -> Result<Vec<Move>> {
+fn moves(
+    places: &Places,
+    dir: &Dir,
+    aside: &Aside,
+    files: &[&Path],
+    asked: &impl Fn(&Path) -> bool,
+) -> Result<Vec<Move>> {
     let mut databases = Vec::new();
     for path in files {
-        let old = aside.path.join(path);
-        if !fs::symlink_metadata(&old).is_ok_and(|meta| meta.is_symlink()) && database::is_sqlite(&old)? {
+        let within = inner(path);
+        let is_file = look(dir, &within)?.is_some_and(|meta| meta.is_file());
+        if is_file && database::is_sqlite(&dir.path().join(&within))? {
             databases.push(*path);
         }
     }
-    let mut moves = swap::moves(home, files, &databases);
+    let mut moves = swap::moves(places, files, &databases)?;
     let known: BTreeSet<PathBuf> = moves.iter().map(|one| one.path.0.clone()).collect();
     let brought = aside.record.iter().flat_map(|record| &record.moves).filter(|one| !one.had);
     for one in brought.filter(|one| asked(&one.path.0) && !known.contains(&one.path.0)) {
-        let had = fs::symlink_metadata(home.join(&one.path.0)).is_ok_and(|meta| !meta.is_dir());
-        moves.push(Move { had, place: false, ..one.clone() });
+        let now = swap::plan(places, &one.path.0, false, one.belongs_to.clone())?;
+        let is_folder = places.at(&one.path.0).and_then(|(dir, rest)| look(dir, rest));
+        let is_folder = is_folder.is_ok_and(|there| there.is_some_and(|meta| meta.is_dir()));
+        moves.push(Move { had: now.had && !is_folder, ..now });
     }
     Ok(moves)
 }
@@ -222,23 +249,26 @@ fn moves(home: &Path, aside: &Aside, files: &[&Path], asked: &impl Fn(&Path) -> 
 /// When another run is at work, or a folder cannot be removed.
 pub fn prune_asides(loaded: &Loaded, run: &Run) -> Result<Vec<String>> {
     let expired = |aside: &Aside| is_expired(aside.until, run.now);
-    if !asides(&loaded.home)?.iter().any(expired) {
+    if !asides(loaded)?.iter().any(expired) {
         return Ok(Vec::new());
     }
     let _lock = backup::lock(loaded, run)?;
     // One that is being put back is in the journal of that restore.
-    if loaded.home.restore_journal().exists() {
+    if record::is_cut_short(&loaded.home)? {
         return Ok(Vec::new());
     }
+    let home = open_home(&loaded.home)?;
     let mut gone = Vec::new();
-    for aside in asides(&loaded.home)?.into_iter().filter(expired) {
+    for aside in asides(loaded)?.into_iter().filter(expired) {
         let name = aside.path.file_name().unwrap_or_default();
-        let doomed = loaded.home.staging().join(name);
-        durable::make_folder(&loaded.home.staging(), 0o700)?;
-        let _ = fs::remove_dir_all(&doomed);
+        let doomed = Path::new(STAGING).join(name);
+        let removing = || format!("cannot remove {}", aside.path.display());
+        let staging = home.make_dir(STAGING, 0o700).with_context(removing)?;
+        let _ = home.remove_tree(&doomed);
         // Out of sight in one move, so that half of it is never taken for all of it.
-        durable::rename(&aside.path, &doomed)?;
-        fs::remove_dir_all(&doomed).with_context(|| format!("cannot remove {}", doomed.display()))?;
+        home.rename(Path::new(name), &staging, Path::new(name)).with_context(removing)?;
+        home.sync().with_context(removing)?;
+        home.remove_tree(&doomed).with_context(removing)?;
         gone.push(aside.name);
     }
     Ok(gone)
@@ -251,11 +281,16 @@ fn is_expired(until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    fn loaded(home: &Path) -> Loaded {
+        crate::config::parse(&home.join("ops.toml"), "[agent]\npreset = \"none\"\n", None).unwrap()
+    }
 
     #[test]
     fn the_newest_stays_and_the_others_go_in_time() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home::new(dir.path().to_owned());
+        let home = loaded(dir.path());
         for name in ["20260101_000000", "20260102_000000_1", "20260301_000000", "mine", "20260101_000000_x"] {
             fs::create_dir_all(dir.path().join(format!("{ASIDE}{name}/memory"))).unwrap();
             fs::write(dir.path().join(format!("{ASIDE}{name}/memory/a")), "old").unwrap();
@@ -281,7 +316,7 @@ mod tests {
     #[test]
     fn names_mean_old_files_or_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home::new(dir.path().to_owned());
+        let home = loaded(dir.path());
         assert!(find_aside(&home, "latest").unwrap().is_none());
         for name in ["pre-restore:latest", "pre-restore:", "pre-restore:../../etc"] {
             assert_eq!(Fault::of(&find_aside(&home, name).unwrap_err()).0, State::Unknown, "{name}");

@@ -1,12 +1,14 @@
 //! The dangerous part of a restore: stop, swap, start; undone if anything fails, finished or
 //! undone by the next run after a crash.
 
+use super::places::Places;
+use super::record::is_cut_short;
 use super::stage;
 use super::swap::{Phase, Swap};
 use crate::backup::{self, Entry};
 use crate::base::process::{self, Process};
 use crate::base::step::step;
-use crate::base::{Fault, Home, Journal, Run, State, durable, text, units};
+use crate::base::{Fault, Home, Journal, Run, State, text, units};
 use crate::config::Loaded;
 use crate::service::Services;
 use anyhow::{Context, Result, anyhow};
@@ -23,16 +25,17 @@ use std::time::Duration;
 pub(super) fn exchange(
     loaded: &Loaded,
     run: &Run,
+    places: &Places,
     swap: &mut Swap,
     folders: &[Entry],
     force: bool,
     plan: impl FnOnce(&mut Swap) -> Result<()>,
 ) -> Result<()> {
     let services = Services { home: &loaded.home, config: &loaded.config, run };
-    if let Err(error) = forward(&loaded.home, swap, &services, folders, force, plan) {
-        return Err(put_back(&loaded.home, swap, &services, error));
+    if let Err(error) = forward(&loaded.home, places, swap, &services, folders, force, plan) {
+        return Err(put_back(&loaded.home, places, swap, &services, error));
     }
-    swap.close(&loaded.home)
+    swap.close(places)
 }
 
 /// The services that run now and are to be stopped.
@@ -49,6 +52,7 @@ pub(super) fn running(loaded: &Loaded, run: &Run) -> Result<Vec<String>> {
 
 fn forward(
     home: &Home,
+    places: &Places,
     swap: &mut Swap,
     services: &Services<'_>,
     folders: &[Entry],
@@ -59,7 +63,7 @@ fn forward(
         services.may_start(name).context("nothing was changed")?;
     }
     // Before anything stops: should we end here, the next run starts it again.
-    swap.save(home, Phase::Swapping)?;
+    swap.save(places, Phase::Swapping)?;
     for name in &swap.services {
         services.stop(name, force, false).map_err(|error| {
             Fault::critical(format!("{name} does not stop: {error:#}"))
@@ -69,14 +73,14 @@ fn forward(
     }
     plan(swap)?;
     need_nobody(home.root(), swap)?;
-    swap.save(home, Phase::Swapping)?;
-    let made = stage::make_folders(folders, home.root())?;
+    swap.save(places, Phase::Swapping)?;
+    let made = stage::make_folders(folders, places)?;
     for folder in &swap.folders {
-        durable::make_folder(&home.path(&folder.0), 0o755)?;
+        places.make_folder(&folder.0, 0o755)?;
     }
-    swap.forward(home.root())?;
-    stage::set_folder_modes(folders, &made, home.root())?;
-    swap.save(home, Phase::Placed)?;
+    swap.forward(places)?;
+    stage::set_folder_modes(folders, &made, places)?;
+    swap.save(places, Phase::Placed)?;
     for name in &swap.services {
         services.start(name).with_context(|| format!("{name} does not start on the restored files"))?;
         step("started")?;
@@ -85,8 +89,14 @@ fn forward(
 }
 
 /// Puts everything back and says so.
-fn put_back(home: &Home, swap: &mut Swap, services: &Services<'_>, cause: anyhow::Error) -> anyhow::Error {
-    match undo(home, swap, services) {
+fn put_back(
+    home: &Home,
+    places: &Places,
+    swap: &mut Swap,
+    services: &Services<'_>,
+    cause: anyhow::Error,
+) -> anyhow::Error {
+    match undo(places, swap, services) {
         Ok(()) => {
             let mut message = format!("{cause:#}; everything was put back as it was");
             if !swap.services.is_empty() {
@@ -104,7 +114,7 @@ fn put_back(home: &Home, swap: &mut Swap, services: &Services<'_>, cause: anyhow
         Err(error) => Fault::critical(format!("{cause:#}; and it could not all be put back: {error:#}"))
             .hint(format!(
                 "run `restore` or `backup` again: it goes on putting back; the old files are in {}",
-                swap.aside.0.display()
+                home.path(&swap.set_aside.0).display()
             ))
             .into(),
     }
@@ -135,19 +145,19 @@ fn need_nobody(home: &Path, swap: &Swap) -> Result<()> {
 }
 
 /// Puts everything back: stops what runs on the new files, moves, starts what ran before.
-fn undo(home: &Home, swap: &mut Swap, services: &Services<'_>) -> Result<()> {
+fn undo(places: &Places, swap: &mut Swap, services: &Services<'_>) -> Result<()> {
     // On a full disk this may fail; going back takes no space.
-    let _ = swap.save(home, Phase::Undoing);
+    let _ = swap.save(places, Phase::Undoing);
     if !swap.moves.is_empty() {
         for name in &swap.services {
             services.stop(name, true, false)?;
         }
-        swap.back(home.root())?;
+        swap.back(places)?;
     }
     for name in &swap.services {
         services.start(name).with_context(|| format!("the files are back, but {name} does not start"))?;
     }
-    swap.close(home)
+    swap.close(places)
 }
 
 /// Finishes or undoes a restore that was cut short, and says which. None: there was none.
@@ -155,11 +165,12 @@ fn undo(home: &Home, swap: &mut Swap, services: &Services<'_>) -> Result<()> {
 /// # Errors
 /// When that failed; it can be tried again.
 pub fn recover(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Option<String>> {
-    if !loaded.home.restore_journal().exists() {
+    if !is_cut_short(&loaded.home)? {
         return Ok(None);
     }
     let _lock = backup::lock(loaded, run)?;
-    let Some(mut swap) = Swap::load(&loaded.home)? else { return Ok(None) };
+    let places = Places::open(loaded)?;
+    let Some(mut swap) = Swap::load(&loaded.home, &places)? else { return Ok(None) };
     let services = Services { home: &loaded.home, config: &loaded.config, run };
     let when = units::local(swap.at);
     // Whoever was told to stop by a person meanwhile stays stopped.
@@ -177,10 +188,10 @@ pub fn recover(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<
                 .start(name)
                 .with_context(|| format!("the restore of {when} is whole, but {name} does not start"))?;
         }
-        swap.close(&loaded.home)?;
+        swap.close(&places)?;
         format!("the restore of {when} (run {}) was cut short; it is finished now", swap.run)
     } else {
-        undo(&loaded.home, &mut swap, &services).map_err(|error| {
+        undo(&places, &mut swap, &services).map_err(|error| {
             anyhow!("the restore of {when} was cut short and cannot be undone yet: {error:#}")
         })?;
         format!("the restore of {when} (run {}) was cut short; everything is back as it was before", swap.run)

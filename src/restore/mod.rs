@@ -8,26 +8,33 @@
 
 mod aside;
 mod exchange;
+mod places;
+mod record;
 mod room;
 mod select;
 mod stage;
+mod survey;
 mod swap;
+mod transfer;
 mod trial;
 
 pub use aside::{Aside, asides, find_aside, prune_asides, put_back};
 pub use exchange::recover;
+pub use survey::Obstacle;
 pub use trial::note_drill;
 
 use crate::backup::reader::Shape;
 use crate::backup::{self, Contents, Entry, Origin, Readable, manifest::Name};
 use crate::base::progress::Progress;
 use crate::base::step::step;
-use crate::base::{Fault, Journal, Run, State, durable, text};
+use crate::base::{Fault, Journal, Run, State, database, durable, text};
 use crate::config::Loaded;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use places::Places;
+use record::STAGING;
 use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
+use survey::Survey;
 use swap::Swap;
 
 /// An archive and what restoring it would do.
@@ -40,7 +47,7 @@ pub struct Prepared<'a> {
     pub contents: Contents,
     /// What of it is wanted.
     pub wanted: Vec<Entry>,
-    /// Files of the home that would be replaced.
+    /// Files that would be replaced.
     pub replaced: usize,
     /// The services that run now and would be stopped.
     pub running: Vec<String>,
@@ -48,6 +55,8 @@ pub struct Prepared<'a> {
     pub notes: Vec<String>,
     /// Whether all of it is read and verified; else only what is wanted.
     whole: bool,
+    places: Places,
+    survey: Survey,
     loaded: &'a Loaded,
     run: &'a Run,
     journal: Option<&'a Journal>,
@@ -145,7 +154,7 @@ pub fn prepare<'a>(
     only: &[PathBuf],
 ) -> Result<Prepared<'a>> {
     let lock = backup::lock(loaded, run)?;
-    if loaded.home.restore_journal().exists() {
+    if record::is_cut_short(&loaded.home)? {
         return Err(Fault::unknown("an earlier restore was cut short; nothing was changed")
             .hint("run `restore` or `backup` without --dry-run: it finishes or undoes that first")
             .into());
@@ -154,8 +163,10 @@ pub fn prepare<'a>(
     let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
-    let _ = fs::remove_dir_all(&scratch);
-    durable::make_folder(&scratch, 0o700).map_err(|error| {
+    let places = Places::open(loaded)?;
+    let _ = places.home.remove_tree(STAGING);
+    let made = places.home.make_dir(STAGING, 0o700).map(drop);
+    made.with_context(|| format!("cannot create the folder {}", scratch.display())).map_err(|error| {
         let bytes = Contents::peek(&archive).ok().flatten().map_or(0, |contents| contents.bytes());
         room::untouched(error, loaded.home.root(), bytes)
     })?;
@@ -165,26 +176,8 @@ pub fn prepare<'a>(
         // It has no index: all of it is read, and verified.
         None => backup::verify(readable.path(), &scratch).inspect_err(damaged)?,
     };
-    let home = loaded.home.root();
     let (wanted, notes) = select::entries(loaded, &archive, &contents, only)?;
-    let mut replaced = 0;
-    for entry in &wanted {
-        let there = fs::symlink_metadata(home.join(&entry.path)).ok();
-        let in_the_way = match (&entry.shape, &there) {
-            (_, None) => false,
-            (Shape::Folder, Some(_)) => !home.join(&entry.path).is_dir(),
-            (_, Some(there)) => there.is_dir(),
-        };
-        if in_the_way {
-            return Err(Fault::unknown(format!(
-                "{} is a folder on one side and a file on the other; nothing was changed",
-                entry.path.display()
-            ))
-            .hint("move it away, or restore into another folder with --to")
-            .into());
-        }
-        replaced += usize::from(entry.shape != Shape::Folder && there.is_some());
-    }
+    let survey = survey_of(&places, &wanted)?;
     let running = exchange::running(loaded, run)?;
     // Archives of earlier versions do not say where in them a file is.
     let known = |entry: &Entry| entry.shape != Shape::File || entry.at.is_some();
@@ -194,15 +187,33 @@ pub fn prepare<'a>(
         readable,
         contents,
         wanted,
-        replaced,
+        replaced: survey.there,
         running,
         notes,
         whole,
+        places,
+        survey,
         loaded,
         run,
         journal,
         _lock: lock,
     })
+}
+
+/// Looks at where everything is to go.
+fn survey_of(places: &Places, wanted: &[Entry]) -> Result<Survey> {
+    let mut survey = Survey::default();
+    let mut look_at = |path: &Path, shape: Option<&Shape>| {
+        let looked = survey.look_at(places, path, shape);
+        looked.with_context(|| format!("cannot look at {}", path.display()))
+    };
+    for entry in wanted {
+        look_at(&entry.path, Some(&entry.shape))?;
+        if entry.database {
+            database::sidecars(&entry.path).iter().try_for_each(|sidecar| look_at(sidecar, None))?;
+        }
+    }
+    Ok(survey)
 }
 
 /// Journals that an archive is damaged, if that is what is wrong.
@@ -242,34 +253,45 @@ impl Prepared<'_> {
         condemn(self.loaded, self.run, self.journal, &self.archive, error);
     }
 
+    /// Refuses a restore into the home that something there stands in the way of.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown that names it, with what to do.
+    pub fn need_clear_way(&self) -> Result<()> {
+        self.survey.need_clear_way()
+    }
+
+    /// What people should know before a restore into the home, besides what is in it.
+    pub fn ways(&self) -> Vec<String> {
+        self.survey.notes()
+    }
+
     /// Restores into the home. `force`: services that do not stop are killed.
     ///
     /// # Errors
     /// When it could not be done. Then everything is as it was, and what ran runs again; where
     /// that failed too, the message says what is left to do.
     pub fn carry_out(self, force: bool) -> Result<Restored> {
-        let home = self.loaded.home.root();
-        let staging = self.loaded.home.staging().join(&self.run.id);
-        self.need_room(home)?;
-        durable::make_folder(&staging, 0o700)?;
+        let home = &self.loaded.home;
+        self.need_clear_way()?;
+        let staged = Path::new(STAGING).join(&self.run.id);
+        let staging = home.path(&staged);
+        self.need_room(home.root())?;
+        let made = self.places.home.make_dir(&staged, 0o700).map(drop);
+        made.with_context(|| format!("cannot create the folder {}", staging.display()))?;
         if let Err(error) = self.stage(&staging) {
-            let _ = fs::remove_dir_all(&staging);
+            let _ = self.places.home.remove_tree(&staged);
             return Err(error);
         }
         step("staged")?;
 
-        let mut swap = Swap::begin(
-            &self.loaded.home,
-            self.run,
-            Name(self.archive.clone()),
-            staging,
-            self.running.clone(),
-        );
-        exchange::exchange(self.loaded, self.run, &mut swap, &self.wanted, force, |swap| {
-            self.plan_moves(swap);
-            Ok(())
+        let (archive, running) = (Name(self.archive.clone()), self.running.clone());
+        let mut swap = Swap::begin(&self.places.home, self.run, archive, staged, running)?;
+        let (places, wanted) = (&self.places, &self.wanted);
+        exchange::exchange(self.loaded, self.run, places, &mut swap, wanted, force, |swap| {
+            self.plan_moves(swap)
         })?;
-        let aside = Some(swap.aside.0).filter(|aside| aside.is_dir());
+        let aside = swap.old_files(home);
         if let Some(journal) = self.journal {
             let what =
                 format!("restored {} from {}", text::count(self.count(), "file"), self.archive.display());
@@ -280,14 +302,15 @@ impl Prepared<'_> {
     }
 
     /// Writes down every move, as the home is now that nothing writes to it.
-    fn plan_moves(&self, swap: &mut Swap) {
-        let home = self.loaded.home.root();
+    fn plan_moves(&self, swap: &mut Swap) -> Result<()> {
         let paths = |want: fn(&Entry) -> bool| -> Vec<&Path> {
             self.wanted.iter().filter(|entry| want(entry)).map(|entry| entry.path.as_path()).collect()
         };
         let files = paths(|entry| entry.shape != Shape::Folder);
-        swap.moves = swap::moves(home, &files, &paths(|entry| entry.database));
-        swap.folders = swap::missing_folders(home, &files, &paths(|entry| entry.shape == Shape::Folder));
+        let folders = paths(|entry| entry.shape == Shape::Folder);
+        swap.moves = swap::moves(&self.places, &files, &paths(|entry| entry.database))?;
+        swap.folders = swap::missing_folders(&self.places, &files, &folders);
+        Ok(())
     }
 
     /// What it came to. Only what took the place of something has replaced it.

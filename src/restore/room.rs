@@ -1,6 +1,7 @@
 //! Whether there is room for a restore, and what to say when there is none.
 
 use super::Prepared;
+use super::places::inner;
 use crate::backup;
 use crate::base::units::Size;
 use crate::base::{Fault, durable};
@@ -16,10 +17,14 @@ impl Prepared<'_> {
     pub(super) fn need_room(&self, folder: &Path) -> Result<()> {
         let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
         let staged = fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        needed.insert(staged.dev(), (folder.to_owned(), self.bytes()));
+        // With the old files that come from other file systems.
+        let old = if folder == self.loaded.home.root() { self.survey.copied } else { 0 };
+        needed.insert(staged.dev(), (folder.to_owned(), self.bytes().saturating_add(old)));
         let mut devices: HashMap<PathBuf, u64> = HashMap::new();
         for entry in &self.wanted {
-            let target = folder.join(&entry.path);
+            // In the home what is outside it goes to its place.
+            let at_home = folder == self.loaded.home.root();
+            let target = if at_home { folder.join(&entry.path) } else { folder.join(inner(&entry.path)) };
             let parent = durable::parent(&target);
             let device = match devices.get(parent) {
                 Some(device) => *device,

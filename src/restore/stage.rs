@@ -1,15 +1,20 @@
 //! Lays files of an archive ready in a folder, verified on the way, whole and synced.
 
 use super::Prepared;
+use super::places::{Places, inner, look};
+use super::transfer;
 use crate::backup::reader::Shape;
 use crate::backup::{self, Content, Entry};
-use crate::base::durable::{self, Tree};
+use crate::base::beneath::{Dir, Options};
+use crate::base::durable::Tree;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, Gid, Uid};
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, fchown, lchown, symlink};
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Seek};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -40,7 +45,7 @@ impl Prepared<'_> {
 
 /// Files on their way into a folder.
 struct Laying<'a> {
-    folder: &'a Path,
+    folder: Dir,
     tree: Tree,
     /// By the member that has their content: hard links share one.
     files: HashMap<&'a Path, Vec<&'a Entry>>,
@@ -59,7 +64,7 @@ impl<'a> Laying<'a> {
         }
         let links = wanted.iter().filter(|entry| matches!(entry.shape, Shape::Link(_))).collect();
         Ok(Laying {
-            folder,
+            folder: Dir::open(folder).with_context(|| format!("cannot open {}", folder.display()))?,
             tree: Tree::open(folder, wanted.len())?,
             files,
             links,
@@ -76,15 +81,18 @@ impl<'a> Laying<'a> {
             return Ok(None);
         };
         let [first, copies @ ..] = wanted.as_slice() else { return Ok(None) };
-        let target = self.room_for(&first.path)?;
-        let file = content.unpack(&target, &mut |bytes| {
+        let (file, target) = self.create(&first.path)?;
+        content.unpack(&file, &target, &mut |bytes| {
             self.progress.add(bytes);
             self.tree.wrote(bytes);
         })?;
         for entry in copies {
-            let copy = self.room_for(&entry.path)?;
-            let copied = fs::copy(&target, &copy).and_then(|_| File::options().write(true).open(&copy));
-            self.settle(&copied.with_context(|| writing(&copy))?, &copy, entry)?;
+            let (copy, path) = self.create(&entry.path)?;
+            (&file)
+                .rewind()
+                .and_then(|()| transfer::copy_content(&file, &copy))
+                .with_context(|| writing(&path))?;
+            self.settle(&copy, &path, entry)?;
             self.progress.add(entry.size);
         }
         self.settle(&file, &target, first)?;
@@ -111,18 +119,19 @@ impl<'a> Laying<'a> {
     fn finish(mut self) -> Result<()> {
         for entry in std::mem::take(&mut self.links) {
             let target = self.room_for(&entry.path)?;
+            let path = self.folder.path().join(&target);
             if let Shape::Link(points_to) = &entry.shape {
-                symlink(points_to, &target)
-                    .with_context(|| format!("cannot create the link {}", target.display()))?;
+                self.folder
+                    .symlink(points_to, &target)
+                    .with_context(|| format!("cannot create the link {}", path.display()))?;
             }
-            if let Some((uid, gid)) = owner(entry) {
-                lchown(&target, Some(uid), Some(gid)).with_context(|| owning(&target))?;
-            }
+            give(&self.folder, &target, entry).with_context(|| owning(&path))?;
             step("stage")?;
         }
         for entry in &self.databases {
-            let path = self.folder.join(&entry.path);
-            fs::set_permissions(&path, harmless(entry)).with_context(|| writing(&path))?;
+            let file = self.folder.open_file(inner(&entry.path));
+            let set = file.and_then(|file| file.set_permissions(harmless(entry)));
+            set.with_context(|| writing(&self.folder.path().join(&entry.path)))?;
         }
         if let Some(gone) = self.files.keys().min() {
             bail!("{} is not in the archive any more; did it change?", gone.display());
@@ -130,12 +139,22 @@ impl<'a> Laying<'a> {
         self.tree.sync()
     }
 
+    /// A new file for one of the home, and its path for messages.
+    fn create(&mut self, path: &Path) -> Result<(File, PathBuf)> {
+        let target = self.room_for(path)?;
+        let path = self.folder.path().join(&target);
+        let options = Options::new().read().write().create_new(0o600);
+        let file = self.folder.open_with(&target, &options).with_context(|| writing(&path))?;
+        Ok((file, path))
+    }
+
     /// Where a file of the home goes; its folder is there then.
     fn room_for(&mut self, path: &Path) -> Result<PathBuf> {
-        let target = self.folder.join(path);
-        let parent = durable::parent(&target);
+        let target = inner(path).into_owned();
+        let parent = target.parent().unwrap_or(Path::new(""));
         if !self.made.contains(parent) {
-            durable::make_folder(parent, 0o700)?;
+            let made = self.folder.make_dir(parent, 0o700);
+            made.with_context(|| format!("cannot create the folder {}", parent.display()))?;
             self.made.insert(parent.to_owned());
         }
         Ok(target)
@@ -163,17 +182,30 @@ fn owner(entry: &Entry) -> Option<(u32, u32)> {
     (known && rustix::process::geteuid().is_root()).then_some((uid, gid))
 }
 
+/// Gives a folder or link its owner, where we may.
+fn give(dir: &Dir, path: &Path, entry: &Entry) -> std::io::Result<()> {
+    let Some((uid, gid)) = owner(entry) else { return Ok(()) };
+    let (folder, name) = dir.holder(path)?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 /// Creates the wanted folders that are not there, with their modes. Gives those it created.
-pub(super) fn make_folders(wanted: &[Entry], root: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn make_folders(wanted: &[Entry], places: &Places) -> Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder) {
-        let path = root.join(&entry.path);
-        if path.is_dir() {
-            continue;
+        match places.at(&entry.path) {
+            Ok((dir, rest)) if look(dir, rest).is_ok_and(|there| there.is_some_and(|meta| meta.is_dir())) => {
+                continue;
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot make {}", entry.path.display()));
+            }
+            _ => places.make_folder(&entry.path, 0o755)?,
         }
-        durable::make_folder(&path, 0o755)?;
-        if let Some((uid, gid)) = owner(entry) {
-            chown(&path, Some(uid), Some(gid)).with_context(|| owning(&path))?;
+        let (dir, rest) = places.at(&entry.path).with_context(|| owning(&entry.path))?;
+        if !rest.as_os_str().is_empty() {
+            give(dir, rest, entry).with_context(|| owning(&entry.path))?;
         }
         made.push(entry.path.clone());
     }
@@ -181,39 +213,11 @@ pub(super) fn make_folders(wanted: &[Entry], root: &Path) -> Result<Vec<PathBuf>
 }
 
 /// Gives folders we made their modes, when everything is in them.
-pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], root: &Path) -> Result<()> {
+pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], places: &Places) -> Result<()> {
     for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder && made.contains(&entry.path)) {
-        let path = root.join(&entry.path);
-        fs::set_permissions(&path, harmless(entry))
-            .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+        let folder = places.at(&entry.path).and_then(|(dir, rest)| dir.open_dir(rest)?.to_file());
+        let set = folder.and_then(|folder| folder.set_permissions(harmless(entry)));
+        set.with_context(|| format!("cannot set the mode of {}", entry.path.display()))?;
     }
     Ok(())
-}
-
-/// Moves a file or link, to another file system by a synced copy. The folders are not synced.
-pub(super) fn move_path(from: &Path, to: &Path) -> Result<()> {
-    let moving = || format!("cannot move {} to {}", from.display(), to.display());
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {}
-        done => return done.with_context(moving),
-    }
-    let meta = fs::symlink_metadata(from).with_context(moving)?;
-    let part = durable::parent(to).join(format!(".part-move-{}", std::process::id()));
-    let _ = fs::remove_file(&part);
-    if meta.is_symlink() {
-        fs::read_link(from).and_then(|target| symlink(target, &part)).with_context(moving)?;
-    } else {
-        fs_extra::file::copy(from, &part, &fs_extra::file::CopyOptions::new()).with_context(moving)?;
-        let file = File::options().write(true).open(&part).with_context(moving)?;
-        file.set_permissions(meta.permissions()).with_context(moving)?;
-        file.set_modified(meta.modified().with_context(moving)?).with_context(moving)?;
-        file.sync_all().with_context(moving)?;
-    }
-    if rustix::process::geteuid().is_root() {
-        use std::os::unix::fs::MetadataExt;
-        lchown(&part, Some(meta.uid()), Some(meta.gid())).with_context(moving)?;
-    }
-    fs::rename(&part, to).with_context(moving)?;
-    durable::sync_folder(durable::parent(to))?;
-    fs::remove_file(from).with_context(moving)
 }

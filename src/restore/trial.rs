@@ -1,13 +1,15 @@
 //! Restores that leave the agent alone: into another folder, and on trial.
 
+use super::places::{self, Places, inner, look};
+use super::transfer::{self, Spot};
 use super::{Prepared, Restored, stage};
 use crate::backup::{self, reader::Shape};
+use crate::base::beneath::{Dir, Refused};
 use crate::base::database::{self, Verdict};
 use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, durable, text};
 use anyhow::{Context, Result};
-use std::collections::{BTreeSet, HashSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,43 +29,62 @@ pub fn note_drill(journal: &Journal, run: &Run, which: Option<&str>, why: &anyho
     Ok(())
 }
 
+/// Refuses to replace anything in another folder, or to write through a link in it.
+fn need_free(target: &Dir, path: &Path) -> Result<()> {
+    let shown = target.path().join(path);
+    let what = match look(target, path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(_)) => "is there already",
+        Err(error) if Refused::of(&error) == Some(Refused::Link) => "lies behind a link",
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {}", shown.display())),
+    };
+    Err(Fault::unknown(format!("{} {what}; nothing was changed", shown.display()))
+        .hint("--to takes a new or empty folder")
+        .into())
+}
+
 impl Prepared<'_> {
-    /// Unpacks into another folder. Nothing in it is replaced, nothing is stopped.
-    pub fn carry_out_to(self, folder: &Path) -> Result<Restored> {
+    /// Unpacks into another folder. Nothing in it is replaced, nothing is stopped. What is from outside
+    /// the home goes into `.outside` there.
+    pub fn carry_out_to(mut self, folder: &Path) -> Result<Restored> {
         let folder = std::path::absolute(folder)?;
-        for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
-            if fs::symlink_metadata(folder.join(&entry.path)).is_ok() {
-                return Err(Fault::unknown(format!(
-                    "{} is there already; nothing was changed",
-                    folder.join(&entry.path).display()
-                ))
-                .hint("--to takes a new or empty folder")
-                .into());
+        if let Ok(target) = Dir::open(&folder) {
+            for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
+                need_free(&target, &inner(&entry.path))?;
             }
         }
         durable::make_folder(&folder, 0o700)?;
         self.need_room(&folder)?;
+        let target = Dir::open(&folder).with_context(|| format!("cannot open {}", folder.display()))?;
         let staging = tempfile::Builder::new()
             .prefix(".part-restore-")
             .tempdir_in(&folder)
             .with_context(|| format!("cannot create a folder in {}", folder.display()))?;
         self.stage(staging.path())?;
-        let made = stage::make_folders(&self.wanted, &folder)?;
-        let mut parents: HashSet<PathBuf> = made.iter().map(|path| folder.join(path)).collect();
+        let staged = staging.path().file_name().unwrap_or_default();
+        let staged = target.open_dir(staged).context("cannot open the folder of files that are ready")?;
+        for entry in &mut self.wanted {
+            entry.path = inner(&entry.path).into_owned();
+        }
+        let places = Places::only(target);
+        let target = &places.home;
+        let made = stage::make_folders(&self.wanted, &places)?;
+        let mut parents: BTreeSet<PathBuf> = made.iter().cloned().collect();
         for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
-            let target = folder.join(&entry.path);
-            let parent = durable::parent(&target);
+            let parent = entry.path.parent().unwrap_or(Path::new(""));
             if !parents.contains(parent) {
-                durable::make_folder(parent, 0o755)?;
+                let made = target.make_dir(parent, 0o755).map(drop);
+                made.with_context(|| format!("cannot create {}", folder.join(parent).display()))?;
                 parents.insert(parent.to_owned());
             }
-            stage::move_path(&staging.path().join(&entry.path), &target)?;
+            need_free(target, &entry.path)?;
+            transfer::move_path(Spot(&staged, &entry.path), Spot(target, &entry.path))?;
             step("place")?;
         }
-        let touched = parents.iter().flat_map(|path| path.ancestors()).filter(|up| up.starts_with(&folder));
-        let touched: BTreeSet<&Path> = touched.chain([durable::parent(&folder)]).collect();
-        durable::sync_folders(touched)?;
-        stage::set_folder_modes(&self.wanted, &made, &folder)?;
+        let touched: BTreeSet<&Path> = parents.iter().flat_map(|path| path.ancestors()).collect();
+        places::sync(touched.into_iter().map(|path| (target, path.to_owned())))?;
+        durable::sync_folder(durable::parent(&folder))?;
+        stage::set_folder_modes(&self.wanted, &made, &places)?;
         let state = if self.notes.is_empty() { State::Ok } else { State::Warning };
         Ok(self.restored(state, None, Vec::new()))
     }
@@ -96,7 +117,7 @@ impl Prepared<'_> {
         for entry in
             self.wanted.iter().filter(|entry| entry.database && !damaged.contains(entry.path.as_path()))
         {
-            let mut connection = database::open_read_only(&folder.join(&entry.path))?;
+            let mut connection = database::open_read_only(&folder.join(inner(&entry.path)))?;
             if let Verdict::Damaged(text) = database::check(&mut connection, "integrity_check", CHECK)? {
                 return Err(Fault::critical(format!(
                     "the restored {} is damaged: {text}",

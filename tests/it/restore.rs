@@ -1,6 +1,7 @@
 //! Restores: exactly what was saved, or everything as it was.
 
 mod back;
+mod beneath;
 mod foreign;
 mod parts;
 
