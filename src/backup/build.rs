@@ -13,6 +13,7 @@ use super::sidecar::Sidecar;
 use super::space::check_space;
 use super::verify;
 use super::writer::{Writer, Written};
+use crate::base::beneath::Dir;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
@@ -67,6 +68,8 @@ pub(super) fn build(
         problems: Vec::new(),
         includes: plan.includes.clone(),
         lacking: Vec::new(),
+        links_out: Vec::new(),
+        unkept: Vec::new(),
     };
     let past = last_good(loaded, &archives, &bench.folder, room);
     let part = bench.folder.join(PART);
@@ -114,7 +117,9 @@ fn write_and_verify(
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let file = file.with_context(creating)?;
     step("begun")?;
-    let writer = Writer::new(loaded.home.root(), folder, file, manifest, past, reading, progress);
+    let root = loaded.home.root();
+    let home = Dir::open(root).with_context(|| format!("cannot read the home {}", root.display()))?;
+    let writer = Writer::new(&home, folder, file, manifest, past, reading, progress);
     let written = writer.with_context(creating)?.write(plan).map_err(|error| {
         let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(bad) {

@@ -9,13 +9,10 @@ use super::pack::Packer;
 use super::past;
 use super::plan::{Found, Shape};
 use super::tape::{SMALL, Tape};
+use crate::base::beneath::{Dir, Refused};
 use crate::base::step::step;
 use chrono::{DateTime, Utc};
-use rustix::fs::OFlags;
-use std::fs::{self, OpenOptions};
 use std::io::{self, Cursor, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 /// What was put into an archive.
 pub(super) struct Put {
@@ -31,24 +28,30 @@ pub(super) enum Unread {
     Archive(anyhow::Error),
 }
 
-/// Puts in what was found at a path of the home. None: it is no longer what was found.
+/// Puts in what was found at a path of the home. None: it is something else now.
 pub(super) fn put(
     tape: &mut Tape,
     found: &Found,
-    path: &Path,
+    home: &Dir,
     now: DateTime<Utc>,
 ) -> Result<Option<Put>, Unread> {
-    match found.shape {
+    let put = match found.shape {
         Shape::Folder | Shape::Link => {
-            Ok(put_named(tape, found, path)?.map(|item| Put { item, problem: None }))
+            put_named(tape, found, home).map(|item| item.map(|item| Put { item, problem: None }))
         }
-        Shape::File | Shape::Database => put_file(tape, found, path, now),
+        Shape::File | Shape::Database => put_file(tape, found, home, now),
+    };
+    match put {
+        // A link, FIFO, device or folder is in its place, or a link in that of a folder above it.
+        Err(Unread::Source(error)) if Refused::of(&error).is_some() => Ok(None),
+        put => put,
     }
 }
 
-fn put_named(tape: &mut Tape, found: &Found, path: &Path) -> Result<Option<Item>, Unread> {
-    let meta = fs::symlink_metadata(path).map_err(Unread::Source)?;
-    let name = member(&found.path.0);
+fn put_named(tape: &mut Tape, found: &Found, home: &Dir) -> Result<Option<Item>, Unread> {
+    let path = &found.path.0;
+    let meta = home.metadata(path).map_err(Unread::Source)?;
+    let name = member(path);
     if meta.is_dir() && found.shape == Shape::Folder {
         tape.put_folder(&name, &meta).map_err(Unread::Archive)?;
         return Ok(Some(item(found.path.clone(), Kind::Folder, &meta)));
@@ -56,24 +59,17 @@ fn put_named(tape: &mut Tape, found: &Found, path: &Path) -> Result<Option<Item>
     if !meta.is_symlink() || found.shape != Shape::Link {
         return Ok(None);
     }
-    let target = fs::read_link(path).map_err(Unread::Source)?;
+    let target = home.read_link(path).map_err(Unread::Source)?;
     tape.put_link(&name, &meta, &target).map_err(Unread::Archive)?;
     Ok(Some(item(found.path.clone(), Kind::Link { target: Name(target) }, &meta)))
 }
 
-fn put_file(tape: &mut Tape, found: &Found, path: &Path, now: DateTime<Utc>) -> Result<Option<Put>, Unread> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        // Neither a link put in its place, nor a pipe without a writer.
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)
-        .map_err(Unread::Source)?;
+fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> Result<Option<Put>, Unread> {
+    let path = &found.path.0;
+    let mut file = home.open_file(path).map_err(Unread::Source)?;
     let mut meta = file.metadata().map_err(Unread::Source)?;
-    if !meta.is_file() {
-        return Ok(None);
-    }
     let lines = jsonl::is_jsonl(path);
-    let name = member(&found.path.0);
+    let name = member(path);
     step("file").map_err(Unread::Source)?;
 
     if meta.len() <= SMALL {
@@ -115,7 +111,7 @@ fn put_file(tape: &mut Tape, found: &Found, path: &Path, now: DateTime<Utc>) -> 
     let unchanged = same(&meta, &after);
     // A file that only grew was appended to: what is saved is its beginning.
     let grew = after.len() > meta.len();
-    let shown = found.path.0.display();
+    let shown = path.display();
     let problem = if let Some(error) = &body.failed {
         Some(format!(
             "cannot read {shown} beyond its first {} bytes: {error}; the rest of it in the archive is zeros",
@@ -136,4 +132,63 @@ fn put_file(tape: &mut Tape, found: &Found, path: &Path, now: DateTime<Utc>) -> 
 
 fn some(bytes: u64) -> Option<u64> {
     (bytes > 0).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_something_else_by_now_is_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, secret) = (dir.path().join("home"), dir.path().join("secret"));
+        fs::create_dir_all(root.join("folder")).unwrap();
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("file"), "of somebody else").unwrap();
+        fs::write(root.join("file"), "a file").unwrap();
+        fs::write(root.join("folder/file"), "a file").unwrap();
+        symlink("file", root.join("link")).unwrap();
+        symlink(secret.join("file"), root.join("swapped")).unwrap();
+        symlink(&secret, root.join("parent")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+
+        let home = Dir::open(&root).unwrap();
+        let packer = Packer::new(tempfile::tempfile().unwrap(), None).unwrap();
+        let mut tape = Tape::new(packer, "top");
+        let mut put = |path: &str, shape| {
+            let found = Found { path: Name(path.into()), shape, size: 1 };
+            match super::put(&mut tape, &found, &home, Utc::now()) {
+                Ok(Some(_)) => "put",
+                Ok(None) => "something else",
+                Err(Unread::Source(error)) if super::super::plan::is_gone(&error) => "gone",
+                Err(_) => "an error",
+            }
+        };
+        for (path, shape, said) in [
+            ("file", Shape::File, "put"),
+            ("folder", Shape::Folder, "put"),
+            ("link", Shape::Link, "put"),
+            ("fifo", Shape::File, "something else"),
+            ("socket", Shape::File, "something else"),
+            ("swapped", Shape::File, "something else"),
+            ("folder", Shape::File, "something else"),
+            ("parent/file", Shape::File, "something else"),
+            ("parent/file", Shape::Link, "something else"),
+            ("parent", Shape::Folder, "something else"),
+            ("file", Shape::Folder, "something else"),
+            ("file", Shape::Link, "something else"),
+            ("folder", Shape::Link, "something else"),
+            ("missing", Shape::File, "gone"),
+            ("missing/file", Shape::File, "gone"),
+            ("missing", Shape::Link, "gone"),
+            ("file/below", Shape::File, "gone"),
+        ] {
+            assert_eq!(put(path, shape), said, "{path} as {shape:?}");
+        }
+        assert!(Path::new(&secret).join("file").exists());
+    }
 }

@@ -39,6 +39,10 @@ pub struct Made {
     pub vanished: Vec<manifest::Name>,
     /// Files without their last line, which was being written.
     pub cut: Vec<Cut>,
+    /// Links that lead to nothing in the archive.
+    pub links_out: Vec<manifest::LinkOut>,
+    /// What could not be kept as it was.
+    pub unkept: Vec<manifest::Unkept>,
     /// What a person should look at.
     pub problems: Vec<String>,
     /// Archives that were deleted by the rule.
@@ -146,6 +150,8 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         databases: manifest.databases.len(),
         vanished: manifest.vanished.clone(),
         cut: cut(&manifest),
+        links_out: manifest.links_out.clone(),
+        unkept: manifest.unkept.clone(),
         problems: manifest.problems.iter().cloned().chain(poisoned).chain(key).collect(),
         pruned: Vec::new(),
         remote: None,

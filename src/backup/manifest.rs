@@ -62,6 +62,84 @@ pub struct Manifest {
     /// Databases that an archive before had and this one lacks.
     #[serde(default)]
     pub lacking: Vec<Lacking>,
+    /// Links that lead to nothing in the archive.
+    #[serde(default, deserialize_with = "remarks")]
+    pub links_out: Vec<LinkOut>,
+    /// What could not be kept as it was.
+    #[serde(default, deserialize_with = "remarks")]
+    pub unkept: Vec<Unkept>,
+}
+
+/// A symbolic link that leads to nothing in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkOut {
+    /// Where the link is, relative to the home.
+    pub path: Name,
+    /// Where it points.
+    pub target: Name,
+    /// What is there.
+    pub leads: Leads,
+}
+
+/// Where a link leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leads {
+    /// Out of the home.
+    Outside,
+    /// To something in the home that is not included.
+    NotIncluded,
+    /// To a place in the home where nothing is.
+    Nowhere,
+    /// To what comes with the system, or goes at each boot.
+    System,
+}
+
+impl LinkOut {
+    /// Whether a person should know: state may be there that the backup does not have.
+    pub fn matters(&self) -> bool {
+        matches!(self.leads, Leads::Outside | Leads::NotIncluded)
+    }
+}
+
+/// Something that an archive does not have as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkept {
+    /// Where it is, relative to the home.
+    pub path: Name,
+    /// What is not kept.
+    pub what: Loss,
+}
+
+/// What an archive does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// A socket: whoever listens makes it.
+    Socket,
+    /// A FIFO.
+    Fifo,
+    /// A device.
+    Device,
+    /// It was a file, folder or link when the backup began, and then something else.
+    ChangedKind,
+}
+
+impl Loss {
+    /// Whether a person has to look at it.
+    pub fn matters(&self) -> bool {
+        matches!(self, Loss::ChangedKind)
+    }
+
+    /// A few words for people.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Loss::Socket => "a socket is not archived",
+            Loss::Fifo => "a FIFO is not archived",
+            Loss::Device => "a device is not archived",
+            Loss::ChangedKind => "it became something else while the backup ran",
+        }
+    }
 }
 
 /// What an include of `[backup]` found.

@@ -99,7 +99,7 @@ pub(super) fn decrypt(
 #[derive(Debug)]
 pub enum Look {
     /// It was read, all of it.
-    Opened(Contents),
+    Opened(Box<Contents>),
     /// It is encrypted and could not be opened here: it is, to the bit, what was made. Its content was
     /// verified before it was encrypted.
     Closed {
@@ -116,12 +116,12 @@ pub enum Look {
 /// When it is damaged. Also when it can neither be opened nor compared with its note.
 pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
     if !is_encrypted(archive) {
-        return Ok(Look::Opened(verify(archive, scratch)?));
+        return Ok(Look::Opened(Box::new(verify(archive, scratch)?)));
     }
     let mut why = None;
     if backup.identity.is_some() {
         match open(backup, archive, scratch) {
-            Ok((_, contents)) => return Ok(Look::Opened(contents)),
+            Ok((_, contents)) => return Ok(Look::Opened(Box::new(contents))),
             Err(error) if Fault::of(&error).0 == State::Unknown => why = Some(format!("{error:#}")),
             Err(error) => return Err(error),
         }

@@ -1,6 +1,6 @@
 //! Absolute includes of `[backup]`: what the agent keeps outside its home.
 
-use super::plan::{includes, literal};
+use super::globs::{includes, literal};
 use crate::config::Backup;
 use glob::Pattern;
 use std::path::{Component, Path, PathBuf};

@@ -147,6 +147,8 @@ mod tests {
             problems: Vec::new(),
             includes: Vec::new(),
             lacking: Vec::new(),
+            links_out: Vec::new(),
+            unkept: Vec::new(),
         };
         let mut entries = Contents::of(&path, manifest).unwrap().entries;
         let read = |entries: &[Entry], below: &str| {

@@ -1,20 +1,20 @@
 //! What goes into an archive: the home, walked once, by globs.
 
-use super::manifest::{Include, Name};
+use super::excluded::{AlwaysExcluded, LeftOut, Reason, is_lock_file};
+use super::globs::Globs;
+use super::links;
+use super::manifest::{Include, LinkOut, Name};
+use crate::base::beneath::{Dir, Entry, FileType, Refused};
 use crate::base::{Fault, database};
-use crate::config::{Backup, Config};
+use crate::config::Config;
 use anyhow::Result;
-use glob::{MatchOptions, Pattern};
+use rustix::fs::AtFlags;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use walkdir::WalkDir;
-
-/// A pid or lock file holds a number or a line about its holder. A larger `*.lock` is somebody's
-/// data (`poetry.lock`).
-const LOCK_FILE_BYTES: u64 = 128;
 
 /// What was found: databases, and the rest by path.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -25,8 +25,15 @@ pub struct Plan {
     pub others: Vec<Found>,
     /// What each include found.
     pub includes: Vec<Include>,
+    /// What an include names and that stays out all the same.
+    pub left_out: Vec<LeftOut>,
+    /// Links that lead to nothing in the archive.
+    pub links_out: Vec<LinkOut>,
     /// What could not be looked at, and other things a person should know.
     pub problems: Vec<String>,
+    /// The bytes of files that are no holes.
+    #[serde(skip)]
+    on_disk: u64,
 }
 
 /// One thing that goes in.
@@ -38,9 +45,6 @@ pub struct Found {
     pub shape: Shape,
     /// Bytes, of a database with its WAL.
     pub size: u64,
-    /// Those of them that are not holes.
-    #[serde(skip)]
-    pub on_disk: u64,
 }
 
 /// The shapes of things that go in.
@@ -65,7 +69,7 @@ impl Plan {
 
     /// The bytes of everything in it that are on disk: holes take no room in an archive either.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.databases.iter().chain(&self.others).map(|found| found.on_disk).sum()
+        self.on_disk
     }
 
     /// The bytes of its databases.
@@ -88,89 +92,29 @@ impl Plan {
 pub fn plan(config: &Config) -> Result<Plan> {
     let home = config.agent.home.as_path();
     let globs = Globs::new(&config.backup.include, &config.backup.exclude)?;
-    let mut found_by = vec![0; globs.include.len()];
-    let never = Never::new(config);
-    let mut plan = Plan::default();
-    let mut folders: BTreeMap<PathBuf, Metadata> = BTreeMap::new();
-    let mut wanted_folders = BTreeSet::new();
-    let mut files: Vec<(PathBuf, Metadata)> = Vec::new();
-
-    fs::read_dir(home)
-        .map_err(|error| Fault::critical(format!("cannot read the home {}: {error}", home.display())))?;
-    let mut walk = WalkDir::new(home).min_depth(1).sort_by_file_name().into_iter();
-    while let Some(entry) = walk.next() {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) if error.io_error().is_some_and(is_gone) => continue,
-            Err(error) => {
-                plan.problems.push(format!("cannot read {error}"));
-                continue;
-            }
-        };
-        let Ok(path) = entry.path().strip_prefix(home) else { continue };
-        let is_folder = entry.file_type().is_dir();
-        if globs.leaves_out(path) || never.takes_in(path) || (is_folder && !globs.reaches_into(path)) {
-            if is_folder {
-                walk.skip_current_dir();
-            }
-            continue;
-        }
-        let meta = match entry.metadata() {
-            Ok(meta) => meta,
-            Err(error) if error.io_error().is_some_and(is_gone) => continue,
-            Err(error) => {
-                plan.problems.push(format!("cannot read {error}"));
-                continue;
-            }
-        };
-        let path = path.to_owned();
-        if is_folder {
-            if globs.takes(&path) {
-                globs.count(&path, &mut found_by);
-                wanted_folders.insert(path.clone());
-            }
-            folders.insert(path, meta);
-        } else if globs.takes(&path) || (meta.is_symlink() && globs.reaches_into(&path)) {
-            globs.count(&path, &mut found_by);
-            files.push((path, meta));
-        }
-    }
-
-    let databases = find_databases(home, &files, &mut plan.problems);
-    for (path, meta) in files {
-        let kind = meta.file_type();
-        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-            continue;
-        }
-        if is_sidecar(&path, &databases) || is_lock_file(&path, &meta) {
-            continue;
-        }
-        if kind.is_symlink() && globs.is_root(&path) {
-            plan.problems.push(format!(
-                "{} is a link: the link is saved, not what it points to; give the backup a home that holds it",
-                path.display()
-            ));
-        }
-        wanted_folders.extend(path.ancestors().skip(1).filter(|up| *up != Path::new("")).map(Path::to_owned));
-        let on_disk = meta.blocks().saturating_mul(512);
-        let found = |shape, size| Found { path: Name(path.clone()), shape, size, on_disk: on_disk.min(size) };
-        if databases.contains(&path) {
-            let wal = fs::metadata(&database::sidecars(&home.join(&path))[0]).map_or(0, |wal| wal.len());
-            plan.databases.push(found(Shape::Database, meta.len() + wal));
-        } else if kind.is_symlink() {
-            plan.others.push(found(Shape::Link, 0));
-        } else {
-            plan.others.push(found(Shape::File, meta.len()));
-        }
-    }
-    let folders = folders.into_keys().filter(|path| wanted_folders.contains(path));
-    plan.others.extend(folders.map(|path| Found {
+    let reading =
+        |error: io::Error| Fault::critical(format!("cannot read the home {}: {error}", home.display()));
+    let dir = Dir::open(home).map_err(reading)?;
+    dir.entries("").map_err(reading)?;
+    let mut walk = Walk {
+        found_by: vec![0; globs.count()],
+        excluded: AlwaysExcluded::new(config),
+        globs,
+        home: dir,
+        plan: Plan::default(),
+        wanted_folders: BTreeSet::new(),
+    };
+    walk.all();
+    let Walk { globs, home: dir, mut plan, wanted_folders, found_by, .. } = walk;
+    plan.others.extend(wanted_folders.into_iter().map(|path| Found {
         path: Name(path),
         shape: Shape::Folder,
         size: 0,
-        on_disk: 0,
     }));
     plan.others.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.databases.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.left_out.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.look_at_links(home, &dir, &globs);
     plan.includes = globs.includes(&config.backup, &found_by)?;
     for include in plan.includes.iter().filter(|include| include.is_missing()) {
         plan.problems.push(format!(
@@ -182,191 +126,176 @@ pub fn plan(config: &Config) -> Result<Plan> {
 }
 
 /// Whether a file went away between being seen and being looked at.
-pub(super) fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn find_databases(
-    home: &Path,
-    files: &[(PathBuf, Metadata)],
-    problems: &mut Vec<String>,
-) -> BTreeSet<PathBuf> {
-    let mut databases = BTreeSet::new();
-    for (path, meta) in files.iter().filter(|(_, meta)| meta.is_file()) {
-        // The smallest database is one page of 512 bytes.
-        match (meta.len() >= 512).then(|| database::is_sqlite(&home.join(path))) {
-            Some(Ok(true)) => {
-                databases.insert(path.clone());
+/// A walk through the home, beneath its descriptor: no link leads it elsewhere.
+struct Walk {
+    home: Dir,
+    globs: Globs,
+    excluded: AlwaysExcluded,
+    plan: Plan,
+    wanted_folders: BTreeSet<PathBuf>,
+    /// How many things each include found.
+    found_by: Vec<usize>,
+}
+
+impl Walk {
+    fn all(&mut self) {
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            match self.folder(&folder) {
+                Ok(below) => folders.extend(below.into_iter().rev()),
+                Err(error) => self.unread(&folder, &error),
             }
-            Some(Err(error)) if !is_gone(&error) => {
-                problems.push(format!("cannot read {}: {error}", path.display()));
-            }
-            _ => {}
         }
     }
-    databases
+
+    /// Looks at what is in one folder. Gives those in it that are to be looked into.
+    fn folder(&mut self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let dir = self.home.open_dir(folder)?;
+        let mut entries = dir.entries("")?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let (mut below, mut databases) = (Vec::new(), BTreeSet::new());
+        let mut has_any = false;
+        for Entry { name, kind } in entries {
+            let path = folder.join(&name);
+            let is_folder = kind == FileType::Directory;
+            let wanted = self.globs.takes(&path);
+            let reached = wanted || self.globs.reaches_into(&path);
+            if !reached || self.globs.leaves_out(&path) {
+                continue;
+            }
+            if let Some(reason) = self.excluded.reason(&path) {
+                // What is on the way to an include, and no more than that, is nobody's loss.
+                if wanted {
+                    self.leave_out(path, reason);
+                }
+            } else if is_folder {
+                if wanted {
+                    self.globs.note(&path, &mut self.found_by);
+                    self.wanted_folders.insert(path.clone());
+                }
+                below.push(path);
+            } else if wanted || kind == FileType::Symlink {
+                match self.file(&dir, &path, &name, &mut databases) {
+                    Ok(true) => {
+                        self.globs.note(&path, &mut self.found_by);
+                        has_any = true;
+                    }
+                    Ok(false) => {}
+                    Err(error) => self.unread(&path, &error),
+                }
+            }
+        }
+        if has_any {
+            let up = folder.ancestors().filter(|up| *up != Path::new("")).map(Path::to_owned);
+            self.wanted_folders.extend(up);
+        }
+        Ok(below)
+    }
+
+    /// Looks at anything but a folder. Gives whether it goes in. A database comes before its sidecars,
+    /// whose names are longer.
+    fn file(
+        &mut self,
+        dir: &Dir,
+        path: &Path,
+        name: &OsStr,
+        databases: &mut BTreeSet<OsString>,
+    ) -> io::Result<bool> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let size = stat.st_size.unsigned_abs();
+        let mut found = Found { path: Name(path.to_owned()), shape: Shape::File, size };
+        let on_disk = (stat.st_blocks.unsigned_abs()).saturating_mul(512).min(size);
+        let reason = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => {
+                (found.shape, found.size) = (Shape::Link, 0);
+                self.plan.others.push(found);
+                return Ok(true);
+            }
+            FileType::RegularFile if is_sidecar(name, databases) => Reason::DatabaseSidecar,
+            FileType::RegularFile if is_lock_file(path, size) => Reason::LockFile,
+            FileType::RegularFile => {
+                self.plan.on_disk += on_disk;
+                // The smallest database is one page of 512 bytes.
+                if size >= 512 && is_database(dir, name)? {
+                    let wal = rustix::fs::statat(dir, sidecar(name), AtFlags::SYMLINK_NOFOLLOW);
+                    found.size += wal.map_or(0, |wal| wal.st_size.unsigned_abs());
+                    found.shape = Shape::Database;
+                    databases.insert(name.to_owned());
+                    self.plan.databases.push(found);
+                } else {
+                    self.plan.others.push(found);
+                }
+                return Ok(true);
+            }
+            // It became one just now.
+            FileType::Directory => return Ok(false),
+            FileType::Fifo => Reason::Fifo,
+            FileType::Socket => Reason::Socket,
+            _ => Reason::Device,
+        };
+        self.leave_out(path.to_owned(), reason);
+        Ok(false)
+    }
+
+    fn leave_out(&mut self, path: PathBuf, reason: Reason) {
+        self.plan.left_out.push(LeftOut { path: Name(path), reason });
+    }
+
+    fn unread(&mut self, path: &Path, error: &io::Error) {
+        if !is_gone(error) {
+            self.plan.problems.push(format!("cannot read {}: {error}", path.display()));
+        }
+    }
 }
 
-fn is_sidecar(path: &Path, databases: &BTreeSet<PathBuf>) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+impl Plan {
+    /// Whether a path, relative to the home or absolute, goes in.
+    fn has(&self, path: &Path) -> bool {
+        let by_path = |found: &Found| found.path.0.as_path().cmp(path);
+        self.others.binary_search_by(by_path).is_ok() || self.databases.binary_search_by(by_path).is_ok()
+    }
+
+    /// Finds the links that lead to nothing in the archive.
+    fn look_at_links(&mut self, home: &Path, dir: &Dir, globs: &Globs) {
+        let mut links_out = Vec::new();
+        for link in self.others.iter().filter(|found| found.shape == Shape::Link) {
+            let path = &link.path.0;
+            // One that went away will be missed when it is written.
+            let Ok(target) = dir.read_link(path) else { continue };
+            let exists = |path: &Path| dir.metadata(path).is_ok();
+            links_out.extend(links::judge(home, path, &target, |path| self.has(path), exists));
+            if globs.is_root(path) {
+                self.problems.push(format!(
+                    "{} is a link: the link is saved, not what it points to; give the backup a home that holds it",
+                    path.display()
+                ));
+            }
+        }
+        self.links_out = links_out;
+    }
+}
+
+fn is_database(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    match dir.open_file(name) {
+        Ok(file) => database::is_sqlite_file(&file),
+        // What it is now is told when it is written.
+        Err(error) if Refused::of(&error).is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn sidecar(database: &OsStr) -> PathBuf {
+    let [wal, ..] = database::sidecars(Path::new(database));
+    wal
+}
+
+fn is_sidecar(name: &OsStr, databases: &BTreeSet<OsString>) -> bool {
     ["-wal", "-shm", "-journal"].iter().any(|suffix| {
-        name.strip_suffix(suffix).is_some_and(|base| databases.contains(&path.with_file_name(base)))
+        let database = name.as_bytes().strip_suffix(suffix.as_bytes());
+        database.is_some_and(|database| databases.contains(OsStr::from_bytes(database)))
     })
-}
-
-fn is_lock_file(path: &Path, meta: &Metadata) -> bool {
-    meta.is_file()
-        && meta.len() <= LOCK_FILE_BYTES
-        && path.extension().is_some_and(|extension| extension == "pid" || extension == "lock")
-}
-
-/// The globs of `[backup]`.
-struct Globs {
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
-}
-
-const OPTIONS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: false,
-};
-
-impl Globs {
-    fn new(include: &[String], exclude: &[String]) -> Result<Globs> {
-        let compile = |globs: &[String]| {
-            let compiled = globs.iter().map(|glob| {
-                let glob = glob.trim_start_matches("./").trim_end_matches('/');
-                Pattern::new(glob).map_err(|error| {
-                    Fault::unknown(format!("the glob '{glob}' in [backup] is wrong: {error}")).into()
-                })
-            });
-            compiled.collect::<Result<Vec<_>>>()
-        };
-        Ok(Globs { include: compile(include)?, exclude: compile(exclude)? })
-    }
-
-    /// Whether a path is included.
-    fn takes(&self, path: &Path) -> bool {
-        self.include.iter().any(|glob| includes(glob, path))
-    }
-
-    /// Counts for each include whether it takes this path.
-    fn count(&self, path: &Path, found: &mut [usize]) {
-        for (glob, found) in self.include.iter().zip(found) {
-            *found += usize::from(includes(glob, path));
-        }
-    }
-
-    /// What each include found. One that names a path has to find something, unless it is optional.
-    fn includes(&self, backup: &Backup, found: &[usize]) -> Result<Vec<Include>> {
-        let optional = Globs::new(&backup.optional, &[])?;
-        let include = |((pattern, glob), &found): ((&String, &Pattern), &usize)| {
-            let path = literal(glob);
-            let literal = path.as_os_str() == glob.as_str();
-            Include { pattern: pattern.clone(), found, required: literal && !optional.takes(&path) }
-        };
-        Ok(backup.include.iter().zip(&self.include).zip(found).map(include).collect())
-    }
-
-    /// Whether a path, or a folder it is in, is excluded.
-    fn leaves_out(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|glob| path.ancestors().any(|part| matches(glob, part)))
-    }
-
-    /// Whether anything in a folder could be included.
-    fn reaches_into(&self, folder: &Path) -> bool {
-        self.include.iter().any(|glob| {
-            let literal = literal(glob);
-            literal.starts_with(folder) || folder.starts_with(&literal)
-        })
-    }
-
-    /// Whether a path is where a glob begins: `memory` of `memory/**`.
-    fn is_root(&self, path: &Path) -> bool {
-        self.include.iter().any(|glob| literal(glob).starts_with(path))
-    }
-}
-
-/// Whether a glob takes in a path: it matches, or the path is below a folder that it names without
-/// wildcards.
-pub(super) fn includes(glob: &Pattern, path: &Path) -> bool {
-    matches(glob, path) || (literal(glob).as_os_str() == glob.as_str() && path.starts_with(glob.as_str()))
-}
-
-/// A name that is no text is matched by what it looks like.
-fn matches(glob: &Pattern, path: &Path) -> bool {
-    glob.matches_with(&path.to_string_lossy(), OPTIONS)
-}
-
-/// The part of a glob before the first wildcard.
-pub(super) fn literal(glob: &Pattern) -> PathBuf {
-    let parts = Path::new(glob.as_str()).iter();
-    parts.take_while(|part| !part.to_string_lossy().contains(['*', '?', '['])).collect()
-}
-
-/// What never goes in, whatever the globs say.
-struct Never {
-    /// Files and folders, relative to the home.
-    paths: Vec<PathBuf>,
-}
-
-impl Never {
-    fn new(config: &Config) -> Never {
-        let home = &config.agent.home;
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let inside = |path: &Path| {
-            let plain = path.strip_prefix(home).map(Path::to_owned);
-            plain.or_else(|_| real(path).strip_prefix(real(home)).map(Path::to_owned)).ok()
-        };
-        let mut paths = vec![PathBuf::from(".ops")];
-        paths.extend(inside(&config.backup.dir));
-        paths.extend(config.service.values().filter_map(|service| inside(service.pid_file.as_deref()?)));
-        // A home that is its own backup folder would leave out everything.
-        paths.retain(|path| path != Path::new(""));
-        Never { paths }
-    }
-
-    fn takes_in(&self, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // What restores set aside; the old scripts called it `memory.pre-restore.STAMP`.
-        let aside = path.components().count() == 1 && name.contains(".pre-restore.");
-        aside || name.starts_with(".part-") || self.paths.iter().any(|never| path.starts_with(never))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn globs(include: &[&str], exclude: &[&str]) -> Globs {
-        let owned = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
-        Globs::new(&owned(include), &owned(exclude)).unwrap()
-    }
-
-    #[test]
-    fn globs_read_as_people_mean_them() {
-        let g =
-            globs(&["memory/**", "config", "*.json", "data/*/keep.txt"], &["**/__pycache__/**", "**/*.tmp"]);
-        for inside in
-            ["memory/a", "memory/a/b.db", "memory/.hidden/x", "config/x/y", "a.json", "data/x/keep.txt"]
-        {
-            assert!(g.takes(Path::new(inside)) && !g.leaves_out(Path::new(inside)), "{inside}");
-        }
-        for outside in ["memoryx/a", "other", "sub/a.json", "data/x/y/keep.txt"] {
-            assert!(!g.takes(Path::new(outside)), "{outside}");
-        }
-        for out in ["memory/__pycache__/x", "memory/a/__pycache__/b/c", "memory/x.tmp"] {
-            assert!(g.leaves_out(Path::new(out)), "{out}");
-        }
-        assert!(g.reaches_into(Path::new("data")) && g.reaches_into(Path::new("data/x")));
-        assert!(globs(&["**"], &[]).takes(Path::new("any/where")));
-        assert!(!globs(&["memory/**"], &[]).reaches_into(Path::new("node_modules")));
-    }
-
-    #[test]
-    fn a_wrong_glob_is_named() {
-        let error = Globs::new(&["a***b".to_owned()], &[]).err().unwrap();
-        assert!(error.to_string().contains("'a***b'"), "{error}");
-    }
 }

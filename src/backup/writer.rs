@@ -6,14 +6,16 @@ use super::body;
 use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
 use super::entry::file_item;
+use super::excluded::{LeftOut, Reason};
 use super::live::{self, Unread};
-use super::manifest::{self, Database, Item, Manifest, Name, Soundness, member};
+use super::manifest::{self, Database, Item, Loss, Manifest, Name, Soundness, Unkept, member};
 use super::pack::Packer;
 use super::past::{self, Past, Reading};
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::pool::give_way;
 use super::snapshot;
 use super::tape::{SMALL, Tape};
+use crate::base::beneath::Dir;
 use crate::base::database::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::base::step::step;
@@ -26,7 +28,7 @@ use std::sync::mpsc;
 
 /// Writes archives of one home.
 pub(super) struct Writer<'a> {
-    home: &'a Path,
+    home: &'a Dir,
     /// Where copies of databases are made. Everything in it is thrown away later.
     work: &'a Path,
     past: Option<&'a Past>,
@@ -53,7 +55,7 @@ pub(super) struct Written {
 impl<'a> Writer<'a> {
     /// An archive at `file`, whose manifest says who and when and has no files yet.
     pub(super) fn new(
-        home: &'a Path,
+        home: &'a Dir,
         work: &'a Path,
         file: File,
         manifest: Manifest,
@@ -69,7 +71,9 @@ impl<'a> Writer<'a> {
     /// Writes everything.
     pub(super) fn write(mut self, plan: Plan) -> Result<Written> {
         self.manifest.problems = plan.problems;
-        let (home, work, now) = (self.home, self.work, self.manifest.time);
+        self.manifest.links_out = plan.links_out;
+        self.manifest.unkept = plan.left_out.into_iter().filter_map(special).collect();
+        let (home, work, now) = (self.home.path(), self.work, self.manifest.time);
         let saving = Saving { home, work, past: self.past(), now };
         let checker = Checker::begin(plan.databases.len(), false);
         let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
@@ -179,7 +183,7 @@ impl<'a> Writer<'a> {
     /// Puts in the files of a damaged database, as they are.
     fn put_raw(&mut self, number: usize, found: &Found, meta: &Metadata) -> Result<()> {
         let target = self.work.join(format!("{number}.damaged"));
-        snapshot::copy_set(&self.home.join(&found.path.0), &target)?;
+        snapshot::copy_set(&self.home.path().join(&found.path.0), &target)?;
         let [wal, _, journal] = database::sidecars(&found.path.0);
         let [wal_target, _, journal_target] = database::sidecars(&target);
         let all = [(found.path.0.clone(), target), (wal, wal_target), (journal, journal_target)];
@@ -193,9 +197,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts in a file that is as it was when the archive before this one was made, if it is.
-    fn put_if_unchanged(&mut self, found: &Found, path: &Path) -> Result<bool> {
+    fn put_if_unchanged(&mut self, found: &Found) -> Result<bool> {
         let Some(past) = self.past() else { return Ok(false) };
-        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(false) };
+        let Ok(meta) = self.home.metadata(&found.path.0) else { return Ok(false) };
         let stamp = past::stamp(&meta, self.manifest.time).filter(|_| meta.is_file());
         let known = stamp.and_then(|stamp| past.file(&found.path.0, &stamp));
         // Earlier versions left out an unfinished last line also of a file at rest.
@@ -226,16 +230,19 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
-        let path = self.home.join(&found.path.0);
-        if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(&found, &path)? {
+        if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(&found)? {
             return Ok(());
         }
-        match live::put(&mut self.tape, &found, &path, self.manifest.time) {
+        match live::put(&mut self.tape, &found, self.home, self.manifest.time) {
             Ok(Some(put)) => {
                 self.manifest.files.push(put.item);
                 self.manifest.problems.extend(put.problem);
             }
-            Ok(None) => self.manifest.vanished.push(found.path),
+            Ok(None) => {
+                let what = Loss::ChangedKind;
+                self.manifest.problems.push(format!("{}: {}", found.path.0.display(), what.words()));
+                self.manifest.unkept.push(Unkept { path: found.path, what });
+            }
             Err(Unread::Source(error)) if is_gone(&error) => self.manifest.vanished.push(found.path),
             Err(Unread::Source(error)) => {
                 self.manifest.problems.push(format!("cannot read {}: {error}", found.path.0.display()));
@@ -244,4 +251,15 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
+}
+
+/// What is neither a file nor a folder nor a link cannot be kept.
+fn special(left_out: LeftOut) -> Option<Unkept> {
+    let what = match left_out.reason {
+        Reason::Socket => Loss::Socket,
+        Reason::Fifo => Loss::Fifo,
+        Reason::Device => Loss::Device,
+        _ => return None,
+    };
+    Some(Unkept { path: left_out.path, what })
 }

@@ -20,8 +20,13 @@ const LONGEST_STATEMENT: Duration = Duration::from_secs(300);
 
 /// Whether a file is an SQLite database, by its first bytes. An empty file is not.
 pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
+    is_sqlite_file(&open_file(path)?)
+}
+
+/// Whether an open file, of which nothing was read yet, begins like an SQLite database.
+pub fn is_sqlite_file(mut file: &File) -> std::io::Result<bool> {
     let mut head = [0; 16];
-    match open_file(path)?.read_exact(&mut head) {
+    match file.read_exact(&mut head) {
         Ok(()) => Ok(&head == MAGIC),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

@@ -4,7 +4,8 @@ use super::prune::{self, How};
 use super::restore::finish_earlier;
 use super::watched::watched;
 use super::{Context, archives, key, remote, verify};
-use crate::backup::{self, Made, Plan, Pruning, Reading, manifest::Name};
+use crate::backup::manifest::{Leads, LinkOut, Name};
+use crate::backup::{self, LeftOut, Made, Plan, Pruning, Reading};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
@@ -13,6 +14,9 @@ use crate::schedule::Job;
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
+
+/// So many links are named at most.
+const LINKS: usize = 5;
 
 /// Make a verified archive, then prune by the rule.
 ///
@@ -135,6 +139,11 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid:
             500,
         ));
     }
+    note_links(context, &made.links_out);
+    for unkept in &made.unkept {
+        let line = format!("{}: {}", unkept.path.0.display(), unkept.what.words());
+        context.detail(&text::one_line(&line, 500));
+    }
     if !made.pruned.is_empty() {
         context.note(&format!("pruned: {}", made.pruned.join(", ")));
     }
@@ -147,6 +156,25 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid:
         context.print(&made.line(&loaded.home))?;
     }
     Ok(made.state)
+}
+
+/// Names the links to what may be state and is not in the archive: some of them, for there may be many.
+fn note_links(context: &Context, links: &[LinkOut]) {
+    let mut links = links.iter().filter(|link| link.matters());
+    for link in links.by_ref().take(LINKS) {
+        let what = match link.leads {
+            Leads::NotIncluded => "which no include names",
+            _ => "outside the home",
+        };
+        let (path, target) = (link.path.0.display(), link.target.0.display());
+        let line =
+            format!("link: {path} points to {target}, {what}: the link is saved, not what it points to");
+        context.note(&text::one_line(&line, 500));
+    }
+    let more = links.count();
+    if more > 0 {
+        context.note(&format!("and {}; `backup --dry-run` lists them all", text::count(more, "more link")));
+    }
 }
 
 /// Makes an archive and leaves a line in `logs/backup.log`, whatever came of it.
@@ -219,6 +247,14 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
         let path = text::sanitize(&found.path.0.display().to_string());
         lines.push(format!("{:>10}  {kind:8}  {path}", Size(found.size)));
     }
+    for LeftOut { path, reason } in &plan.left_out {
+        let path = text::sanitize(&path.0.display().to_string());
+        lines.push(format!("{:>10}  {:8}  {path} ({})", "-", "left out", reason.words()));
+    }
+    for LinkOut { path, target, leads } in &plan.links_out {
+        let line = format!("{} -> {} ({})", path.0.display(), target.0.display(), words(*leads));
+        lines.push(format!("{:>10}  {:8}  {}", "-", "link", text::sanitize(&line)));
+    }
     for problem in &plan.problems {
         context.note(&format!("look at this: {}", text::one_line(problem, 500)));
     }
@@ -232,6 +268,15 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
     ));
     context.print(&lines.join("\n"))?;
     Ok(state)
+}
+
+fn words(leads: Leads) -> &'static str {
+    match leads {
+        Leads::Outside => "outside the home: not in the archive",
+        Leads::NotIncluded => "no include names it: not in the archive",
+        Leads::Nowhere => "nothing is there",
+        Leads::System => "part of the system",
+    }
 }
 
 fn pin(

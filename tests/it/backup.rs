@@ -260,6 +260,83 @@ fn tree_of_known(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
+fn nothing_stays_out_without_a_word() {
+    let sandbox = with_files();
+    fs::create_dir(sandbox.outside("elsewhere").join("state")).unwrap();
+    let elsewhere = sandbox.outside("elsewhere").join("state");
+    for name in ["memory/.part-x", "memory/work.lock", "memory/small.pid", "memory/.part-dir/inside"] {
+        sandbox.write(name, "1");
+    }
+    sandbox.write("memory/data.lock", vec![b'x'; 129]);
+    sandbox.write("data/not_included", "x");
+    let _socket = std::os::unix::net::UnixListener::bind(sandbox.path("memory/socket")).unwrap();
+    assert!(Command::new("mkfifo").arg(sandbox.path("memory/pipe")).status().unwrap().success());
+    let odd = OsStr::from_bytes(b"memory/\xff.db");
+    let db = database(&sandbox.home.join(odd));
+    db.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1)").unwrap();
+    for (link, target) in [
+        ("memory/outside", elsewhere.to_str().unwrap()),
+        ("memory/not_included", "../data/not_included"),
+        ("memory/dangling", "nothing-here"),
+        ("memory/python", "/usr/bin/python3"),
+        ("memory/inside", "notes/today.md"),
+        ("memory/folder", "../memory/notes"),
+    ] {
+        symlink(target, sandbox.path(link)).unwrap();
+    }
+
+    let plan = sandbox.json(0, "backup", &["--dry-run"]);
+    let left_out: Vec<(String, &str)> = plan["left_out"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (one["path"].as_str().map_or("odd".to_owned(), str::to_owned), one["reason"].as_str().unwrap())
+        })
+        .collect();
+    let expected = [
+        ("memory/.part-dir", "part_file"),
+        ("memory/.part-x", "part_file"),
+        ("memory/pipe", "fifo"),
+        ("memory/small.pid", "lock_file"),
+        ("memory/socket", "socket"),
+        ("memory/work.lock", "lock_file"),
+        ("odd", "database_sidecar"),
+        ("odd", "database_sidecar"),
+    ];
+    assert_eq!(left_out, expected.map(|(path, reason)| (path.to_owned(), reason)));
+    let leads = |links: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        links.as_array().unwrap().iter().map(|link| (text(&link["path"]), text(&link["leads"]))).collect()
+    };
+    let expected = [
+        ("memory/dangling", "nowhere"),
+        ("memory/not_included", "not_included"),
+        ("memory/outside", "outside"),
+        ("memory/python", "system"),
+    ]
+    .map(|(path, leads)| (path.to_owned(), leads.to_owned()));
+    assert_eq!(leads(&plan["links_out"]), expected);
+
+    let said = sandbox.expect(0, "backup", &[]);
+    for link in ["memory/outside", "memory/not_included", elsewhere.to_str().unwrap()] {
+        assert!(said.stderr.contains(link), "{said:?}");
+    }
+    assert!(!said.stderr.contains("python") && !said.stderr.contains("dangling"), "{said:?}");
+    let folder = unpack_by_hand(&sandbox, &archives(&sandbox)[0]);
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(leads(&manifest["links_out"]), expected);
+    let unkept: Vec<_> =
+        manifest["unkept"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(unkept, ["fifo", "socket"]);
+    let names = tree(&folder.join("memory"));
+    assert!(!names.keys().any(|path| path.as_os_str().as_bytes().ends_with(b"-wal")), "{names:?}");
+    assert_eq!(number(&folder.join(odd), "SELECT count(*) FROM t"), 1);
+    sandbox.expect(0, "restore", &["--drill"]);
+}
+
+#[test]
 fn a_last_line_is_left_out_only_while_it_is_being_written() {
     let sandbox = with_files();
     let long = "{\"n\":1}\n".repeat(20_000);
