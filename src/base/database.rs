@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The first 16 bytes of every SQLite 3 database.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// No statement of ours on a database of another program takes longer; checks have budgets of their own.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(300);

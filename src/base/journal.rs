@@ -4,7 +4,7 @@
 //! when a database is what broke.
 
 use super::beneath::{Options, Refused};
-use super::{Fault, Home, Run, State, format, hostile, units};
+use super::{Fault, Home, Run, State, database, format, hostile, units};
 use anyhow::{Context, Result, anyhow};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -154,7 +154,7 @@ impl Journal {
     /// One of an earlier version lacks what came later: a query that needs it fails.
     pub fn open_to_read(home: &Home) -> Option<Journal> {
         let folder = home.dir().ok()?;
-        let connection = super::database::open_beneath(&folder, Path::new(JOURNAL), false).ok()?;
+        let connection = database::open_beneath(&folder, Path::new(JOURNAL), false).ok()?;
         hostile::harden(&connection, false).ok()?;
         let ours = check_schema(&connection).is_ok_and(|version| (1..=CURRENT).contains(&version));
         ours.then_some(Journal { connection, set_aside: None })
@@ -172,7 +172,7 @@ impl Journal {
         let (folder, rel) = home.place(&path)?;
         let (_, new) = home.place(&aside)?;
         // What is in the sidecars belongs to it.
-        for (from, to) in super::database::sidecars(&rel).iter().zip(super::database::sidecars(&new)) {
+        for (from, to) in database::sidecars(&rel).iter().zip(super::database::sidecars(&new)) {
             let _ = folder.rename(from, &folder, to);
         }
         match folder.rename(rel, &folder, new) {
@@ -353,7 +353,8 @@ pub(super) fn check_version(home: &Home) -> Result<()> {
     let path = home.journal();
     let mut head = [0; 64];
     // One that cannot be read is the business of those who open it.
-    if home.open_file(&path).and_then(|mut file| file.read_exact(&mut head)).is_err() {
+    let read = home.open_file(&path).and_then(|mut file| file.read_exact(&mut head));
+    if read.is_err() || !head.starts_with(database::MAGIC) {
         return Ok(());
     }
     let found = i64::from(i32::from_be_bytes([head[60], head[61], head[62], head[63]]));
