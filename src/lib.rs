@@ -10,7 +10,8 @@
 //! | doors | `cli`: arguments, output, exit codes; the verbs |
 //! | views | `dashboard`: one snapshot, many views · `troubleshoot`: causes and remedies, the bundle · `upgrade`: a new program, or the old one back |
 //! | people | `alert`: incidents and channels · `restore`: bring a backup back |
-//! | work | `health`: checks and reports · `backup`: archives and retention · `logs`: rotation, tails |
+//! | checks | `health`: checks and reports |
+//! | work | `backup`: archives and retention · `logs`: rotation, tails |
 //! | agent | `service`: processes of the agent · `agent`: the built-in reference agent · `schedule`: cron · `log_files`: which logs there are |
 //! | config | `config`: ops.toml to [`config::Config`] |
 //! | base | `base`: states, units, home, durable files, journal, processes |

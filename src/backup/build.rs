@@ -2,18 +2,20 @@
 //! before it; where that turns out to be damaged, everything is read instead.
 
 use super::bench::{self, Bench};
+use super::catalog;
 use super::crypt::{Encrypted, Recipients};
 use super::manifest::{Manifest, SCHEMA};
 use super::open::{self, look};
 use super::past::{Past, Reading};
 use super::plan::Plan;
-use super::records::record_look;
-use super::shelf::{self, Archive};
+use super::records::{self, record_look};
+use super::shelf::Archive;
 use super::sidecar::Sidecar;
 use super::space::check_space;
 use super::verify;
 use super::writer::{Writer, Written};
 use crate::base::beneath::Dir;
+use crate::base::descriptors::Raised;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
@@ -50,9 +52,11 @@ pub(super) fn build(
     let dir = &loaded.config.backup.dir;
     let bench = Bench::set_up(dir, run)?;
     bench::sweep_notes(dir, &loaded.config.agent.name)?;
-    let archives = shelf::list(loaded, journal)?;
-    let room = check_space(dir, &plan, &archives, recipients.is_some())?;
-    let manifest = Manifest {
+    let _raised = Raised::raise();
+    let catalog = catalog::status(loaded, journal)?;
+    let archives = &catalog.archives;
+    let room = check_space(dir, &plan, archives, recipients.is_some())?;
+    let mut manifest = Manifest {
         schema: SCHEMA,
         folder: folder_name(&loaded.config.agent.name),
         agent: loaded.config.agent.name.clone(),
@@ -71,7 +75,14 @@ pub(super) fn build(
         links_out: Vec::new(),
         unkept: Vec::new(),
     };
-    let past = last_good(loaded, &archives, &bench.folder, room);
+    let last = last_good(archives);
+    let past = last.and_then(|last| open_past(loaded, last, &bench.folder, room));
+    if let Some(last) = last {
+        // Where it cannot be opened, the journal remembers what is in it.
+        let had = past.as_ref().map(|past| past.had.clone());
+        let had = had.or_else(|| records::had(journal?, &last.name));
+        manifest.lacking = had.unwrap_or_default().expected(&loaded.config, last, &catalog, run.now);
+    }
     let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: Plan| {
         // In a thread of its own, because it gives way to others for good.
@@ -153,12 +164,16 @@ impl std::fmt::Display for Poisoned {
     }
 }
 
-/// The last verified archive of this agent, to take from; none, if it cannot be opened. One that is
-/// encrypted can be only where the identity is, and `room` for it to lie open meanwhile.
-fn last_good(loaded: &Loaded, archives: &[Archive], folder: &Path, room: u64) -> Option<Past> {
+/// The last archive of this agent that can be read. Its blocks are good, whatever is wrong with the
+/// databases in it.
+fn last_good(archives: &[Archive]) -> Option<&Archive> {
+    archives.iter().filter(|archive| archive.verified && archive.ours).max_by_key(|archive| archive.sequence)
+}
+
+/// Opens an archive to take from; none, if it cannot be opened. One that is encrypted can be only where the
+/// identity is, and `room` for it to lie open meanwhile.
+fn open_past(loaded: &Loaded, last: &Archive, folder: &Path, room: u64) -> Option<Past> {
     let backup = &loaded.config.backup;
-    let good = archives.iter().filter(|archive| archive.verified && archive.ours);
-    let last = good.max_by_key(|archive| archive.sequence)?;
     if !last.encrypted {
         return Past::open(&last.path).ok().flatten();
     }

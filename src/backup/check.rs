@@ -1,13 +1,13 @@
 //! Checks copies of databases in a thread of its own, while other work goes on.
 
 use super::pool::give_way;
-use crate::base::database::{self, Verdict};
-use anyhow::{Result, anyhow};
-use std::fs;
+use crate::base::database::{self, Unjudged, Verdict};
+use anyhow::{Error, Result, anyhow};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fs, io};
 
 /// How long the check of one database may take: it is the last word on a backup, so it has time.
 const CHECK: Duration = Duration::from_secs(3600);
@@ -16,6 +16,14 @@ const CHECK: Duration = Duration::from_secs(3600);
 pub(super) struct Checker {
     queue: mpsc::SyncSender<PathBuf>,
     thread: JoinHandle<Vec<Result<Verdict>>>,
+}
+
+/// A check that took too long says nothing; any other error is one of this run.
+fn not_done(error: Error) -> Result<Verdict> {
+    match error.chain().all(|cause| !cause.is::<rusqlite::Error>() && !cause.is::<io::Error>()) {
+        true => Ok(Verdict::Unjudged(Unjudged::Other, error.to_string())),
+        false => Err(error),
+    }
 }
 
 impl Checker {
@@ -28,7 +36,7 @@ impl Checker {
             let mut verdicts = Vec::new();
             for path in coming {
                 verdicts.push(match database::is_sqlite(&path) {
-                    Ok(true) => database::quick_check(&path, CHECK),
+                    Ok(true) => database::quick_check(&path, CHECK).or_else(not_done),
                     Ok(false) => Ok(Verdict::Damaged("it is no database".to_owned())),
                     Err(error) => Err(error.into()),
                 });

@@ -2,9 +2,11 @@
 
 use super::content::Content;
 use super::damage::refuse;
+use super::flaw::{Flaw, NotJudged};
 use super::index;
 use super::manifest::{self, Kind, Manifest};
 use super::reader::Shape;
+use crate::base::database::sidecars;
 use crate::base::text::{count, one_line};
 use crate::base::units::Size;
 use anyhow::Result;
@@ -34,6 +36,12 @@ pub struct Contents {
     pub manifest: Option<Manifest>,
     /// What a restore brings back, in the order of the archive.
     pub entries: Vec<Entry>,
+    /// Raw files of damaged databases, in the order of the archive: each where it belongs.
+    pub raw: Vec<Entry>,
+    /// What is wrong with it.
+    pub flaws: Vec<Flaw>,
+    /// Databases in it that could not be judged.
+    pub unjudged: Vec<NotJudged>,
     /// How many databases were opened and found sound; 0 before somebody looked.
     pub sound_databases: usize,
     /// What a person should know.
@@ -87,11 +95,27 @@ impl Contents {
         let folder = PathBuf::from(&manifest.folder);
         let databases: HashSet<&Path> =
             manifest.databases.iter().map(|database| database.path.0.as_path()).collect();
-        let entries = manifest.files.iter().map(|item| entry_of(item, &folder, &databases));
-        let entries = entries.collect::<Option<Vec<_>>>();
-        let entries = entries.ok_or_else(|| refuse(archive, "its manifest names a file outside the home"))?;
-        let notes = manifest.problems.clone();
-        Ok(Contents { origin: Origin::Ours, entries, sound_databases: 0, notes, manifest: Some(manifest) })
+        let outside = || refuse(archive, "its manifest names a file outside the home");
+        let all = |items: &[manifest::Item]| {
+            items.iter().map(|item| entry_of(item, &folder, &databases)).collect::<Option<Vec<_>>>()
+        };
+        let entries = all(&manifest.files).ok_or_else(outside)?;
+        let mut raw = all(&manifest.damaged).ok_or_else(outside)?;
+        for entry in &mut raw {
+            entry.member = folder.join(manifest::DAMAGED).join(&entry.path);
+        }
+        let (flaws, unjudged, notes) = (manifest.flaws(), manifest.not_judged(), manifest.problems.clone());
+        let manifest = Some(manifest);
+        Ok(Contents {
+            origin: Origin::Ours,
+            entries,
+            raw,
+            flaws,
+            unjudged,
+            sound_databases: 0,
+            notes,
+            manifest,
+        })
     }
 
     /// The bytes of all files.
@@ -104,10 +128,25 @@ impl Contents {
         self.entries.iter().filter(|entry| entry.shape != Shape::Folder).count()
     }
 
-    /// The databases that were damaged when they were saved, by their path in the home.
-    pub fn damaged(&self) -> HashSet<&Path> {
+    /// The databases that were not known to be sound when they were saved, by their path in the home.
+    pub fn not_sound(&self) -> HashSet<&Path> {
         let databases = self.manifest.iter().flat_map(|manifest| &manifest.databases);
         databases.filter(|database| !database.is_sound()).map(|database| database.path.0.as_path()).collect()
+    }
+
+    /// Of the raw files, those of databases of which there is nothing else.
+    pub fn only_raw(&self) -> impl Iterator<Item = &Entry> {
+        let databases: HashSet<&Path> = self
+            .flaws
+            .iter()
+            .filter_map(|flaw| match flaw {
+                Flaw::DamagedDatabase { path, raw: true, .. } => Some(path.0.as_path()),
+                _ => None,
+            })
+            .collect();
+        let beside: HashSet<PathBuf> = databases.iter().flat_map(|path| sidecars(path)).collect();
+        let wanted = move |path: &Path| databases.contains(path) || beside.contains(path);
+        self.raw.iter().filter(move |entry| wanted(&entry.path))
     }
 
     /// One line on what is in it.

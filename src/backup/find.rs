@@ -1,10 +1,11 @@
 //! Which archive is meant: by a path, its name, or `latest`; and the link of that name.
 
-use super::index::agent_of;
-use super::names::{ENCRYPTED, PLAIN, WORK, time_of_name};
-use super::records::{gone, row};
-use super::shelf::{Archive, list};
-use crate::base::{Fault, Journal, State, durable};
+use super::catalog::{self, Catalog};
+use super::flaw::Standing;
+use super::names::{ENCRYPTED, PLAIN, WORK};
+use super::records::gone;
+use super::shelf::Archive;
+use crate::base::{Fault, Journal, durable};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use std::fs;
@@ -23,59 +24,44 @@ pub fn find(loaded: &Loaded, journal: Option<&Journal>, which: &str) -> Result<P
                 .into()),
         };
     }
-    if let Some(last) = last_made(loaded, journal)? {
-        return Ok(last);
-    }
-    let archives = list(loaded, journal)?;
-    let good = archives.iter().filter(|archive| archive.verified && archive.ours);
-    // By the order of making: a clock that was wrong once does not matter.
-    match good
-        .max_by_key(|archive| archive.sequence)
-        .or_else(|| archives.iter().find(|archive| is_foreign(archive)))
-    {
+    let catalog = catalog::status(loaded, journal)?;
+    match catalog.latest().or_else(|| catalog.archives.iter().find(|archive| is_foreign(archive))) {
         Some(archive) => Ok(archive.path.clone()),
-        None => Err(none_good(loaded, journal, archives.len())),
+        None => Err(none_good(loaded, journal, &catalog)),
     }
 }
 
-/// The fault of a folder without a good archive. Where there should be some, a disk may be missing.
-fn none_good(loaded: &Loaded, journal: Option<&Journal>, there: usize) -> anyhow::Error {
+/// The fault of a folder without an archive that can be read. Where there should be some, a disk may be
+/// missing.
+fn none_good(loaded: &Loaded, journal: Option<&Journal>, catalog: &Catalog) -> anyhow::Error {
     let dir = loaded.config.backup.dir.display();
-    let fault = Fault::unknown(format!("there is no good archive in {dir}"));
     match gone(loaded, journal) {
-        Some(gone) if there == 0 => Fault::unknown(gone)
-            .hint("is a disk not mounted? [backup] dir says where they are; `restore PATH` takes one from elsewhere")
-            .into(),
-        _ => fault.hint("`ops backup` makes one; `backup list` shows what is there").into(),
+        Some(gone) if catalog.archives.is_empty() => {
+            return Fault::unknown(gone)
+                .hint("is a disk not mounted? [backup] dir says where they are; `restore PATH` takes one from elsewhere")
+                .into();
+        }
+        _ => {}
     }
-}
-
-/// What `latest` points to, if it is a good archive of this agent and has the newest name of all:
-/// the last one that was made, then, and no other need be read to know it.
-fn last_made(loaded: &Loaded, journal: Option<&Journal>) -> Result<Option<PathBuf>> {
-    let dir = &loaded.config.backup.dir;
-    let (Ok(target), Ok(entries)) = (fs::read_link(dir.join("latest")), fs::read_dir(dir)) else {
-        return Ok(None);
-    };
-    // Where one second has several, `_10` comes after `_9`.
-    let order = |name: &String| time_of_name(name).map(|time| (time, name.len(), name.clone()));
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let newest = names.max_by_key(order).filter(|newest| target == Path::new(newest));
-    let Some(newest) = newest else { return Ok(None) };
-    let path = dir.join(&newest);
-    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(None) };
-    let known = journal.map(|journal| row(journal, &newest)).transpose()?.flatten();
-    let sound = known.is_none_or(|row| {
-        row.state < i64::from(State::Critical.code()) && row.bytes == meta.len().cast_signed()
-    });
-    // Whatever is wrong with it, the long way tells.
-    let ours = agent_of(&path).ok().flatten().is_some_and(|agent| agent == loaded.config.agent.name);
-    Ok(Some(path).filter(|_| meta.is_file() && sound && ours))
+    let newest = catalog.newer().next().and_then(|archive| Some((archive, archive.flaws.first()?)));
+    let why = newest.map_or(String::new(), |(archive, flaw)| format!(": {}: {flaw}", archive.name));
+    Fault::unknown(format!("there is no good archive in {dir}{why}"))
+        .hint("`ops backup` makes one; `backup list` shows what is there")
+        .into()
 }
 
 /// Whether it was made by another program, as far as can be told without reading it.
 fn is_foreign(archive: &Archive) -> bool {
-    archive.sequence == 0 && archive.problem.is_none()
+    archive.sequence == 0 && !archive.ours && archive.problem.is_none()
+}
+
+/// Points `latest` at the archive that a restore takes, if nothing in it is damaged.
+pub(super) fn refresh_latest(loaded: &Loaded, journal: Option<&Journal>) -> Result<()> {
+    let catalog = catalog::status(loaded, journal)?;
+    match catalog.latest().filter(|latest| latest.standing < Some(Standing::Damaged)) {
+        Some(latest) => point_latest(&loaded.config.backup.dir, &latest.name),
+        None => Ok(()),
+    }
 }
 
 /// Points `latest` at an archive: a relative link, replaced in one move.

@@ -4,8 +4,9 @@
 use super::content::{Content, Hasher, hash};
 use super::contents::{Contents, Entry, Origin, Take, leads_out};
 use super::damage::{refuse, refuse_if_any, unreadable};
+use super::flaw::NotJudged;
 use super::limits;
-use super::manifest::{self, CHECKSUMS};
+use super::manifest::{self, CHECKSUMS, Name};
 use super::reader::{self, Member, Shape};
 use super::space::need_room_for;
 use crate::base::database::{self, Verdict};
@@ -114,15 +115,18 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
     }
 
     let mut problems = Vec::new();
-    let mut sound_databases = 0;
+    let (mut sound_databases, mut unjudged) = (0, Vec::new());
     for (name, copy) in databases.iter().filter_map(|(name, copy)| Some((name, copy.as_ref()?))) {
         // A database with a WAL beside it is whole only together with it.
         let mut connection =
             rusqlite::Connection::open(copy).with_context(|| format!("cannot open {}", copy.display()))?;
-        if let Verdict::Damaged(text) = database::check(&mut connection, "quick_check", CHECK)? {
-            problems.push(format!("the database {}: {text}", name.display()));
+        match database::check(&mut connection, "quick_check", CHECK)? {
+            Verdict::Sound => sound_databases += 1,
+            Verdict::Unjudged(reason, why) => {
+                unjudged.push(NotJudged { path: Name(name.clone()), reason, why });
+            }
+            Verdict::Damaged(text) => problems.push(format!("the database {}: {text}", name.display())),
         }
-        sound_databases += 1;
     }
     let mut notes = Vec::new();
     match &listed {
@@ -176,7 +180,8 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
             })
         })
         .collect();
-    Ok(Contents { origin, manifest: None, entries, sound_databases, notes })
+    let (raw, flaws, unjudged) = (Vec::new(), Vec::new(), unjudged);
+    Ok(Contents { origin, manifest: None, entries, raw, flaws, unjudged, sound_databases, notes })
 }
 
 /// What a foreign archive is, and the folder at its top that is only a wrapping.

@@ -49,15 +49,6 @@ struct Writer {
     version: String,
 }
 
-/// The agent that an archive is of, as its index says: [`peek`] for those who need no more.
-pub(super) fn agent_of(archive: &Path) -> Result<Option<String>> {
-    #[derive(Deserialize)]
-    struct Head {
-        agent: String,
-    }
-    Ok(parse::<Head>(archive)?.map(|head| head.agent))
-}
-
 /// Reads of an index what is wanted of it.
 fn parse<T: DeserializeOwned>(archive: &Path) -> Result<Option<T>> {
     let Some((file, mut blocks)) = members(archive)? else { return Ok(None) };

@@ -9,7 +9,7 @@ use super::manifest::{self, Manifest};
 use super::past::Reading;
 use super::prune::{self, judge};
 use super::space::no_space;
-use super::{find, plan, records, remote};
+use super::{find, plan, records, remote, shelf};
 use crate::base::step::step;
 use crate::base::text::count;
 use crate::base::units::Size;
@@ -202,8 +202,11 @@ fn after(
     manifest: &Manifest,
     made: &mut Made,
 ) -> Result<()> {
+    if let (Some(journal), Some(_)) = (journal, &made.encrypted) {
+        let _ = shelf::remember_closed(journal, &made.archive, manifest);
+    }
     step("published")?;
-    find::point_latest(&loaded.config.backup.dir, name)?;
+    find::refresh_latest(loaded, journal)?;
     step("latest")?;
     if let Some(journal) = journal {
         let state = if made.problems.is_empty() { State::Ok } else { State::Warning };

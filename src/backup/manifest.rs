@@ -59,7 +59,7 @@ pub struct Manifest {
     /// What each include of `[backup]` found.
     #[serde(default)]
     pub includes: Vec<Include>,
-    /// Databases that an archive before had and this one lacks.
+    /// Databases that an archive before had and this one lacks. While it is made, those that it is to have.
     #[serde(default)]
     pub lacking: Vec<Lacking>,
     /// Links that lead to nothing in the archive.
@@ -169,6 +169,8 @@ pub struct Lacking {
     pub archive: String,
     /// When that one was made.
     pub time: DateTime<Utc>,
+    /// When it was first missed.
+    pub since: DateTime<Utc>,
 }
 
 /// One file, folder or link.
@@ -326,9 +328,9 @@ impl Database {
         self.soundness == Soundness::Damaged
     }
 
-    /// Whether it was locked, and so is not in the archive.
+    /// Whether it could not be read, and so is not in the archive.
     pub fn is_left_out(&self) -> bool {
-        self.soundness == Soundness::Unjudged(Unjudged::Locked)
+        matches!(self.soundness, Soundness::Unjudged(Unjudged::Locked | Unjudged::Unreadable))
     }
 }
 

@@ -104,7 +104,7 @@ pub enum Look {
     /// verified before it was encrypted.
     Closed {
         /// What is known of it.
-        note: Sidecar,
+        note: Box<Sidecar>,
         /// Why it could not be opened although an identity is set.
         why: Option<String>,
     },
@@ -132,5 +132,5 @@ pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
             .hint("identity in [backup] names the file of the key that opens it")
     })?;
     crypt::verify_closed(archive, &note)?;
-    Ok(Look::Closed { note, why })
+    Ok(Look::Closed { note: Box::new(note), why })
 }

@@ -6,7 +6,8 @@
 use super::blocks::{self, Block};
 use super::extents;
 use super::index;
-use super::manifest::{Database, Item, SCHEMA};
+use super::lacking::Had;
+use super::manifest::{Database, Item, SCHEMA, Soundness, Unjudged};
 use super::members::Stock;
 use crate::base::database;
 use anyhow::{Context, Result};
@@ -41,10 +42,12 @@ pub(super) struct Past {
     blocks: Vec<Block>,
     items: HashMap<PathBuf, Item>,
     databases: HashMap<PathBuf, Database>,
+    /// What it says of databases.
+    pub(super) had: Had,
 }
 
 impl Past {
-    /// Opens an archive to take from it. None: its format is not the present one.
+    /// Opens an archive to take from it. None: its blocks cannot be shared.
     pub(super) fn open(archive: &Path) -> Result<Option<Past>> {
         let reading = || format!("cannot read {}", archive.display());
         let Some(manifest) = index::peek(archive)? else { return Ok(None) };
@@ -53,15 +56,22 @@ impl Past {
         // From members that lie anywhere there would be nothing to share, now and ever after.
         let unit = extents::unit(&file).unwrap_or(1) as u64;
         let shared = |block: &Block| block.at.is_multiple_of(unit) && block.length.is_multiple_of(unit);
-        if manifest.schema != SCHEMA || !blocks.iter().all(shared) {
+        if !blocks.iter().all(shared) {
             return Ok(None);
         }
+        let had = Had::of(&manifest);
         let stock = Arc::new(Stock::new(file, &blocks));
-        let items = manifest.files.into_iter().filter(|item| item.stamp.is_some());
+        // An earlier schema does not say all that this one says of a file: it is read anew.
+        let complete = manifest.schema == SCHEMA;
+        let items = manifest.files.into_iter().filter(|item| complete && item.stamp.is_some());
         let items = items.map(|item| (item.path.0.clone(), item)).collect();
-        let databases = manifest.databases.into_iter().filter(Database::is_sound);
+        // The files of one that is encrypted belong together: they are read anew.
+        let good = |database: &Database| {
+            !database.is_damaged() && database.soundness != Soundness::Unjudged(Unjudged::Encrypted)
+        };
+        let databases = manifest.databases.into_iter().filter(good);
         let databases = databases.map(|database| (database.path.0.clone(), database)).collect();
-        Ok(Some(Past { archive: archive.to_owned(), stock, blocks, items, databases }))
+        Ok(Some(Past { archive: archive.to_owned(), stock, blocks, items, databases, had }))
     }
 
     /// A file that has the stamp it had then, with the members that hold its content.
@@ -70,7 +80,7 @@ impl Past {
         Some((item, self.members(item)?))
     }
 
-    /// A sound database that has the stamp it had then, with the members that hold its content.
+    /// A database that is not damaged and has the stamp it had then, with the members that hold its content.
     pub(super) fn database(&self, path: &Path, stamp: &str) -> Option<(&Item, &Database, &[Block])> {
         let (item, members) = self.file(path, stamp)?;
         Some((item, self.databases.get(path)?, members))

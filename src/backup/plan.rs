@@ -125,6 +125,15 @@ pub fn plan(config: &Config) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Which of these paths of the home `[backup]` would take, if they were there.
+pub(super) fn wanted(config: &Config, paths: &[&Path]) -> Vec<bool> {
+    let Ok(globs) = Globs::new(&config.backup.include, &config.backup.exclude) else { return Vec::new() };
+    let excluded = AlwaysExcluded::new(config);
+    let wanted =
+        |path: &&Path| globs.takes(path) && !globs.leaves_out(path) && excluded.reason(path).is_none();
+    paths.iter().map(wanted).collect()
+}
+
 /// Whether a file went away between being seen and being looked at.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)

@@ -66,7 +66,7 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
     {
         record_look(loaded, journal, run, &newest, None, false, false)?;
     }
-    checked.context("nothing was deleted, because the newest archive is not whole")?;
+    checked.context("nothing was deleted, because the newest good archive is not whole")?;
     delete(&pruning, journal)
 }
 

@@ -1,14 +1,19 @@
 //! What the journal knows of archives: when each was made, looked at and restored on trial.
 
+use super::find::refresh_latest;
+use super::lacking::Had;
 use super::manifest::Manifest;
+use super::shelf::Facts;
 use crate::base::{Journal, Run, State};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 /// What the journal knows of an archive.
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) bytes: i64,
     pub(super) state: i64,
@@ -16,24 +21,49 @@ pub(super) struct Row {
     pub(super) drilled: Option<i64>,
 }
 
-/// What it knows of the archive of this name.
-pub(super) fn row(journal: &Journal, name: &str) -> Result<Option<Row>> {
-    journal
-        .connection()
-        .query_row(
-            "SELECT bytes, state, verified_at, drilled_at FROM backups WHERE name = ?1",
-            [name],
-            |row| {
-                Ok(Row {
-                    bytes: row.get(0)?,
-                    state: row.get(1)?,
-                    verified: row.get(2)?,
-                    drilled: row.get(3)?,
-                })
-            },
-        )
-        .optional()
-        .context("cannot read the journal")
+/// What the journal knows of all archives, by their names.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    pub(super) rows: HashMap<String, Row>,
+    /// What each said of itself, and the stamp that its file had.
+    pub(super) facts: HashMap<String, (String, Facts)>,
+}
+
+impl Records {
+    /// How many archives there are by the journal.
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn load(connection: &Connection) -> Result<Records> {
+        let rows = || -> rusqlite::Result<HashMap<String, Row>> {
+            let query = "SELECT name, bytes, state, verified_at, drilled_at FROM backups";
+            let mut statement = connection.prepare(query)?;
+            let row = |row: &rusqlite::Row<'_>| {
+                let (bytes, state) = (row.get(1)?, row.get(2)?);
+                Ok((row.get(0)?, Row { bytes, state, verified: row.get(3)?, drilled: row.get(4)? }))
+            };
+            statement.query_map([], row)?.collect()
+        };
+        let facts = || -> rusqlite::Result<HashMap<String, (String, Facts)>> {
+            let mut statement = connection.prepare("SELECT name, stamp, facts FROM catalog")?;
+            let rows = statement.query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            })?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let parsed = rows
+                .into_iter()
+                .filter_map(|(name, stamp, facts)| Some((name, (stamp, serde_json::from_str(&facts).ok()?))));
+            Ok(parsed.collect())
+        };
+        let rows = rows().context("cannot read the journal")?;
+        // A journal of an earlier version does not have them: each archive is looked at then.
+        Ok(Records { rows, facts: facts().unwrap_or_default() })
+    }
 }
 
 /// Journals a new archive, verified now.
@@ -105,15 +135,35 @@ pub fn record_look(
         )
     }
     .context("cannot write to the journal")?;
+    if !sound {
+        // Best effort: whoever asks for `latest` by other ways than that link knows anyway.
+        let _ = refresh_latest(loaded, Some(journal));
+    }
     Ok(())
+}
+
+/// What the archive of this name said of databases, as far as the journal remembers it.
+pub(super) fn had(journal: &Journal, name: &str) -> Option<Had> {
+    let query = "SELECT facts FROM catalog WHERE name = ?1";
+    let facts: String = journal.connection().query_row(query, [name], |row| row.get(0)).ok()?;
+    serde_json::from_str::<Facts>(&facts).ok()?.had
+}
+
+/// Remembers what an archive says of itself.
+pub(super) fn remember(journal: &Journal, name: &str, stamp: &str, facts: &Facts) {
+    let Ok(facts) = serde_json::to_string(facts) else { return };
+    // Best effort: where the journal cannot be written, the archive is looked at again.
+    let _ = journal.connection().execute(
+        "INSERT OR REPLACE INTO catalog(name, stamp, facts) VALUES(?1, ?2, ?3)",
+        [name, stamp, &facts],
+    );
 }
 
 /// Forgets an archive that is deleted.
 pub(super) fn forget(journal: &Journal, name: &str) -> Result<()> {
-    journal
-        .connection()
-        .execute("DELETE FROM backups WHERE name = ?1", [name])
-        .context("cannot write to the journal")?;
+    let forget =
+        |table| journal.connection().execute(&format!("DELETE FROM {table} WHERE name = ?1"), [name]);
+    forget("backups").and_then(|_| forget("catalog")).context("cannot write to the journal")?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! from now: backups that stopped do not age away. An archive is kept if any rule wants it, so
 //! one that goes today would not have been wanted tomorrow.
 
+use super::flaw::Standing;
 use crate::base::units::Span;
 use crate::config::Keep;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -23,6 +24,8 @@ pub struct Candidate {
     /// Whether it was read back and found whole. One that was not never stands for others and
     /// never goes by itself.
     pub verified: bool,
+    /// What it is good for. One that is damaged or misses something never stands for one that is good.
+    pub standing: Standing,
     /// Whether a person said that it stays.
     pub pinned: bool,
 }
@@ -42,9 +45,13 @@ pub struct Verdict {
 ///
 /// The newest good archive always stays, and without one nothing goes.
 pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<Verdict> {
-    let good = |archive: &&Candidate| archive.verified && archive.time <= now;
-    let latest = archives.iter().filter(|archive| archive.verified).max_by_key(|archive| archive.sequence);
-    let newest = archives.iter().filter(good).max_by_key(|archive| order(archive));
+    let readable = |archive: &&Candidate| archive.verified && archive.time <= now;
+    // Where none is good, those that only miss something are relied on.
+    let best = archives.iter().filter(|archive| archive.verified).map(|archive| archive.standing).min();
+    let best = best.filter(|standing| *standing < Standing::Damaged);
+    let good = |archive: &&Candidate| archive.verified && Some(archive.standing) == best;
+    let latest = archives.iter().filter(good).max_by_key(|archive| archive.sequence);
+    let newest = archives.iter().filter(readable).filter(good).max_by_key(|archive| order(archive));
     let Some(reference) = newest.map(|newest| newest.time) else {
         let reasons = vec!["there is no good archive to rely on".to_owned()];
         return archives
@@ -54,9 +61,9 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
     };
     let since = |span: Span| reference.checked_sub_signed(span.delta()).unwrap_or(DateTime::<Utc>::MIN_UTC);
 
-    // Newest first, so that the first of a bucket is the one that stands for it.
-    let mut ordered: Vec<&Candidate> = archives.iter().filter(good).collect();
-    ordered.sort_by_key(|archive| std::cmp::Reverse(order(archive)));
+    // The best first, of those the newest, so that the first of a bucket is the one that stands for it.
+    let mut ordered: Vec<&Candidate> = archives.iter().filter(readable).collect();
+    ordered.sort_by_key(|archive| (archive.standing, std::cmp::Reverse(order(archive))));
     let (mut weeks, mut months) = (BTreeMap::new(), BTreeMap::new());
     for archive in ordered {
         if archive.time > since(keep.weekly) {
@@ -165,6 +172,7 @@ pub fn settled(
             time,
             sequence: 0,
             verified: true,
+            standing: Standing::Good,
             pinned: false,
         });
         // An archive more on the edge of the densest part, so that none is missed between.

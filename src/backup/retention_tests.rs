@@ -7,7 +7,14 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 fn archive(sequence: u64, time: DateTime<Utc>) -> Candidate {
-    Candidate { name: format!("{sequence:05}"), time, sequence, verified: true, pinned: false }
+    Candidate {
+        name: format!("{sequence:05}"),
+        time,
+        sequence,
+        verified: true,
+        standing: Standing::Good,
+        pinned: false,
+    }
 }
 
 fn kept(archives: &[Candidate], now: DateTime<Utc>) -> Vec<Candidate> {

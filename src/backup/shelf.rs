@@ -1,8 +1,12 @@
 //! The folder of archives: what is there, what stays, what leaves it.
 
+use super::age::is_encrypted;
+use super::flaw::{Flaw, NotJudged, Standing};
 use super::index::peek;
+use super::lacking::Had;
+use super::manifest::Manifest;
 use super::names::{ENCRYPTED, time_of_name};
-use super::records::{self, row};
+use super::records::{self, Records};
 use super::retention::Candidate;
 use super::sidecar::{self, Sidecar};
 use crate::base::step::step;
@@ -10,9 +14,11 @@ use crate::base::{Journal, State, durable, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Beside an archive, says that it stays.
@@ -40,8 +46,14 @@ pub struct Archive {
     pub ours: bool,
     /// Whether it is encrypted. What is known of it then is what its note says.
     pub encrypted: bool,
-    /// Whether it was read back and found whole.
+    /// Whether it was read back and found whole. A database in it may be damaged all the same.
     pub verified: bool,
+    /// What it is good for. None: it is not of this agent.
+    pub standing: Option<Standing>,
+    /// What is wrong with it.
+    pub flaws: Vec<Flaw>,
+    /// Databases in it that could not be judged.
+    pub unjudged: Vec<NotJudged>,
     /// When it was last read back; none if the journal does not know.
     #[serde(serialize_with = "units::maybe_rfc3339")]
     pub verified_at: Option<DateTime<Utc>>,
@@ -50,7 +62,7 @@ pub struct Archive {
     /// When it was last restored on trial.
     #[serde(serialize_with = "units::maybe_rfc3339")]
     pub drilled: Option<DateTime<Utc>>,
-    /// What is wrong with it.
+    /// Why it cannot be relied on, for people.
     pub problem: Option<String>,
 }
 
@@ -62,6 +74,7 @@ impl Archive {
             time: self.time,
             sequence: self.sequence,
             verified: self.verified,
+            standing: self.standing.unwrap_or(Standing::Unreadable),
             pinned: self.pinned,
         }
     }
@@ -71,8 +84,23 @@ impl Archive {
 ///
 /// An archive is published only after it was verified. It counts as verified until something
 /// speaks against it: its blocks do not follow each other, its size is not the recorded one, or
-/// a later look found it damaged.
+/// a later look found it damaged. The journal remembers what each says of itself, for as long as its file
+/// does not change.
 pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> {
+    let records = journal.map(|journal| Records::load(journal.connection())).transpose()?.unwrap_or_default();
+    list_knowing(loaded, &records, &mut |name, stamp, facts| {
+        if let Some(journal) = journal {
+            records::remember(journal, name, stamp, facts);
+        }
+    })
+}
+
+/// [`list`], given what the journal knows; `learn` gets what it does not know yet.
+pub(super) fn list_knowing(
+    loaded: &Loaded,
+    records: &Records,
+    learn: &mut dyn FnMut(&str, &str, &Facts),
+) -> Result<Vec<Archive>> {
     let dir = &loaded.config.backup.dir;
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -90,6 +118,7 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
         if !meta.is_file() {
             continue;
         }
+        let (row, known) = (records.rows.get(&name), records.facts.get(&name));
         let mut archive = Archive {
             pinned: pin_path(&entry.path()).exists(),
             path: entry.path(),
@@ -101,38 +130,69 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
             ours: false,
             encrypted: name.ends_with(ENCRYPTED),
             verified: false,
-            verified_at: None,
-            drilled: None,
+            standing: None,
+            flaws: Vec::new(),
+            unjudged: Vec::new(),
+            verified_at: row.and_then(|row| row.verified).and_then(DateTime::from_timestamp_millis),
+            drilled: row.and_then(|row| row.drilled).and_then(DateTime::from_timestamp_millis),
             problem: None,
             name,
         };
-        match known(&archive) {
-            Ok(Some(known)) => {
-                archive.time = known.time;
-                archive.sequence = known.sequence;
-                archive.files = Some(known.files);
-                archive.content = Some(known.content);
-                archive.ours = known.agent == loaded.config.agent.name;
-                archive.verified = true;
-                if !archive.ours {
-                    archive.problem = Some(format!("it is of the agent {}", known.agent));
+        let stamp = stamp_of(&archive.path, &meta);
+        let facts = match &known {
+            Some((of, facts)) if *of == stamp => Ok(Some(facts.clone())),
+            _ => look(&archive).inspect(|facts| {
+                if let Some(facts) = facts {
+                    learn(&archive.name, &stamp, facts);
                 }
+            }),
+        };
+        let facts = match facts {
+            Ok(Some(facts)) => Some(facts),
+            // The journal remembers what we made; else it is of the old scripts, or made by hand.
+            Ok(None) if known.is_none() && meta.len() > 0 => None,
+            Ok(None) => {
+                archive.flaws.push(Flaw::Unreadable { why: "it is not what was made".to_owned() });
+                known.map(|(_, facts)| facts.clone())
             }
-            // Of the old scripts, or made by hand.
-            Ok(None) => {}
-            Err(error) => archive.problem = Some(format!("{error:#}")),
-        }
-        if let Some(row) = journal.map(|journal| row(journal, &archive.name)).transpose()?.flatten() {
-            archive.drilled = row.drilled.and_then(DateTime::from_timestamp_millis);
-            archive.verified_at = row.verified.and_then(DateTime::from_timestamp_millis);
-            if archive.verified && row.state >= i64::from(State::Critical.code()) {
-                archive.verified = false;
-                archive.problem = Some("the last look at it found it damaged".to_owned());
-            } else if archive.verified && row.bytes != archive.bytes.cast_signed() {
-                archive.verified = false;
-                archive.problem = Some("it has not the size it was made with".to_owned());
+            Err(error) if is_exhausted(&error) => return Err(error),
+            Err(error) => {
+                archive.flaws.push(Flaw::Unreadable { why: format!("{error:#}") });
+                known.map(|(_, facts)| facts.clone())
+            }
+        };
+        let readable = archive.flaws.is_empty();
+        if let Some(facts) = &facts {
+            archive.time = facts.time;
+            archive.sequence = facts.sequence;
+            archive.files = Some(facts.files);
+            archive.content = Some(facts.content);
+            if facts.agent != loaded.config.agent.name {
+                archive.problem = Some(format!("it is of the agent {}", facts.agent));
+                archive.verified = readable;
+                archives.push(archive);
+                continue;
             }
         }
+        // One that cannot be read, under a name of ours, counts as ours: it is no other program's to mend.
+        archive.ours = facts.is_some() || !readable;
+        if let Some(row) = row.filter(|_| archive.ours && readable) {
+            if row.state >= i64::from(State::Critical.code()) {
+                let why = "the last look at it found it damaged".to_owned();
+                archive.flaws.push(Flaw::Unreadable { why });
+            } else if row.bytes != archive.bytes.cast_signed() {
+                archive
+                    .flaws
+                    .push(Flaw::Unreadable { why: "it has not the size it was made with".to_owned() });
+            }
+        }
+        archive.verified = archive.ours && archive.flaws.is_empty();
+        archive.problem = archive.flaws.first().map(Flaw::to_string);
+        if let Some(facts) = facts {
+            archive.flaws.extend(facts.flaws);
+            archive.unjudged = facts.unjudged;
+        }
+        archive.standing = archive.ours.then(|| Standing::of(&archive.flaws));
         archives.push(archive);
     }
     archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
@@ -140,28 +200,76 @@ pub fn list(loaded: &Loaded, journal: Option<&Journal>) -> Result<Vec<Archive>> 
 }
 
 /// What an archive says of itself, or its note where it is encrypted.
-struct Known {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Facts {
     agent: String,
     time: DateTime<Utc>,
     sequence: u64,
     files: usize,
     content: u64,
+    flaws: Vec<Flaw>,
+    unjudged: Vec<NotJudged>,
+    /// What it says of databases; only of one that is encrypted, because any other can be asked.
+    #[serde(default)]
+    pub(super) had: Option<Had>,
+}
+
+impl Facts {
+    /// What a manifest says.
+    pub(super) fn of(manifest: &Manifest) -> Facts {
+        Facts {
+            had: None,
+            agent: manifest.agent.clone(),
+            time: manifest.time,
+            sequence: manifest.sequence,
+            files: manifest.count(),
+            content: manifest.bytes(),
+            flaws: manifest.flaws(),
+            unjudged: manifest.not_judged(),
+        }
+    }
 }
 
 /// Looks at one archive, quickly. None: it was not made by this program.
-fn known(archive: &Archive) -> Result<Option<Known>> {
+fn look(archive: &Archive) -> Result<Option<Facts>> {
     if archive.encrypted {
-        let Sidecar { agent, time, sequence, files, content, bytes, .. } = Sidecar::read(&archive.path)?;
-        anyhow::ensure!(bytes == archive.bytes, "it has not the length that its note says");
-        return Ok(Some(Known { agent, time, sequence, files, content }));
+        let note = Sidecar::read(&archive.path)?;
+        anyhow::ensure!(note.bytes == archive.bytes, "it has not the length that its note says");
+        let (flaws, unjudged) = (note.flaws(), Vec::new());
+        let Sidecar { agent, time, sequence, files, content, .. } = note;
+        return Ok(Some(Facts { agent, time, sequence, files, content, flaws, unjudged, had: None }));
     }
-    Ok(peek(&archive.path)?.map(|manifest| Known {
-        time: manifest.time,
-        sequence: manifest.sequence,
-        files: manifest.count(),
-        content: manifest.bytes(),
-        agent: manifest.agent,
-    }))
+    Ok(peek(&archive.path)?.map(|manifest| Facts::of(&manifest)))
+}
+
+/// Has the journal remember an encrypted archive that was made just now: it can be asked nothing later.
+pub(super) fn remember_closed(journal: &Journal, archive: &Path, manifest: &Manifest) -> Option<()> {
+    let meta = fs::symlink_metadata(archive).ok()?;
+    let facts = Facts { had: Some(Had::of(manifest)), ..Facts::of(manifest) };
+    let stamp = stamp_of(archive, &meta);
+    records::remember(journal, archive.file_name()?.to_str()?, &stamp, &facts);
+    Some(())
+}
+
+/// What changes whenever the file of an archive does, or its note.
+fn stamp_of(archive: &Path, meta: &fs::Metadata) -> String {
+    let of = |meta: &fs::Metadata| {
+        let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+        format!("{}:{}:{}.{:09}:{}.{:09}", meta.ino(), meta.len(), mtime.0, mtime.1, ctime.0, ctime.1)
+    };
+    let note = is_encrypted(archive).then(|| fs::symlink_metadata(sidecar::path(archive)));
+    match note {
+        Some(note) => format!("{}|{}", of(meta), note.map_or(String::new(), |note| of(&note))),
+        None => of(meta),
+    }
+}
+
+/// Whether an error says that this run has no more files or memory to open anything with: that is no
+/// judgement on what it opened.
+pub(super) fn is_exhausted(error: &anyhow::Error) -> bool {
+    let codes = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    let os = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>()?.raw_os_error();
+    error.chain().filter_map(os).any(|code| codes.contains(&code))
 }
 
 fn pin_path(archive: &Path) -> PathBuf {

@@ -3,6 +3,7 @@
 //! It names no file of the agent's. Whoever can write to the folder can also write a note, so it
 //! tells damage, not forgery; an archive that is opened must agree with its note.
 
+use super::flaw::Flaw;
 use super::manifest::Manifest;
 use crate::base::durable;
 use anyhow::{Context, Result};
@@ -46,11 +47,19 @@ pub struct Sidecar {
     pub bytes: u64,
     /// The SHA-256 of the encrypted file, hexadecimal.
     pub sha256: String,
+    /// How many of its databases are damaged. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<usize>,
+    /// How many databases and includes are missing in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<usize>,
 }
 
 impl Sidecar {
     /// The note for an archive with this manifest, encrypted to so many bytes with this hash.
     pub(super) fn new(manifest: &Manifest, bytes: u64, sha256: String) -> Sidecar {
+        let flaws = manifest.flaws();
+        let damaged = flaws.iter().filter(|flaw| matches!(flaw, Flaw::DamagedDatabase { .. })).count();
         Sidecar {
             schema: SCHEMA,
             agent: manifest.agent.clone(),
@@ -64,12 +73,28 @@ impl Sidecar {
             content: manifest.bytes(),
             bytes,
             sha256,
+            damaged: Some(damaged),
+            missing: Some(flaws.len() - damaged),
+        }
+    }
+
+    /// What is wrong with the archive, as far as the note says.
+    pub fn flaws(&self) -> Vec<Flaw> {
+        match (self.damaged.unwrap_or(0), self.missing.unwrap_or(0)) {
+            (0, 0) => Vec::new(),
+            (damaged, missing) => vec![Flaw::Encrypted { damaged, missing }],
         }
     }
 
     /// Whether this is the note of the archive with this manifest.
     pub(super) fn fits(&self, manifest: &Manifest) -> bool {
-        *self == Sidecar::new(manifest, self.bytes, self.sha256.clone())
+        let new = Sidecar::new(manifest, self.bytes, self.sha256.clone());
+        *self
+            == Sidecar {
+                damaged: self.damaged.and(new.damaged),
+                missing: self.missing.and(new.missing),
+                ..new
+            }
     }
 
     /// Reads the note beside an archive.
@@ -135,6 +160,8 @@ mod tests {
             content: 99,
             bytes: 300,
             sha256: "ab".repeat(32),
+            damaged: Some(1),
+            missing: None,
         }
     }
 

@@ -3,17 +3,22 @@
 //! A read transaction, then one step of the online backup API over all pages. Stepping in parts
 //! would begin again with each commit of the owner and never end.
 
-use crate::base::database;
-use crate::base::{Fault, step::step, units::Span};
+use crate::base::step::step;
+use crate::base::{database, integrity};
 use anyhow::{Context, Result, anyhow};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode};
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a writer that holds a database may keep us waiting.
+/// How long a copy may wait for its source or its target.
 const BUSY: Duration = Duration::from_secs(15);
+/// How long one is waited for whose owner came back while it was copied.
+const AWAKE: Duration = Duration::from_secs(2);
+/// How long a file is given to be at rest.
+const CALM: Duration = Duration::from_millis(100);
 
 /// A database at one moment, held for reading.
 pub(super) struct Pinned {
@@ -37,26 +42,57 @@ pub(super) struct Shot {
     pub(super) held: Duration,
 }
 
-/// Holds a database at what is committed now. Writers of a WAL database are not held up; those
-/// of a rollback-journal one are, until [`Pinned::copy`] is done.
-pub(super) fn pin(source: &Path) -> Result<Pinned> {
+/// Whether a database is in WAL mode and has no WAL: then its file is all of it, and nobody has it open.
+pub(super) fn is_at_rest(source: &Path) -> Result<bool> {
+    Ok(has_no_wal(source) && database::is_wal(source)?)
+}
+
+fn has_no_wal(source: &Path) -> bool {
+    fs::metadata(&database::sidecars(source)[0]).map_or(true, |wal| wal.len() == 0)
+}
+
+/// Whether somebody has locked a database so that it cannot be read now.
+pub(super) fn is_locked(source: &Path) -> bool {
+    open(source, false)
+        .and_then(|connection| begin(&connection, Duration::ZERO))
+        .is_err_and(|error| is_busy(&error))
+}
+
+/// Holds a database at what is committed now, and waits for so long if it is locked. Writers of a WAL
+/// database are not held up; those of a rollback-journal one are, until [`Pinned::copy`] is done.
+pub(super) fn pin(source: &Path, at_rest: bool, wait: Duration) -> Result<Pinned> {
     // The file of a WAL database at rest is read without a lock: taking one would leave a `-wal`
     // and a `-shm` behind. Should its owner come back meanwhile, the copy is made again.
     let before = database::fingerprint(source).ok();
-    let connection = database::open_read_only(source)?;
-    let wal = database::is_wal(source)?;
-    let at_rest = wal && fs::metadata(&database::sidecars(source)[0]).map_or(true, |wal| wal.len() == 0);
-    hold(source, connection, wal, before.filter(|_| at_rest))
+    let at_rest = at_rest && has_no_wal(source);
+    hold(source, open(source, at_rest)?, wait, before.filter(|_| at_rest))
 }
 
-fn hold(source: &Path, connection: Connection, wal: bool, untouched: Option<String>) -> Result<Pinned> {
+/// Opens it, if all its files are ordinary ones: SQLite would wait for ever for a FIFO. Their types are
+/// asked for by name, because closing a file of a database lets go of the locks that are held on it.
+fn open(source: &Path, at_rest: bool) -> Result<Connection> {
+    let ordinary = |path: &Path| fs::symlink_metadata(path).map_or(true, |meta| meta.is_file());
+    if let Some(other) =
+        database::sidecars(source).iter().chain([&source.to_owned()]).find(|path| !ordinary(path))
+    {
+        return Err(anyhow!("{} is no ordinary file", other.display()));
+    }
+    if at_rest { database::open_at_rest(source) } else { database::open_sharing(source) }
+}
+
+fn begin(connection: &Connection, wait: Duration) -> Result<()> {
+    connection.busy_timeout(wait)?;
+    connection.execute_batch("BEGIN")?;
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))?;
+    Ok(())
+}
+
+fn hold(source: &Path, connection: Connection, wait: Duration, untouched: Option<String>) -> Result<Pinned> {
     let since = Instant::now();
-    let begin = || {
-        connection.busy_timeout(BUSY)?;
-        connection.execute_batch("BEGIN")?;
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
-    };
-    begin().with_context(|| format!("cannot read the database {}", source.display()))?;
+    begin(&connection, wait).with_context(|| format!("cannot read the database {}", source.display()))?;
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    // What is read as immutable says `off`, and is in WAL mode.
+    let wal = mode == "wal" || untouched.is_some();
     Ok(Pinned { source: source.to_owned(), connection, wal, since, untouched })
 }
 
@@ -74,47 +110,49 @@ impl Pinned {
         drop(connection);
         step("snapshot")?;
         if untouched.is_some() && untouched != database::fingerprint(&source).ok() {
-            return hold(&source, database::open_sharing(&source)?, wal, None)?.copy(target);
+            return hold(&source, open(&source, false)?, AWAKE, None)?.copy(target);
         }
         finish(target, wal, since.elapsed())
     }
 }
 
-/// A copy by way of copying the files: for a database that cannot be opened where it is, because
+/// A copy by way of copying the files to `raw`: for a database that cannot be opened where it is, because
 /// its owner was killed in the middle of a write, or nothing may be written beside it. What
-/// recovery there is happens on the copy.
-pub(super) fn copy_files(source: &Path, target: &Path) -> Result<Shot> {
+/// recovery there is happens on the copy. If that fails, the files are at `raw` as they were.
+pub(super) fn copy_files(source: &Path, raw: &Path, target: &Path) -> Result<Shot> {
     let begun = Instant::now();
-    let raw = target.with_extension("raw");
     for _ in 0..5 {
         let before = fingerprints(source);
-        copy_set(source, &raw)?;
+        copy_set(source, raw)?;
         if fingerprints(source) != before {
+            std::thread::sleep(CALM);
             continue;
         }
-        let connection = Connection::open(&raw)
-            .with_context(|| format!("cannot open a copy of the database {}", source.display()))?;
-        let wal = database::is_wal(source)?;
-        copy(&connection, target)
-            .with_context(|| format!("cannot recover a copy of the database {}", source.display()))?;
-        drop(connection);
-        remove_set(&raw);
+        let wal = database::is_wal(raw)?;
+        let copied = recover(raw, target);
+        if copied.is_err() {
+            // Whoever tried may have changed it.
+            copy_set(source, raw)?;
+        }
+        copied.with_context(|| format!("cannot recover a copy of the database {}", source.display()))?;
+        remove_set(raw);
         return finish(target, wal, begun.elapsed());
     }
     Err(anyhow!("the database {} changes too fast to be copied", source.display()))
 }
 
-/// Whether an error says that somebody holds the database, rather than that it is broken.
-pub(super) fn is_busy(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(|cause| {
-        matches!(cause.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-    })
+fn recover(raw: &Path, target: &Path) -> Result<()> {
+    copy(&Connection::open(raw)?, target)
 }
 
-/// The fault of a database that its owner would not let go of.
-pub(super) fn busy(path: &Path) -> Fault {
-    Fault::critical(format!("the database {} was locked for {} by its writer", path.display(), Span(BUSY)))
-        .hint("an archive without it would be no backup; run this again, or exclude it in [backup]")
+/// Whether an error says that somebody holds the database, rather than that it is broken.
+pub(super) fn is_busy(error: &anyhow::Error) -> bool {
+    matches!(code(error), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// What SQLite says an error is.
+pub(super) fn code(error: &anyhow::Error) -> Option<ErrorCode> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).find_map(integrity::code)
 }
 
 /// Copies a database file with its `-wal` and `-journal`, as they are.
@@ -123,11 +161,13 @@ pub(super) fn copy_set(source: &Path, target: &Path) -> Result<()> {
     let [wal, _, journal] = database::sidecars(source);
     let [wal_target, _, journal_target] = database::sidecars(target);
     for (from, to) in [(source, target), (&wal, &wal_target), (&journal, &journal_target)] {
-        match fs::copy(from, to) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && from != source => {}
+        let mut file = match database::open_file(from) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && from != source => continue,
             Err(error) => return Err(error).with_context(|| format!("cannot copy {}", from.display())),
-        }
+        };
+        let copied = File::create(to).and_then(|mut copy| io::copy(&mut file, &mut copy));
+        copied.with_context(|| format!("cannot copy {}", from.display()))?;
     }
     Ok(())
 }
@@ -207,7 +247,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.db");
             let writer = filled(&path, mode);
-            let pinned = pin(&path).unwrap();
+            let pinned = pin(&path, is_at_rest(&path).unwrap(), BUSY).unwrap();
             if mode == "wal" {
                 writer.execute("INSERT INTO t(b) VALUES('later')", []).unwrap();
             }
@@ -228,9 +268,10 @@ mod tests {
         let writer = filled(&path, "wal");
         writer.execute_batch("PRAGMA wal_autocheckpoint=0").unwrap();
         assert!(fs::metadata(&path).unwrap().len() <= 4096, "nothing is in the main file yet");
-        for copy in
-            [pin(&path).unwrap().copy(&dir.path().join("1")), copy_files(&path, &dir.path().join("2"))]
-        {
+        for copy in [
+            pin(&path, is_at_rest(&path).unwrap(), BUSY).unwrap().copy(&dir.path().join("1")),
+            copy_files(&path, &dir.path().join("raw"), &dir.path().join("2")),
+        ] {
             assert!(copy.unwrap().pages > 1);
         }
         assert_eq!((count(&dir.path().join("1")), count(&dir.path().join("2"))), (500, 500));
@@ -242,10 +283,10 @@ mod tests {
         let path = dir.path().join("a.db");
         drop(filled(&path, "wal"));
         let target = dir.path().join("copy");
-        pin(&path).unwrap().copy(&target).unwrap();
+        pin(&path, is_at_rest(&path).unwrap(), BUSY).unwrap().copy(&target).unwrap();
         assert!(database::sidecars(&path).iter().all(|sidecar| !sidecar.exists()));
 
-        let pinned = pin(&path).unwrap();
+        let pinned = pin(&path, is_at_rest(&path).unwrap(), BUSY).unwrap();
         let writer = Connection::open(&path).unwrap();
         writer.execute("INSERT INTO t(b) VALUES('awake')", []).unwrap();
         pinned.copy(&target).unwrap();
@@ -265,10 +306,10 @@ mod tests {
         let journal = &database::sidecars(&crashed)[2];
         let before = (fs::read(&crashed).unwrap(), fs::read(journal).unwrap());
         let target = dir.path().join("copy");
-        if let Ok(pinned) = pin(&crashed) {
+        if let Ok(pinned) = pin(&crashed, false, BUSY) {
             pinned.copy(&target).unwrap();
         } else {
-            copy_files(&crashed, &target).unwrap();
+            copy_files(&crashed, &dir.path().join("raw"), &target).unwrap();
         }
         let half: i64 = Connection::open(&target)
             .unwrap()
@@ -294,5 +335,8 @@ mod tests {
         let error = reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap_err();
         assert!(is_busy(&anyhow::Error::new(error)));
         assert!(!is_busy(&anyhow!("something else")));
+        assert!(is_locked(&path));
+        writer.execute_batch("COMMIT").unwrap();
+        assert!(!is_locked(&path));
     }
 }

@@ -66,14 +66,14 @@ pub fn unpack(archive: &Path, contents: &Contents, scratch: &Path, take: &mut Ta
 }
 
 /// Lets `take` have these files of an archive of ours, and reads no others: their hashes are
-/// compared, and the databases that it took are checked, but for those that were `damaged` when
+/// compared, and the databases that it took are checked, but for those that were `not_sound` when
 /// they were saved. Gives how many are sound.
 ///
 /// # Errors
 /// As of [`unpack`].
 pub fn unpack_part(
     archive: &Path,
-    damaged: &HashSet<&Path>,
+    not_sound: &HashSet<&Path>,
     wanted: &[Entry],
     take: &mut Take<'_>,
 ) -> Result<usize> {
@@ -93,7 +93,7 @@ pub fn unpack_part(
         }
         Ok(())
     })?;
-    let sound = judge(&under_check, checker, &mut problems, |path| !damaged.contains(path))?;
+    let sound = judge(&under_check, checker, &mut problems, |path| !not_sound.contains(path))?;
     compare(hashed, hasher, &mut problems)?;
     refuse_if_any(archive, problems)?;
     Ok(sound)
@@ -130,7 +130,7 @@ impl Reading<'_> {
         let archive = self.archive;
         let manifest = contents.manifest.as_ref().context("there is no manifest to compare with")?;
         let folder = PathBuf::from(&manifest.folder);
-        let entries = contents.entries.iter().map(Some).chain(std::iter::repeat(None));
+        let entries = contents.entries.iter().chain(&contents.raw).map(Some).chain(std::iter::repeat(None));
         let members = manifest.members().map(|(name, item)| (folder.join(name), item));
         let mut expected: HashMap<PathBuf, (&manifest::Item, Option<&Entry>)> =
             members.zip(entries).map(|((name, item), entry)| (name, (item, entry))).collect();

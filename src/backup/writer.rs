@@ -8,12 +8,13 @@ use super::databases::{Saved, Saving, Source};
 use super::entry::file_item;
 use super::excluded::{LeftOut, Reason};
 use super::live::{self, Unread};
-use super::manifest::{self, Database, Item, Loss, Manifest, Name, Soundness, Unkept, member};
+use super::manifest::{self, Database, Item, Loss, Manifest, Name, Soundness, Unjudged, Unkept, member};
 use super::pack::Packer;
 use super::past::{self, Past, Reading};
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::pool::give_way;
 use super::snapshot;
+use super::space::is_full;
 use super::tape::{SMALL, Tape};
 use crate::base::beneath::Dir;
 use crate::base::database::{self, Verdict};
@@ -21,9 +22,10 @@ use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
 use anyhow::{Context, Result};
+use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 /// Writes archives of one home.
@@ -73,8 +75,7 @@ impl<'a> Writer<'a> {
         self.manifest.problems = plan.problems;
         self.manifest.links_out = plan.links_out;
         self.manifest.unkept = plan.left_out.into_iter().filter_map(special).collect();
-        let (home, work, now) = (self.home.path(), self.work, self.manifest.time);
-        let saving = Saving { home, work, past: self.past(), now };
+        let saving = Saving::new(self.home.path(), self.work, self.past(), self.manifest.time);
         let checker = Checker::begin(plan.databases.len(), false);
         let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
         step("databases")?;
@@ -104,6 +105,7 @@ impl<'a> Writer<'a> {
                 .collect::<Result<Vec<_>>>()
         })?;
         self.judge_databases(saved, checker.finish()?)?;
+        self.note_lacking();
         let (file, bytes, copied) = self.tape.finish(&self.manifest)?;
         step("written")?;
         Ok(Written { file, bytes, copied, unread: self.unread, manifest: self.manifest })
@@ -141,59 +143,123 @@ impl<'a> Writer<'a> {
                 self.manifest.databases.push(Database { seconds: 0.0, ..database.clone() });
                 self.put_unread(item, members, &saved.meta)?;
             }
-            Source::None(_) => {}
+            Source::Files(set, reason, why) => {
+                self.put_files(saved, set, *reason, why)?;
+            }
+            Source::LeftOut(reason, why) => {
+                self.note_database(name, Soundness::Unjudged(*reason), why);
+                let problem = format!(
+                    "the database {} is not in the archive: {}",
+                    name.0.display(),
+                    one_line(why, 300)
+                );
+                self.manifest.problems.push(problem);
+            }
+            Source::Vanished => self.manifest.vanished.push(name.clone()),
+        }
+        Ok(())
+    }
+
+    /// Notes a database of which nothing is known but this.
+    fn note_database(&mut self, path: &Name, soundness: Soundness, why: &str) {
+        self.manifest.databases.push(Database {
+            path: path.clone(),
+            pages: 0,
+            page_size: 0,
+            mode: String::new(),
+            integrity: one_line(why, 1000),
+            soundness,
+            seconds: 0.0,
+        });
+    }
+
+    /// Puts in the files of a database that SQLite cannot open. Those of one that is damaged go where a
+    /// restore does not take them from.
+    fn put_files(&mut self, saved: &Saved, set: &Path, reason: Option<Unjudged>, why: &str) -> Result<()> {
+        let name = &saved.found.path;
+        let Some(reason) = reason else {
+            self.note_database(name, Soundness::Damaged, why);
+            self.note_damage(name, why);
+            return self.put_raw(set, name, &saved.meta);
+        };
+        self.note_database(name, Soundness::Unjudged(reason), why);
+        for (path, copy) in set_of(&name.0, set) {
+            let item = self.put_copy(&member(&path), Name(path), &copy, &saved.meta)?;
+            self.manifest.files.push(item);
+            let _ = fs::remove_file(copy);
         }
         Ok(())
     }
 
     /// Notes what the checks said. The files of a database that is damaged go in as they are.
     fn judge_databases(&mut self, saved: Vec<Saved>, verdicts: Vec<Result<Verdict>>) -> Result<()> {
-        let mut verdicts = verdicts.into_iter();
-        for (number, saved) in saved.into_iter().enumerate() {
-            let name = saved.found.path.0.display();
-            let why = match saved.source {
-                Source::Past(..) => continue,
-                Source::None(why) => why,
-                Source::Copy(copy, _) => {
-                    let verdict = verdicts.next().context("a database was not checked")?;
-                    let verdict = verdict.with_context(|| format!("cannot check the database {name}"))?;
-                    let _ = fs::remove_file(copy);
-                    let (soundness, integrity) = match &verdict {
-                        Verdict::Sound => (Soundness::Sound, "ok".to_owned()),
-                        Verdict::Damaged(text) => (Soundness::Damaged, one_line(text, 1000)),
-                        Verdict::Unjudged(why, text) => (Soundness::Unjudged(*why), one_line(text, 1000)),
-                    };
-                    let mut databases = self.manifest.databases.iter_mut();
-                    if let Some(database) = databases.find(|database| database.path == saved.found.path) {
-                        (database.soundness, database.integrity) = (soundness, integrity);
-                    }
-                    let Verdict::Damaged(why) = verdict else { continue };
-                    why
-                }
+        let copies = saved.into_iter().filter_map(|saved| match saved.source {
+            Source::Copy(copy, _) => Some((saved.found.path, saved.meta, copy)),
+            _ => None,
+        });
+        for ((path, meta, copy), verdict) in copies.zip(verdicts) {
+            let verdict =
+                verdict.with_context(|| format!("cannot check the database {}", path.0.display()))?;
+            let _ = fs::remove_file(&copy);
+            let (soundness, why) = match verdict {
+                Verdict::Sound => (Soundness::Sound, "ok".to_owned()),
+                Verdict::Damaged(why) => (Soundness::Damaged, why),
+                Verdict::Unjudged(reason, why) => (Soundness::Unjudged(reason), why),
             };
-            self.manifest.problems.push(format!(
-                "the database {name} is damaged; its files are in the archive as they are: {}",
-                one_line(&why, 300)
-            ));
-            self.put_raw(number, &saved.found, &saved.meta)?;
+            let mut databases = self.manifest.databases.iter_mut();
+            if let Some(database) = databases.find(|database| database.path == path) {
+                (database.soundness, database.integrity) = (soundness, one_line(&why, 1000));
+            }
+            if soundness != Soundness::Damaged {
+                continue;
+            }
+            self.note_damage(&path, &why);
+            let raw = copy.with_extension("raw");
+            match snapshot::copy_set(&self.home.path().join(&path.0), &raw) {
+                Ok(()) => self.put_raw(&raw, &path, &meta)?,
+                Err(error) if is_full(&error) => return Err(error),
+                // What could be copied of it is in the archive.
+                Err(error) => {
+                    self.manifest.problems.push(format!("no raw copy of it is in the archive: {error:#}"))
+                }
+            }
         }
         Ok(())
     }
 
-    /// Puts in the files of a damaged database, as they are.
-    fn put_raw(&mut self, number: usize, found: &Found, meta: &Metadata) -> Result<()> {
-        let target = self.work.join(format!("{number}.damaged"));
-        snapshot::copy_set(&self.home.path().join(&found.path.0), &target)?;
-        let [wal, _, journal] = database::sidecars(&found.path.0);
-        let [wal_target, _, journal_target] = database::sidecars(&target);
-        let all = [(found.path.0.clone(), target), (wal, wal_target), (journal, journal_target)];
-        for (path, copy) in all.into_iter().filter(|(_, copy)| copy.exists()) {
+    fn note_damage(&mut self, path: &Name, why: &str) {
+        self.manifest.problems.push(format!(
+            "the database {} is damaged; its files are in the archive as they are: {}",
+            path.0.display(),
+            one_line(why, 300)
+        ));
+    }
+
+    /// Puts in copies of the files of a damaged database, as they are.
+    fn put_raw(&mut self, set: &Path, name: &Name, meta: &Metadata) -> Result<()> {
+        for (path, copy) in set_of(&name.0, set) {
             let member = Path::new(manifest::DAMAGED).join(&path);
             let item = self.put_copy(&member, Name(path), &copy, meta)?;
             self.manifest.damaged.push(item);
             let _ = fs::remove_file(copy);
         }
         Ok(())
+    }
+
+    /// Of the databases that are expected, notes those that are not there.
+    fn note_lacking(&mut self) {
+        let there: HashSet<&Path> =
+            self.manifest.databases.iter().map(|database| database.path.0.as_path()).collect();
+        let mut lacking = std::mem::take(&mut self.manifest.lacking);
+        lacking.retain(|lacking| !there.contains(lacking.path.0.as_path()));
+        for lacking in &lacking {
+            self.manifest.problems.push(format!(
+                "the database {} is missing; {} has it. If it was removed for good, exclude it in [backup]",
+                lacking.path.0.display(),
+                lacking.archive
+            ));
+        }
+        self.manifest.lacking = lacking;
     }
 
     /// Puts in a file that is as it was when the archive before this one was made, if it is.
@@ -262,4 +328,12 @@ fn special(left_out: LeftOut) -> Option<Unkept> {
         _ => return None,
     };
     Some(Unkept { path: left_out.path, what })
+}
+
+/// The files of a database that were copied to `set`, each with where it belongs.
+fn set_of(path: &Path, set: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let [wal, _, journal] = database::sidecars(path);
+    let [wal_copy, _, journal_copy] = database::sidecars(set);
+    let all = [(path.to_owned(), set.to_owned()), (wal, wal_copy), (journal, journal_copy)];
+    all.into_iter().filter(|(_, copy)| copy.exists()).collect()
 }

@@ -53,6 +53,12 @@ pub fn open_read_only(path: &Path) -> Result<Connection> {
     open(path, quiet && is_wal(path)?)
 }
 
+/// Opens another program's database for reading without taking part in its locks: its `-wal` must be absent
+/// or empty, and what its owner writes meanwhile is not seen.
+pub fn open_at_rest(path: &Path) -> Result<Connection> {
+    open(path, true)
+}
+
 /// Opens another program's database for reading, taking part in its locks in any case. In WAL
 /// mode this may leave an empty `-wal` and a `-shm` behind.
 pub fn open_sharing(path: &Path) -> Result<Connection> {

@@ -44,6 +44,8 @@ pub enum Unjudged {
     Encrypted,
     /// Its writer held it for the whole time.
     Locked,
+    /// It could not be read.
+    Unreadable,
     /// Something else.
     #[serde(other)]
     Other,

@@ -115,8 +115,14 @@ CREATE INDEX deliveries_not_before ON deliveries(not_before, channel) WHERE not_
 CREATE INDEX messages_incident ON messages(incident, id);
 ";
 
+/// What version 5 adds: what each archive says of itself, so that it need not be opened to know that. It
+/// holds for a file of that stamp: inode, size and times.
+const CATALOG: &str = "
+CREATE TABLE catalog(name TEXT PRIMARY KEY, stamp TEXT NOT NULL, facts TEXT NOT NULL) WITHOUT ROWID;
+";
+
 /// What each version adds to the one before it.
-const VERSIONS: [&str; 4] = [TABLES, COPIES, MEMORIES, REFERENCES];
+const VERSIONS: [&str; 5] = [TABLES, COPIES, MEMORIES, REFERENCES, CATALOG];
 
 /// The version that this program writes, and the newest it reads.
 const CURRENT: i64 = VERSIONS.len() as i64;

@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod beneath;
 pub mod database;
+pub mod descriptors;
 pub mod durable;
 pub mod events;
 pub mod exposition;

@@ -3,7 +3,7 @@
 use super::Context;
 use super::table::{self, Column};
 use crate::backup::remote;
-use crate::backup::{self, Archive, Verdict};
+use crate::backup::{self, Archive, Verdict, catalog};
 use crate::base::units::{self, Size, Span};
 use crate::base::{Journal, State, text};
 use crate::config::Loaded;
@@ -27,11 +27,15 @@ pub(super) fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>
         /// nobody looked yet.
         copied: Option<bool>,
         kept_because: Vec<String>,
+        /// Whether it is the one that a restore takes.
+        latest: bool,
     }
     let copies = remote::known(loaded, journal)?;
-    let archives = backup::list(loaded, journal)?;
+    let catalog = catalog::status(loaded, journal)?;
+    let (latest, newer) = (catalog.latest().map(|latest| latest.name.clone()), catalog.newer_flaws());
     let pruning = backup::judge(loaded, journal, &context.run)?;
-    let lines = archives.into_iter().map(|archive| Line {
+    let lines = catalog.archives.into_iter().map(|archive| Line {
+        latest: latest.as_ref() == Some(&archive.name),
         copied: copies.as_ref().map(|copies| copies.get(&archive.name) == Some(&archive.bytes)),
         kept_because: reasons(&pruning.verdicts, archive.ours, &archive.name),
         archive,
@@ -60,14 +64,17 @@ pub(super) fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>
     columns.extend(loaded.config.backup.s3.is_some().then_some(Column::Words("copy")));
     columns.push(Column::Words("kept because"));
     let ago = |at: DateTime<Utc>| format!("{} ago", whole(units::age(context.run.now, at)));
-    let rows = archives.iter().map(|Line { archive, copied, kept_because }| {
+    let rows = archives.iter().map(|Line { archive, copied, kept_because, .. }| {
         let verified = match archive.verified_at {
             _ if !archive.verified => "no".to_owned(),
             Some(at) => ago(at),
             None => "yes".to_owned(),
         };
-        let problem = archive.problem.iter().map(|problem| text::one_line(problem, 200));
-        let because: Vec<String> = problem.chain([kept_because.join(", ")]).collect();
+        let problem = archive.problem.iter().filter(|_| archive.flaws.is_empty()).cloned();
+        let flaws =
+            archive.flaws.iter().take(2).map(|flaw| format!("{}: {flaw}", archive.word().to_uppercase()));
+        let notes = flaws.chain(problem).map(|note| text::one_line(&note, 200));
+        let because: Vec<String> = notes.chain([kept_because.join(", ")]).collect();
         let mut row = vec![
             archive.name.clone(),
             units::age(context.run.now, archive.time).to_string(),
@@ -84,6 +91,7 @@ pub(super) fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>
         row
     });
     context.print(&table::lines(&columns, &rows.collect::<Vec<_>>()).join("\n"))?;
+    newer.iter().for_each(|flaw| context.note(&format!("look at this: {}", text::one_line(flaw, 500))));
     Ok(State::Ok)
 }
 

@@ -4,11 +4,11 @@ use super::watched::watched;
 use super::{Context, remote};
 use crate::backup::manifest::Name;
 use crate::backup::reader::Shape;
-use crate::backup::{Entry, Origin};
+use crate::backup::{Entry, Flaw, NotJudged, Origin};
 use crate::base::units::{self, Size, Span};
 use crate::base::{Fault, Journal, State, events, text};
 use crate::config::Loaded;
-use crate::restore::{self, Aside, Prepared, Restored, Verified};
+use crate::restore::{self, Aside, Listing, Prepared, Restored, Selection, Verified};
 use crate::schedule::Job;
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -42,6 +42,9 @@ pub struct Args {
     /// List what earlier restores replaced and set aside: pre-restore:TIME puts it back
     #[arg(long, conflicts_with_all = ["archive", "only", "to", "list", "drill"])]
     pub aside: bool,
+    /// Restore damaged databases too, as they are
+    #[arg(long, conflicts_with_all = ["list", "drill", "aside"])]
+    pub damaged: bool,
     /// Kill services that do not stop in time
     #[arg(long)]
     pub force: bool,
@@ -91,7 +94,8 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     if args.list {
         return list(context, loaded, archive.as_deref(), &args.only);
     }
-    let prepared = restore::prepare(loaded, &context.run, journal.as_ref(), archive.as_deref(), &args.only);
+    let asked = Selection { which: archive.as_deref(), only: &args.only, damaged: args.damaged };
+    let prepared = restore::prepare(loaded, &context.run, journal.as_ref(), &asked);
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -106,6 +110,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
         prepared.need_clear_way()?;
         say_notes(context, &prepared.ways());
     }
+    prepared.unjudged().for_each(|database| context.note(&format!("note: {database}")));
     let question = question(loaded, &prepared, &args);
     if args.dry_run {
         return dry_run(context, &prepared, &question);
@@ -244,6 +249,7 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
         bytes: u64,
         replaced: usize,
         stopped: &'a [String],
+        unjudged: Vec<&'a NotJudged>,
         notes: &'a [String],
     }
     prepared.verify()?;
@@ -255,12 +261,13 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
             bytes: prepared.bytes(),
             replaced: prepared.replaced,
             stopped: &prepared.running,
+            unjudged: prepared.unjudged().collect(),
             notes: &prepared.notes,
         })?;
     } else {
         context.print(&format!("{question} Nothing was done (dry run); the archive is whole."))?;
     }
-    Ok(State::Ok)
+    Ok(if prepared.flawed { State::Warning } else { State::Ok })
 }
 
 fn say_notes(context: &Context, notes: &[String]) {
@@ -275,6 +282,8 @@ fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf
     struct Document<'a> {
         archive: &'a PathBuf,
         origin: Origin,
+        flaws: &'a [Flaw],
+        unjudged: &'a [NotJudged],
         files: Vec<Line<'a>>,
     }
     #[derive(Serialize)]
@@ -290,7 +299,9 @@ fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf
     let journal = Journal::open_to_read(&loaded.home);
     let listing = restore::look(loaded, &context.run, journal.as_ref(), which, only)?;
     say_notes(context, &listing.notes);
+    listing.unjudged.iter().for_each(|database| context.note(&format!("note: {database}")));
     let kind = |entry: &Entry| match entry.shape {
+        _ if listing.raw.contains(&entry.member) => "damaged",
         Shape::File if entry.database => "database",
         Shape::File => "file",
         Shape::Folder => "folder",
@@ -307,7 +318,8 @@ fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf
             database: entry.database,
         });
         let files = files.collect();
-        context.print_json(&Document { archive: &listing.archive, origin: listing.origin, files })?;
+        let Listing { archive, origin, flaws, unjudged, .. } = &listing;
+        context.print_json(&Document { archive, origin: *origin, flaws, unjudged, files })?;
         return Ok(State::Ok);
     }
     let mut lines = vec![format!("{:>10}  {:19}  {:8}  path", "size", "written", "kind")];

@@ -1,7 +1,7 @@
 //! `backup verify`: archives, read back to their last byte.
 
 use super::Context;
-use crate::backup::{self, Look};
+use crate::backup::{self, Flaw, Look, NotJudged, Standing, catalog};
 use crate::base::units::Size;
 use crate::base::{Fault, Journal, State, text};
 use crate::config::Loaded;
@@ -20,12 +20,26 @@ struct Whole {
     bytes: u64,
     databases: usize,
     notes: Vec<String>,
-    /// Ok, or Warning when it could not be opened although there is an identity.
+    /// What is wrong with it although it is, to the bit, what was made.
+    flaws: Vec<Flaw>,
+    /// Databases in it that could not be judged.
+    unjudged: Vec<NotJudged>,
+    /// Ok; Warning when it misses something, or could not be opened although there is an identity; Critical
+    /// when a database in it is damaged.
     #[serde(skip)]
     state: State,
     /// The same for people.
     #[serde(skip)]
     line: String,
+}
+
+/// The answer about one.
+#[derive(Serialize)]
+struct One<'a> {
+    #[serde(flatten)]
+    whole: &'a Whole,
+    /// What is wrong with archives that are newer than `latest`.
+    newer: &'a [String],
 }
 
 /// Verifies one archive.
@@ -40,12 +54,17 @@ pub(super) fn one(
 ) -> Result<State> {
     let archive = backup::find(loaded, journal, which)?;
     let whole = look(context, loaded, journal, &archive)?;
+    let newer = match which {
+        "latest" => catalog::status(loaded, journal)?.newer_flaws(),
+        _ => Vec::new(),
+    };
     if context.common.json {
-        context.print_json(&whole)?;
+        context.print_json(&One { whole: &whole, newer: &newer })?;
     } else {
         context.print(&whole.line)?;
     }
-    Ok(whole.state)
+    newer.iter().for_each(|flaw| context.note(&format!("look at this: {}", text::one_line(flaw, 500))));
+    Ok(if newer.is_empty() { whole.state } else { whole.state.worse(State::Warning) })
 }
 
 /// Verifies every archive there is, the newest first. One that is damaged does not keep the others from being
@@ -88,9 +107,9 @@ pub(super) fn all(context: &Context, loaded: &Loaded, journal: Option<&Journal>)
     if context.common.json {
         context.print_json(&body)?;
     } else {
-        let damaged = body.damaged.len();
-        context
-            .print(&format!("{}, {damaged} damaged", text::count(body.whole.len() + damaged, "archive")))?;
+        let all = text::count(body.whole.len() + body.damaged.len(), "archive");
+        let damaged = body.whole.iter().filter(|whole| whole.state == State::Critical).count();
+        context.print(&format!("{all}, {} damaged", body.damaged.len() + damaged))?;
     }
     Ok(state)
 }
@@ -114,6 +133,7 @@ fn look(context: &Context, loaded: &Loaded, journal: Option<&Journal>, archive: 
     let shown = loaded.home.show(archive);
     Ok(match look? {
         Look::Opened(contents) => {
+            contents.unjudged.iter().for_each(|database| context.note(&format!("note: {database}")));
             for note in &contents.notes {
                 context.note(&format!("note: {}", text::one_line(note, 500)));
             }
@@ -124,9 +144,11 @@ fn look(context: &Context, loaded: &Loaded, journal: Option<&Journal>, archive: 
                 files: contents.count(),
                 bytes: contents.bytes(),
                 databases: contents.sound_databases,
-                state: State::Ok,
-                line: format!("{shown} is whole: {}", contents.describe()),
+                state: state_of(&contents.flaws),
+                line: format!("{shown} is whole: {}{}", contents.describe(), describe(&contents.flaws)),
                 notes: contents.notes,
+                flaws: contents.flaws,
+                unjudged: contents.unjudged,
             }
         }
         Look::Closed { note, why } => {
@@ -139,7 +161,13 @@ fn look(context: &Context, loaded: &Loaded, journal: Option<&Journal>, archive: 
                 Size(note.content),
                 if why.is_none() { ": there is no identity here" } else { "" }
             );
+            let flaws = note.flaws();
+            let state = if why.is_some() { State::Warning } else { State::Ok };
             Whole {
+                state: state.worse(state_of(&flaws)),
+                line: format!("{line}{}", describe(&flaws)),
+                flaws,
+                unjudged: Vec::new(),
                 archive: archive.to_owned(),
                 opened: false,
                 origin: backup::Origin::Ours,
@@ -147,9 +175,22 @@ fn look(context: &Context, loaded: &Loaded, journal: Option<&Journal>, archive: 
                 bytes: note.content,
                 databases: note.databases,
                 notes: Vec::new(),
-                state: if why.is_some() { State::Warning } else { State::Ok },
-                line,
             }
         }
     })
+}
+
+/// The exit code of an archive with these flaws.
+fn state_of(flaws: &[Flaw]) -> State {
+    match Standing::of(flaws) {
+        Standing::Good => State::Ok,
+        Standing::Incomplete => State::Warning,
+        Standing::Damaged | Standing::Unreadable => State::Critical,
+    }
+}
+
+/// What is wrong with it, after what is right.
+fn describe(flaws: &[Flaw]) -> String {
+    let flaws = flaws.iter().take(5).map(|flaw| format!("; but {flaw}"));
+    text::one_line(&flaws.collect::<String>(), 1000)
 }

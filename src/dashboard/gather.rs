@@ -4,15 +4,15 @@
 use super::history;
 use super::objectives::objectives;
 use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Process, Service, Snapshot};
+use crate::backup::{self, Standing};
 use crate::base::status_file::StatusFile;
-use crate::base::units::{age, parse_stamp};
+use crate::base::units::age;
 use crate::base::{Journal, Run, State, lines, text, upgrade};
 use crate::config::{Kind, Loaded};
 use crate::health::{self, Report, nagios};
 use crate::logs;
 use crate::service::{Liveness, Services};
 use chrono::{DateTime, Utc};
-use rusqlite::params;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> S
         .collect();
     let history =
         journal.and_then(|journal| history::read(journal, run.now, &process_checks).ok()).unwrap_or_default();
-    let backups = backups(&config.backup.dir, journal, run.now);
+    let backups = backups(loaded, journal, run.now);
     let disk = disk(home.root());
     Snapshot {
         agent: config.agent.name.clone(),
@@ -191,53 +191,27 @@ fn disk(path: &Path) -> Option<Disk> {
     Some(Disk { free, total, used_percent: (used * 10.0).round() / 10.0 })
 }
 
-/// What the folder and the journal tell; the archives themselves are not opened every minute.
-fn backups(folder: &Path, journal: Option<&Journal>, now: DateTime<Utc>) -> Backups {
-    let mut archives: Vec<(DateTime<Utc>, String, u64)> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let at = stamp_of(&name)?;
-            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some((at, name, meta.len()))
-        })
-        .collect();
-    archives.sort();
-    // `latest` is only ever set to an archive that was verified.
-    let latest = std::fs::canonicalize(folder.join("latest")).ok();
-    let latest = latest.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-    let newest = archives.iter().rev().find(|(_, name, _)| latest.as_ref() == Some(name)).or(archives.last());
+/// The backups, as a restore sees them. The journal knows what is in those that did not change, so that they
+/// are not opened every minute.
+fn backups(loaded: &Loaded, journal: Option<&Journal>, now: DateTime<Utc>) -> Backups {
+    let folder = text::sanitize(&loaded.config.backup.dir.to_string_lossy());
+    let Ok(catalog) = backup::catalog::status(loaded, journal) else {
+        return Backups { folder, count: 0, bytes: 0, newest: None, flaws: Vec::new() };
+    };
+    let newest = catalog.latest().or(catalog.archives.first());
     Backups {
-        folder: text::sanitize(&folder.to_string_lossy()),
-        count: archives.len(),
-        bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
-        newest: newest.map(|(at, name, bytes)| Archive {
-            name: text::sanitize(name),
-            at: *at,
-            age: age(now, *at).0.as_secs(),
-            bytes: *bytes,
-            verified: latest.as_ref() == Some(name)
-                && !journal.is_some_and(|journal| is_bad(journal, name, *bytes)),
+        folder,
+        count: catalog.archives.len(),
+        bytes: catalog.archives.iter().map(|archive| archive.bytes).sum(),
+        newest: newest.map(|archive| Archive {
+            name: text::sanitize(&archive.name),
+            at: archive.time,
+            age: age(now, archive.time).0.as_secs(),
+            bytes: archive.bytes,
+            verified: archive.standing.is_some_and(|standing| standing < Standing::Damaged),
         }),
+        flaws: catalog.newer_flaws().iter().map(|flaw| text::one_line(flaw, 300)).collect(),
     }
-}
-
-/// Whether a later look at an archive found it damaged, or its size is not what it was.
-fn is_bad(journal: &Journal, name: &str, bytes: u64) -> bool {
-    let query = "SELECT state >= 2 OR bytes <> ?2 FROM backups WHERE name = ?1";
-    journal
-        .connection()
-        .query_row(query, params![name, bytes.cast_signed()], |row| row.get(0))
-        .unwrap_or(false)
-}
-
-/// The UTC time in an archive's name: `20261120_093001.tar.gz`, or with something in between.
-fn stamp_of(name: &str) -> Option<DateTime<Utc>> {
-    let (stamp, rest) = name.split_at_checked(15)?;
-    let at = parse_stamp(stamp)?;
-    [".tar.gz", ".tar.gz.age"].iter().any(|end| rest.ends_with(end)).then_some(at)
 }
 
 fn incidents(journal: &Journal) -> Vec<Incident> {
@@ -290,34 +264,5 @@ mod tests {
             assert_eq!((event.time.as_str(), event.level.as_str()), ("", ""), "{bad}");
             assert!(!event.text.contains('\x1b'));
         }
-    }
-
-    #[test]
-    fn only_archives_count_as_backups() {
-        let dir = tempfile::tempdir().unwrap();
-        let now = crate::base::units::parse_time("2026-11-20T12:00:00Z").unwrap();
-        assert_eq!(backups(&dir.path().join("none"), None, now).count, 0);
-        for name in
-            ["20261119_020000.tar.gz", "20261120_020000.tar.gz", "notes.tar.gz", "20261120_0200é.tar.gz"]
-        {
-            std::fs::write(dir.path().join(name), "1234").unwrap();
-        }
-        std::fs::create_dir(dir.path().join("20261121_020000.tar.gz")).unwrap();
-        let found = backups(dir.path(), None, now);
-        assert_eq!((found.count, found.bytes), (2, 8));
-        let newest = found.newest.unwrap();
-        assert_eq!((newest.age, newest.verified), (36_000, false));
-        std::os::unix::fs::symlink("20261119_020000.tar.gz", dir.path().join("latest")).unwrap();
-        let newest = backups(dir.path(), None, now).newest.unwrap();
-        assert!(newest.verified && newest.name.starts_with("20261119"), "the newest verified one counts");
-        let journal = Journal::in_memory().unwrap();
-        let insert = "INSERT INTO backups(name, run, at, bytes, content, files, state) VALUES(?1, 'r', 0, 4, 4, 1, ?2)";
-        journal.connection().execute(insert, params![newest.name, 0]).unwrap();
-        assert!(backups(dir.path(), Some(&journal), now).newest.unwrap().verified);
-        journal.connection().execute("UPDATE backups SET state = 2", []).unwrap();
-        assert!(
-            !backups(dir.path(), Some(&journal), now).newest.unwrap().verified,
-            "a later look found it bad"
-        );
     }
 }

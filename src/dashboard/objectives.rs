@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_neither_met_nor_missed_save_that_there_is_no_backup() {
-        let backups = Backups { folder: String::new(), count: 0, bytes: 0, newest: None };
+        let backups = Backups { folder: String::new(), count: 0, bytes: 0, newest: None, flaws: Vec::new() };
         let all = objectives(&History::default(), &backups, None);
         assert_eq!(all.len(), 6);
         assert!(all.iter().all(|objective| objective.actual.is_none()));
@@ -108,7 +108,8 @@ mod tests {
             bytes: 1,
             verified: true,
         };
-        let mut backups = Backups { folder: String::new(), count: 1, bytes: 1, newest: Some(newest) };
+        let mut backups =
+            Backups { folder: String::new(), count: 1, bytes: 1, newest: Some(newest), flaws: Vec::new() };
         let mut history = History { alerts: Some(4), restarts: Some(0), ..History::default() };
         history.uptime = super::super::history::Share { all: 10_000, ok: 9_996 };
         history.checks = super::super::history::Share { all: 100, ok: 95 };

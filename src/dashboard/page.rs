@@ -284,6 +284,9 @@ fn backups(snapshot: &Snapshot) -> Markup {
                         span.soft { @if newest.verified { ", verified" } @else { ", not verified" } }
                         div.soft { (newest.name) }
                     }
+                    @for flaw in &backups.flaws {
+                        div class=(class(State::Warning)) { (flaw) }
+                    }
                     dl.numbers {
                         (number("archives", &backups.count.to_string()))
                         (number("newest", &Size(newest.bytes).to_string()))

@@ -145,8 +145,10 @@ pub struct Backups {
     pub count: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// The newest.
+    /// The one that a restore takes; where there is none, the newest.
     pub newest: Option<Archive>,
+    /// What is wrong with newer ones.
+    pub flaws: Vec<String>,
 }
 
 /// One archive.
@@ -161,7 +163,7 @@ pub struct Archive {
     pub age: u64,
     /// Its bytes.
     pub bytes: u64,
-    /// Whether it was read back and found good: `latest` names no other.
+    /// Whether it was read back and found good, its databases too.
     pub verified: bool,
 }
 

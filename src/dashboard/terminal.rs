@@ -186,6 +186,7 @@ impl View {
             )
         });
         self.row(None, "backups", &newest);
+        snapshot.backups.flaws.iter().for_each(|flaw| self.row(None, "", flaw));
     }
 
     /// A character a piece: `.` nobody looked, `=` ok.

@@ -49,6 +49,7 @@ pub use finding::{Finding, Metric, Report};
 pub use record::record;
 pub use upgrade::UPGRADE;
 
+use crate::backup::Records;
 use crate::base::{Journal, Run};
 use crate::config::{Check, Kind, Loaded};
 use crate::service::{Services, Status};
@@ -189,6 +190,8 @@ struct View {
     scans: sqlite::Scans,
     drills: Option<drill_age::Drills>,
     copies: Option<copy_age::Copies>,
+    /// What the journal knows of archives.
+    archives: Option<Records>,
     ran: Option<schedule::Ran>,
     memories: Memories,
     /// How each service is: it is asked once.
@@ -218,6 +221,9 @@ impl View {
                 .then(|| ask(loaded, journal, schedule::load))
                 .flatten(),
             drills: drills.then(|| ask(loaded, journal, drill_age::Drills::load)).flatten(),
+            archives: any(|kind| matches!(kind, Kind::BackupAge(_)))
+                .then(|| ask(loaded, journal, Records::load))
+                .flatten(),
             copies: bucket.and_then(|s3| ask(loaded, journal, |connection| copies(connection, &s3.shown()))),
             memories: journal.map(Memories::load).unwrap_or_default(),
             statuses: Mutex::default(),

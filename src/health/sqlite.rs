@@ -2,7 +2,7 @@
 //! is not scanned again within a day. Weekly all of it is checked, its indices too.
 
 use super::{Answer, Metric, View, named};
-use crate::base::database::{self, Verdict};
+use crate::base::database::{self, Unjudged, Verdict};
 use crate::base::range::Unit;
 use crate::base::units::Size;
 use crate::base::{Journal, State, text};
@@ -152,7 +152,8 @@ impl Scan<'_> {
             None => database::quick_check(path, self.left())?,
         };
         match verdict {
-            Verdict::Sound => {
+            // All but a virtual table was checked.
+            Verdict::Sound | Verdict::Unjudged(Unjudged::Module, _) => {
                 self.scans.0.insert(key, (fingerprint, self.view.run.now));
                 Ok((size, None))
             }

@@ -211,6 +211,7 @@ pub fn put_back(
         aside: swap.old_files(&loaded.home),
         restarted: swap.services,
         archive: aside.path,
+        unjudged: Vec::new(),
         notes: Vec::new(),
     })
 }

@@ -20,11 +20,12 @@ mod trial;
 
 pub use aside::{Aside, asides, find_aside, prune_asides, put_back};
 pub use exchange::recover;
+pub use select::Selection;
 pub use survey::Obstacle;
 pub use trial::note_drill;
 
 use crate::backup::reader::Shape;
-use crate::backup::{self, Contents, Entry, Origin, Readable, manifest::Name};
+use crate::backup::{self, Contents, Entry, Flaw, NotJudged, Origin, Readable, manifest::Name};
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::{Fault, Journal, Run, State, database, durable, text};
@@ -33,6 +34,7 @@ use anyhow::{Context, Result};
 use places::Places;
 use record::STAGING;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use survey::Survey;
 use swap::Swap;
@@ -53,6 +55,8 @@ pub struct Prepared<'a> {
     pub running: Vec<String>,
     /// What will not be restored, and other things a person should know.
     pub notes: Vec<String>,
+    /// Whether the archive, or a newer one, has a flaw that the notes tell.
+    pub flawed: bool,
     /// Whether all of it is read and verified; else only what is wanted.
     whole: bool,
     places: Places,
@@ -94,6 +98,8 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// The services that were stopped and run again.
     pub restarted: Vec<String>,
+    /// Databases among them that could not be judged.
+    pub unjudged: Vec<NotJudged>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -111,7 +117,7 @@ pub fn look(
     which: Option<&str>,
     only: &[PathBuf],
 ) -> Result<Listing> {
-    let archive = select::choose(loaded, journal, which, run.now)?;
+    let (archive, mut newer) = select::choose(loaded, journal, which, run.now)?;
     let contents = if backup::is_encrypted(&archive) {
         let _lock = backup::lock(loaded, run)?;
         let scratch = loaded.home.staging();
@@ -121,8 +127,14 @@ pub fn look(
     } else {
         backup::read_contents(&archive)?
     };
-    let (entries, notes) = select::entries(loaded, &archive, &contents, only)?;
-    Ok(Listing { archive, origin: contents.origin, entries, notes })
+    // Shown, not restored: damage is no reason to refuse.
+    let asked = Selection { which, only, damaged: true };
+    let (entries, notes) = select::entries(loaded, &archive, &contents, &asked)?;
+    newer.extend(notes);
+    newer.extend(select::judge(loaded, journal, &archive, &contents, &asked)?);
+    let raw = contents.only_raw().map(|entry| entry.member.clone()).collect();
+    let Contents { origin, flaws, unjudged, .. } = contents;
+    Ok(Listing { archive, origin, entries, raw, flaws, unjudged, notes: newer })
 }
 
 /// What is in an archive.
@@ -134,6 +146,12 @@ pub struct Listing {
     pub origin: Origin,
     /// What can be restored of it.
     pub entries: Vec<Entry>,
+    /// Those of them that are raw files of damaged databases, by their name in the archive.
+    pub raw: HashSet<PathBuf>,
+    /// What is wrong with it.
+    pub flaws: Vec<Flaw>,
+    /// Databases in it that could not be judged.
+    pub unjudged: Vec<NotJudged>,
     /// What cannot, and other things a person should know.
     pub notes: Vec<String>,
 }
@@ -141,17 +159,14 @@ pub struct Listing {
 /// Chooses an archive, and looks at what it would replace. Changes nothing of the agent's. Of an
 /// archive of ours only the index is read.
 ///
-/// `which` is `latest`, a name, a path or a time; `only` are paths of the home, empty for all.
-///
 /// # Errors
-/// When there is no such archive, when it is not whole and harmless as far as it was read, or when
-/// something in the home stands in its way.
+/// When there is no such archive, when it is not whole and harmless as far as it was read, when a database
+/// in it is damaged and that was not asked for, or when something in the home stands in its way.
 pub fn prepare<'a>(
     loaded: &'a Loaded,
     run: &'a Run,
     journal: Option<&'a Journal>,
-    which: Option<&str>,
-    only: &[PathBuf],
+    asked: &Selection<'_>,
 ) -> Result<Prepared<'a>> {
     let lock = backup::lock(loaded, run)?;
     if record::is_cut_short(&loaded.home)? {
@@ -159,7 +174,7 @@ pub fn prepare<'a>(
             .hint("run `restore` or `backup` without --dry-run: it finishes or undoes that first")
             .into());
     }
-    let archive = select::choose(loaded, journal, which, run.now)?;
+    let (archive, newer) = select::choose(loaded, journal, asked.which, run.now)?;
     let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
@@ -176,12 +191,15 @@ pub fn prepare<'a>(
         // It has no index: all of it is read, and verified.
         None => backup::verify(readable.path(), &scratch).inspect_err(damaged)?,
     };
-    let (wanted, notes) = select::entries(loaded, &archive, &contents, only)?;
+    let flaws = select::judge(loaded, journal, &archive, &contents, asked)?;
+    let flawed = !newer.is_empty() || !flaws.is_empty();
+    let (wanted, notes) = select::entries(loaded, &archive, &contents, asked)?;
+    let notes = newer.into_iter().chain(flaws).chain(notes).collect();
     let survey = survey_of(&places, &wanted)?;
     let running = exchange::running(loaded, run)?;
     // Archives of earlier versions do not say where in them a file is.
     let known = |entry: &Entry| entry.shape != Shape::File || entry.at.is_some();
-    let whole = only.is_empty() || !wanted.iter().all(known);
+    let whole = asked.only.is_empty() || !wanted.iter().all(known);
     Ok(Prepared {
         archive,
         readable,
@@ -190,6 +208,7 @@ pub fn prepare<'a>(
         replaced: survey.there,
         running,
         notes,
+        flawed,
         whole,
         places,
         survey,
@@ -233,6 +252,12 @@ impl Prepared<'_> {
     /// How many files and links are wanted.
     pub fn count(&self) -> usize {
         self.wanted.iter().filter(|entry| entry.shape != Shape::Folder).count()
+    }
+
+    /// The databases among what is wanted that could not be judged.
+    pub fn unjudged(&self) -> impl Iterator<Item = &NotJudged> {
+        let wanted: HashSet<&Path> = self.wanted.iter().map(|entry| entry.path.as_path()).collect();
+        self.contents.unjudged.iter().filter(move |database| wanted.contains(database.path.0.as_path()))
     }
 
     /// Verifies all of the archive, and changes nothing.
@@ -323,6 +348,7 @@ impl Prepared<'_> {
             replaced: if aside.is_some() { self.replaced } else { 0 },
             aside,
             restarted,
+            unjudged: self.unjudged().cloned().collect(),
             archive: self.archive,
             notes: self.notes,
         }

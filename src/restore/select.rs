@@ -2,7 +2,7 @@
 
 use crate::backup::reader::Shape;
 use crate::backup::refuse;
-use crate::backup::{self, Contents, Entry, Origin};
+use crate::backup::{self, Contents, Entry, Flaw, Origin, catalog};
 use crate::base::units::{self, parse_time};
 use crate::base::{Fault, Journal, database};
 use crate::config::Loaded;
@@ -12,7 +12,19 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Finds the archive. A time means the newest good archive made before it.
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// `latest`, a name, a path or a time; none: `latest`.
+    pub which: Option<&'a str>,
+    /// Paths of the home; empty for all.
+    pub only: &'a [PathBuf],
+    /// Whether damaged databases are restored as they are.
+    pub damaged: bool,
+}
+
+/// Finds the archive, and tells what a person should know of newer ones. A time means the newest good
+/// archive made before it.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown when there is none such.
@@ -21,22 +33,75 @@ pub(super) fn choose(
     journal: Option<&Journal>,
     which: Option<&str>,
     now: DateTime<Utc>,
-) -> Result<PathBuf> {
+) -> Result<(PathBuf, Vec<String>)> {
     let which = which.unwrap_or("latest");
     let not_found = match backup::find(loaded, journal, which) {
-        Ok(path) => return Ok(path),
+        Ok(path) if which == "latest" => return Ok((path, catalog::status(loaded, journal)?.newer_flaws())),
+        Ok(path) => return Ok((path, Vec::new())),
         Err(error) => error,
     };
     let Some(before) = moment(which, now.with_timezone(&Local)) else { return Err(not_found) };
-    let archives = backup::list(loaded, journal)?;
-    let mut candidates =
-        archives.iter().filter(|archive| archive.time <= before && archive.problem.is_none());
-    match candidates.next() {
-        Some(archive) => Ok(archive.path.clone()),
+    let then = catalog::status(loaded, journal)?.before(before);
+    match then.latest().or_else(|| then.archives.iter().find(|archive| archive.problem.is_none())) {
+        Some(archive) => Ok((archive.path.clone(), then.newer_flaws())),
         None => Err(Fault::unknown(format!("there is no good archive from before {}", units::local(before)))
             .hint("`backup list` shows the archives there are")
             .into()),
     }
+}
+
+/// Refuses to restore damaged databases, unless that is asked for. Gives what a person should know of the
+/// rest, and whether anything of it is a flaw.
+///
+/// # Errors
+/// A [`Fault`] that names the first of them, and the newest archive where it is not damaged.
+pub(super) fn judge(
+    loaded: &Loaded,
+    journal: Option<&Journal>,
+    archive: &Path,
+    contents: &Contents,
+    asked: &Selection<'_>,
+) -> Result<Vec<String>> {
+    let only = relative(loaded, asked.only);
+    let asked_for = |path: &Path| only.is_empty() || only.iter().any(|only| path.starts_with(only));
+    let mut notes = Vec::new();
+    let mut damaged = None;
+    for flaw in &contents.flaws {
+        match flaw {
+            Flaw::DamagedDatabase { path, .. } if asked_for(&path.0) => {
+                damaged = damaged.or(Some((flaw, path)));
+                notes.push(flaw.to_string());
+            }
+            Flaw::LeftOut { path, .. } | Flaw::LackingDatabase { path, .. } if asked_for(&path.0) => {
+                notes.push(flaw.to_string());
+            }
+            Flaw::MissingInclude { .. } if only.is_empty() => notes.push(flaw.to_string()),
+            _ => {}
+        }
+    }
+    let Some((flaw, path)) = damaged.filter(|_| !asked.damaged) else { return Ok(notes) };
+    let shown = path.0.display();
+    let catalog = catalog::status(loaded, journal)?;
+    let hint = match catalog.newest_with(&path.0) {
+        Some(good) => format!(
+            "{} has it undamaged: `restore {0} --only {shown}`; --damaged restores it as it is",
+            good.name
+        ),
+        None => {
+            "no other archive has it undamaged; --damaged restores it as it is, --only restores other files"
+                .to_owned()
+        }
+    };
+    Err(Fault::critical(format!("nothing was restored from {}: {flaw}", archive.display()))
+        .of_damage()
+        .hint(hint)
+        .into())
+}
+
+/// These paths, relative to the home.
+fn relative<'a>(loaded: &Loaded, only: &'a [PathBuf]) -> Vec<&'a Path> {
+    let home = loaded.home.root();
+    only.iter().map(|path| path.strip_prefix(home).unwrap_or(path)).collect()
 }
 
 /// The time that people mean: the end of a day, or the moment itself.
@@ -66,18 +131,21 @@ pub(super) fn entries(
     loaded: &Loaded,
     archive: &Path,
     contents: &Contents,
-    only: &[PathBuf],
+    asked: &Selection<'_>,
 ) -> Result<(Vec<Entry>, Vec<String>)> {
     let home = loaded.home.root();
-    let only: Vec<&Path> = only.iter().map(|path| path.strip_prefix(home).unwrap_or(path)).collect();
+    let only = relative(loaded, asked.only);
+    // What there is only raw comes back when damage is asked for.
+    let raw: Vec<&Entry> = contents.only_raw().filter(|_| asked.damaged).collect();
+    let there = || contents.entries.iter().chain(raw.iter().copied());
     for path in &only {
-        if !contents.entries.iter().any(|entry| entry.path.starts_with(path)) {
+        if !there().any(|entry| entry.path.starts_with(path)) {
             return Err(Fault::unknown(format!("the archive has no {}", path.display()))
                 .hint("`restore --list` shows what is in it")
                 .into());
         }
     }
-    let databases = contents.entries.iter().filter(|entry| entry.database);
+    let databases = there().filter(|entry| entry.database);
     let shm: BTreeSet<PathBuf> = databases
         .map(|database| {
             let [_, shm, _] = database::sidecars(&database.path);
@@ -87,7 +155,7 @@ pub(super) fn entries(
     let mut notes = Vec::new();
     let mut left_out = BTreeSet::new();
     let backups = loaded.config.backup.dir.strip_prefix(home).ok().filter(|dir| *dir != Path::new(""));
-    let wanted = contents.entries.iter().filter(|entry| {
+    let wanted = there().filter(|entry| {
         let asked = only.is_empty() || only.iter().any(|path| entry.path.starts_with(path));
         // Our own state and the archives are not the agent's, whatever a foreign archive says.
         let ours = entry.path.starts_with(".ops")
@@ -96,11 +164,11 @@ pub(super) fn entries(
         if asked && ours {
             left_out.insert(entry.path.iter().next().unwrap_or_default().to_owned());
         }
-        let there = home.join(&entry.path);
+        let live = home.join(&entry.path);
         let shared_memory = shm.contains(&entry.path);
         if asked && entry.outward {
             let target = if let Shape::Link(target) = &entry.shape { target.clone() } else { PathBuf::new() };
-            if fs::read_link(&there).ok().as_ref() != Some(&target) {
+            if fs::read_link(&live).ok().as_ref() != Some(&target) {
                 notes.push(format!(
                     "the link {} leads out of the home, to {}, and is not restored",
                     entry.path.display(),

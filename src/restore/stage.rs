@@ -37,7 +37,7 @@ impl Prepared<'_> {
         if self.whole {
             backup::unpack(self.readable.path(), &self.contents, &self.loaded.home.staging(), take)?;
         } else {
-            backup::unpack_part(self.readable.path(), &self.contents.damaged(), &self.wanted, take)?;
+            backup::unpack_part(self.readable.path(), &self.contents.not_sound(), &self.wanted, take)?;
         }
         laying.finish()
     }

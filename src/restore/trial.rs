@@ -108,14 +108,15 @@ impl Prepared<'_> {
             journal.note(self.run, &format!("{DRILLED}{}", archive.display()), state)?;
         }
         tried.map_err(|error| self.untouched(error, &scratch))?;
-        Ok(self.restored(State::Ok, None, Vec::new()))
+        let state = if self.flawed { State::Warning } else { State::Ok };
+        Ok(self.restored(state, None, Vec::new()))
     }
 
     fn try_out(&self, folder: &Path) -> Result<()> {
         self.lay(folder)?;
-        let damaged = self.contents.damaged();
+        let not_sound = self.contents.not_sound();
         for entry in
-            self.wanted.iter().filter(|entry| entry.database && !damaged.contains(entry.path.as_path()))
+            self.wanted.iter().filter(|entry| entry.database && !not_sound.contains(entry.path.as_path()))
         {
             let mut connection = database::open_read_only(&folder.join(inner(&entry.path)))?;
             if let Verdict::Damaged(text) = database::check(&mut connection, "integrity_check", CHECK)? {

@@ -4,7 +4,8 @@ use super::cause::{Cause, Found, quoted};
 use super::copy;
 use super::permissions;
 use super::view::View;
-use crate::base::database::{self, Verdict};
+use crate::backup::catalog::{self, Catalog};
+use crate::base::database::{self, Unjudged, Verdict};
 use crate::base::units::Size;
 use crate::base::{Home, State, process, units};
 use crate::config::{Config, Kind};
@@ -34,6 +35,15 @@ struct Facts {
     /// What SQLite says; not asked of one that is empty.
     verdict: Result<Verdict, String>,
     mending: Mending,
+    /// Where it can come back from, if it is lost.
+    source: Source,
+}
+
+impl Facts {
+    /// Whether it is empty or damaged.
+    fn is_lost(&self) -> bool {
+        (self.bytes == 0 && self.wal == 0) || matches!(self.verdict, Ok(Verdict::Damaged(_)))
+    }
 }
 
 /// What goes around a remedy that must have the database to itself.
@@ -62,18 +72,20 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         stopped: view.each().all(|(.., status)| how(status).is_some_and(|status| stopped(&status))),
         keep: home.ops().join(format!("damaged-{}", units::stamp(view.run.now))),
     };
+    let catalog = catalog::status(loaded, view.journal().as_ref()).ok();
+    let from = |path: &Path| {
+        let inside = path.strip_prefix(home.root()).ok();
+        Source::of(catalog.as_ref(), inside)
+    };
     let past = Past {
         ran: view
             .each()
             .any(|(_, name, ..)| view.runs(name) || view.services(loaded).last_start(name).is_some()),
-        saved: view.journal().is_some_and(|journal| {
-            let query = "SELECT count(*) FROM backups";
-            journal.connection().query_row(query, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
-        }),
+        saved: catalog.as_ref().is_some_and(|catalog| !catalog.archives.is_empty()),
     };
     let mut causes: Vec<Cause> = missing(home, config)
         .iter()
-        .map(|path| judge_missing(&home.show(path), path.strip_prefix(home.root()).is_ok(), &past, &mending))
+        .map(|path| judge_missing(&home.show(path), &from(path), &past, &mending))
         .collect();
     let named = permissions::databases(home, config);
     let asked = config.check.values().any(|check| matches!(check.kind, Kind::Sqlite(_)));
@@ -91,7 +103,11 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let real = canonical(&path);
         let held = holders.iter().any(|(_, held)| Some(held) == real.as_ref()) || (blind && running);
         let budget = BUDGET.saturating_sub(begun.elapsed());
-        causes.extend(judge(&look(home, &path, held, budget, mending.clone())));
+        let mut facts = look(home, &path, held, budget, mending.clone());
+        if facts.is_lost() {
+            facts.source = from(&path);
+        }
+        causes.extend(judge(&facts));
     }
     Ok(causes.into())
 }
@@ -116,7 +132,42 @@ struct Past {
     saved: bool,
 }
 
-fn judge_missing(name: &str, inside: bool, past: &Past, mending: &Mending) -> Cause {
+/// Which archive has a database that is damaged or missing.
+enum Source {
+    /// The one that a restore takes.
+    Latest,
+    /// An older one.
+    Older(String),
+    /// None that can be read here.
+    None,
+}
+
+impl Source {
+    /// The newest archive that has the file at this path of the home, undamaged.
+    fn of(catalog: Option<&Catalog>, path: Option<&Path>) -> Source {
+        let Some((catalog, path)) = catalog.zip(path) else { return Source::None };
+        let latest = catalog.latest().map(|latest| &latest.name);
+        match catalog.newest_with(path) {
+            Some(archive) if Some(&archive.name) == latest => Source::Latest,
+            Some(archive) => Source::Older(archive.name.clone()),
+            None if catalog.latest().is_some_and(|latest| latest.encrypted) => Source::Latest,
+            None => Source::None,
+        }
+    }
+
+    /// How the database is brought back: looked at first, then done.
+    fn commands(&self, name: &str) -> Vec<String> {
+        let archive = match self {
+            Source::Latest => "latest",
+            Source::Older(archive) => archive,
+            Source::None => return vec!["ops backup list".to_owned()],
+        };
+        let restore = format!("ops restore {archive} --only {}", quoted(name));
+        vec![format!("{restore} --dry-run"), restore]
+    }
+}
+
+fn judge_missing(name: &str, source: &Source, past: &Past, mending: &Mending) -> Cause {
     let text = format!("the database {name} is not there");
     if !past.ran && !past.saved {
         return Cause::new("database_missing", State::Warning, 65, text)
@@ -124,20 +175,13 @@ fn judge_missing(name: &str, inside: bool, past: &Past, mending: &Mending) -> Ca
             .advise("an agent that never ran has not made it yet; else it was moved or deleted");
     }
     let cause = Cause::new("database_missing", State::Critical, 13, text);
-    if !past.saved || !inside {
+    if matches!(source, Source::None) {
         return cause.run("ops backup list").advise(
             "was it moved or deleted? put it back before the agent starts: it may make an empty one instead",
         );
     }
-    let only = quoted(name);
     mending
-        .run(
-            cause,
-            [
-                format!("ops restore latest --only {only} --dry-run"),
-                format!("ops restore latest --only {only}"),
-            ],
-        )
+        .run(cause, source.commands(name))
         .advise("it was moved or deleted; an agent that starts without it may make an empty one instead")
 }
 
@@ -173,7 +217,17 @@ fn look(home: &Home, path: &Path, held: bool, budget: Duration, mending: Mending
         () if bytes == 0 || hot => Ok(Verdict::Sound),
         () => check(path, wal > 0 && !held, budget).map_err(|error| format!("{error:#}")),
     };
-    Facts { name: home.show(path), path: path.to_owned(), bytes, wal, journal: hot, held, verdict, mending }
+    Facts {
+        name: home.show(path),
+        path: path.to_owned(),
+        bytes,
+        wal,
+        journal: hot,
+        held,
+        verdict,
+        mending,
+        source: Source::None,
+    }
 }
 
 /// A WAL that nobody has open would be played back by whoever opens it first: a copy of it is asked.
@@ -195,11 +249,8 @@ fn judge(facts: &Facts) -> Vec<Cause> {
     let file = facts.path.file_name().unwrap_or_default().to_string_lossy();
     let folder = quoted(&format!("{}-{file}", facts.mending.keep.display()));
     let corrupt = |text: String| {
-        let commands = [
-            format!("mkdir -m 700 {folder} && cp -p {damaged}* {folder}/"),
-            "ops restore latest --dry-run".to_owned(),
-            "ops restore latest".to_owned(),
-        ];
+        let keep = format!("mkdir -m 700 {folder} && cp -p {damaged}* {folder}/");
+        let commands = std::iter::once(keep).chain(facts.source.commands(name));
         facts.mending.run(Cause::new("database_corrupt", State::Critical, 13, text), commands).advise(
             "the longer it is written to, the more is lost; the damaged one is kept for a rescue, where only its \
              owner can read it: delete that folder when you need it no more",
@@ -213,7 +264,8 @@ fn judge(facts: &Facts) -> Vec<Cause> {
     }
     let mut causes = Vec::new();
     match &facts.verdict {
-        Ok(Verdict::Sound) => {}
+        // All but a virtual table was checked.
+        Ok(Verdict::Sound | Verdict::Unjudged(Unjudged::Module, _)) => {}
         Ok(Verdict::Damaged(lines)) => causes
             .push(corrupt(format!("the database {name} is damaged")).seen(format!("SQLite says: {lines}"))),
         Ok(Verdict::Unjudged(_, why)) | Err(why) => {
@@ -244,7 +296,8 @@ mod tests {
     #[test]
     fn one_that_is_not_there_comes_from_a_backup_if_there_is_one() {
         let judged = |ran, saved, stopped| {
-            let cause = judge_missing("a b.db", true, &Past { ran, saved }, &mending(stopped));
+            let source = if saved { Source::Latest } else { Source::None };
+            let cause = judge_missing("a b.db", &source, &Past { ran, saved }, &mending(stopped));
             (cause.state, cause.remedy)
         };
         assert_eq!(judged(false, false, false).0, State::Warning, "it never ran");
@@ -265,6 +318,7 @@ mod tests {
             held,
             verdict,
             mending: mending(false),
+            source: Source::Latest,
         };
         let damaged = || Ok(Verdict::Damaged("row missing".to_owned()));
         for (facts, expected) in [

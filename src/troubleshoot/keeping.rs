@@ -3,6 +3,7 @@
 use super::cause::{Cause, Found, quoted};
 use super::checks;
 use super::view::View;
+use crate::backup::catalog::{self, Catalog};
 use crate::base::{Journal, State, lines, units};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -15,6 +16,10 @@ struct Facts {
     known: i64,
     /// What the check of their age says.
     age: Option<(State, String)>,
+    /// Whether there is an archive that can be restored.
+    any: bool,
+    /// What is wrong with archives that are newer than it.
+    flaws: Vec<String>,
     /// When the last run failed, and what the log said.
     failed: Option<(DateTime<Utc>, Option<String>)>,
 }
@@ -27,7 +32,10 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let lines = lines::last_lines(&loaded.home.log("backup"), 200, 256 << 10).unwrap_or_default();
         lines.into_iter().rev().find(|line| line.contains("[ERROR]") || line.contains("[CRITICAL]"))
     };
+    let catalog = catalog::status(loaded, journal.as_ref()).ok();
     let facts = Facts {
+        any: catalog.as_ref().is_none_or(|catalog| !catalog.archives.is_empty()),
+        flaws: catalog.as_ref().map(Catalog::newer_flaws).unwrap_or_default(),
         folder: dir.display().to_string(),
         there: dir.is_dir(),
         known: journal.as_ref().map_or(0, |journal| {
@@ -74,8 +82,18 @@ fn judge(facts: &Facts) -> Vec<Cause> {
             .advise("it says what is in the way: room, permissions, a file that cannot be read"),
         );
     }
-    if let Some((state, summary)) = facts.age.as_ref().filter(|(state, _)| *state != State::Ok) {
-        let none = summary.contains("no backup") || !facts.there;
+    if let Some(first) = facts.flaws.first() {
+        causes.push(
+            Cause::new("backup_damaged", State::Warning, 67, first.clone())
+                .run("ops backup list")
+                .run("ops backup")
+                .advise("restores take the last good one; what is damaged or missing goes on so until it is mended"),
+        );
+    }
+    // What is wrong with newer ones was told.
+    let old = |(state, _): &&(State, String)| *state != State::Ok && (facts.flaws.is_empty() || !facts.any);
+    if let Some((state, summary)) = facts.age.as_ref().filter(old) {
+        let none = !facts.any || !facts.there;
         let (id, text) = match none {
             true => (
                 "no_backup",
@@ -96,20 +114,27 @@ mod tests {
 
     #[test]
     fn what_may_be_wrong_with_backups() {
-        let facts = |there, known: i64, age: Option<(State, &str)>, failed: bool| {
+        let facts = |there, known: i64, age: Option<(State, &str)>, failed: bool, flaw: Option<&str>| {
             let facts = Facts {
                 folder: "/b".to_owned(),
                 there,
                 known,
+                any: known > 0,
+                flaws: flaw.map(str::to_owned).into_iter().collect(),
                 age: age.map(|(state, summary)| (state, summary.to_owned())),
                 failed: failed.then(|| (DateTime::UNIX_EPOCH, Some("[ERROR] no room".to_owned()))),
             };
             judge(&facts).iter().map(|cause| cause.id).collect::<Vec<_>>()
         };
         let old = Some((State::Critical, "5d old"));
-        assert!(facts(true, 3, Some((State::Ok, "1h old")), false).is_empty());
-        assert_eq!(facts(false, 3, old, false), ["backups_gone"]);
-        assert_eq!(facts(false, 0, Some((State::Warning, "there is no backup yet")), false), ["no_backup"]);
-        assert_eq!(facts(true, 3, old, true), ["backup_failed", "backup_old"]);
+        assert!(facts(true, 3, Some((State::Ok, "1h old")), false, None).is_empty());
+        assert_eq!(facts(false, 3, old, false, None), ["backups_gone"]);
+        assert_eq!(
+            facts(false, 0, Some((State::Warning, "there is no backup yet")), false, None),
+            ["no_backup"]
+        );
+        assert_eq!(facts(true, 3, old, true, None), ["backup_failed", "backup_old"]);
+        let flawed = Some((State::Warning, "1h old; the newer backup x is damaged"));
+        assert_eq!(facts(true, 3, flawed, false, Some("the newer backup x is damaged")), ["backup_damaged"]);
     }
 }

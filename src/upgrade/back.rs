@@ -9,7 +9,7 @@ use crate::base::step::step;
 use crate::base::upgrade::Note;
 use crate::base::{Fault, Run, State, text};
 use crate::config::Loaded;
-use crate::restore;
+use crate::restore::{self, Selection};
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -122,8 +122,10 @@ fn restore_state(work: Work<'_>, note: &Note, added: &mut Option<String>) -> Res
     await_backup(loaded, run, None)?;
     restore::recover(loaded, run, journal)?;
     let archive = note.archive.0.to_string_lossy();
-    let prepared = restore::prepare(loaded, run, journal, Some(&archive), &[])?;
-    let (entries, damaged) = (&prepared.contents.entries, prepared.contents.damaged());
+    // What was damaged before the upgrade is no reason to leave the agent half new.
+    let asked = Selection { which: Some(&archive), only: &[], damaged: true };
+    let prepared = restore::prepare(loaded, run, journal, &asked)?;
+    let (entries, damaged) = (&prepared.contents.entries, prepared.contents.not_sound());
     let known = entries.iter().map(|entry| entry.path.as_path()).chain(damaged).map(Path::to_owned).collect();
     let restored = prepared.carry_out(true)?;
     let shown = loaded.home.show(&restored.archive);

@@ -415,8 +415,8 @@ fn a_damaged_database_is_saved_as_it_is_and_said_so() {
     assert!(made["problems"][0].as_str().unwrap().contains("memory/broken.db is damaged"), "{made}");
     let folder = unpack_by_hand(&sandbox, &archives(&sandbox)[0]);
     assert_eq!(fs::read(folder.join(".damaged/memory/broken.db")).unwrap(), bytes);
-    sandbox.expect(0, "backup", &["verify"]);
-    sandbox.expect(0, "restore", &["--drill"]);
+    sandbox.expect(2, "backup", &["verify"]);
+    sandbox.expect(2, "restore", &["--drill"]);
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn notes_go_with_their_archives_and_without_one_nothing_is_pruned() {
     assert_eq!(list["archives"][0]["name"], "20261107_030000.tar.gz");
     let sequences: Vec<_> =
         list["archives"].as_array().unwrap().iter().map(|one| one["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences[..3], [6, 5, 4]);
+    assert_eq!(sequences[..3], [7, 6, 5]);
     // An archive removed by hand leaves a note, which the next backup sweeps.
     fs::remove_file(sandbox.path("backups/20261105_030000.tar.gz.age")).unwrap();
     let foreign = sandbox.read("backups/20261106_030000.tar.gz.age.json").replace("quiet", "other");

@@ -216,7 +216,7 @@ fn there_and_back(seed: u64, scratch: &Path) {
     assert!(made.problems.is_empty(), "seed {seed}: {made:?}");
 
     let target = dir.path().join("restored");
-    let prepared = restore::prepare(&loaded, &run, None, None, &[]).unwrap();
+    let prepared = restore::prepare(&loaded, &run, None, &restore::Selection::default()).unwrap();
     let restored = prepared.carry_out_to(&target).unwrap();
     assert!(restored.notes.is_empty(), "seed {seed}: {restored:?}");
     same(seed, "restored", &expected, tree(&target, &[]), true);

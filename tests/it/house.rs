@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rows, from the doors down. Rooms in one row do not know each other.
-const ROWS: [&[&str]; 8] = [
+const ROWS: [&[&str]; 9] = [
     &["cli"],
     &["dashboard", "troubleshoot", "upgrade"],
     &["alert", "restore"],
-    &["health", "backup", "logs"],
+    &["health"],
+    &["backup", "logs"],
     &["service", "agent", "schedule", "log_files"],
     &["config"],
     &["base"],

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::label::Label;
 use super::signing::{Keys, Origin};
+use crate::backup::flaw::Standing;
 use crate::backup::names::{ENCRYPTED, time_of_name};
 use crate::backup::retention::Candidate;
 use crate::backup::shelf::Archive;
@@ -55,12 +56,14 @@ impl Copy {
     }
 
     pub(super) fn candidate(&self, here: &[Archive]) -> Candidate {
+        let same = here.iter().find(|archive| archive.name == self.name);
         Candidate {
             name: self.name.clone(),
             time: self.time,
             sequence: self.sequence,
             verified: self.verified,
-            pinned: here.iter().any(|archive| archive.name == self.name && archive.pinned),
+            standing: same.and_then(|archive| archive.standing).unwrap_or(Standing::Good),
+            pinned: same.is_some_and(|archive| archive.pinned),
         }
     }
 }

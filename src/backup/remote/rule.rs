@@ -124,6 +124,7 @@ pub(super) fn delete(client: &Client, remote: &Remote, deleted: &mut Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::flaw::Standing;
 
     fn at(text: &str) -> DateTime<Utc> {
         format!("{text}T03:00:00Z").parse().unwrap()
@@ -141,6 +142,9 @@ mod tests {
             ours: true,
             encrypted: false,
             verified: true,
+            standing: Some(Standing::Good),
+            flaws: Vec::new(),
+            unjudged: Vec::new(),
             pinned: false,
             verified_at: None,
             drilled: None,
