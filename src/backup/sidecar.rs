@@ -112,7 +112,10 @@ impl Sidecar {
     }
 
     /// Reads the text of a note.
-    pub(super) fn parse(text: &[u8]) -> Result<Sidecar> {
+    ///
+    /// # Errors
+    /// When it is none, or a newer version wrote it.
+    pub fn parse(text: &[u8]) -> Result<Sidecar> {
         let sidecar: Sidecar = serde_json::from_slice(text)?;
         anyhow::ensure!(sidecar.schema <= SCHEMA, "a newer agent-ops wrote it");
         Ok(sidecar)

@@ -69,15 +69,21 @@ impl StatusFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Unreadable::Missing),
             Err(error) => return Err(broken(error.to_string())),
         };
-        let text = String::from_utf8_lossy(&text);
+        StatusFile::parse(&text).map_err(broken)
+    }
+
+    /// What the bytes of a status file say.
+    ///
+    /// # Errors
+    /// A clause that says why they say nothing.
+    pub fn parse(bytes: &[u8]) -> Result<StatusFile, String> {
+        let text = String::from_utf8_lossy(bytes);
         let text = text.trim_start_matches('\u{feff}').trim_matches('\0').trim();
         if text.is_empty() {
-            return Err(broken("it is empty".to_owned()));
+            return Err("it is empty".to_owned());
         }
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| broken(format!("it is not JSON: {error}")))?;
-        StatusFile::from_json(&value)
-            .ok_or_else(|| broken("it is JSON, but no object with a status".to_owned()))
+        let value: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+        StatusFile::from_json(&value).ok_or_else(|| "it is JSON, but no object with a status".to_owned())
     }
 
     fn from_json(value: &Value) -> Option<StatusFile> {

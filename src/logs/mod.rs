@@ -29,3 +29,12 @@ pub use report::{Done, Outcome, Rotation};
 pub use rotate::{How, rotate};
 pub use tail::{Line, Query, Tail, tail};
 pub use wanted::Wanted;
+
+/// Reads what a rotation noted for the next one: for the fuzz targets.
+///
+/// # Errors
+/// When the note cannot be understood.
+#[doc(hidden)]
+pub fn read_ledger(home: &crate::base::Home) -> anyhow::Result<()> {
+    ledger::Ledger::read(home).map(drop)
+}

@@ -39,6 +39,15 @@ use std::path::{Path, PathBuf};
 use survey::Survey;
 use swap::Swap;
 
+/// Whether a restore was cut short in this home, as its note says: for the fuzz targets.
+///
+/// # Errors
+/// When the note cannot be understood.
+#[doc(hidden)]
+pub fn was_cut_short(home: &crate::base::Home) -> Result<bool> {
+    Ok(Swap::load(home)?.is_some())
+}
+
 /// An archive and what restoring it would do.
 #[derive(Debug)]
 pub struct Prepared<'a> {

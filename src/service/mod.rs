@@ -379,3 +379,9 @@ impl Services<'_> {
         service.command.iter().map(|word| self.fill(word)).collect()
     }
 }
+
+/// Reads what is noted of a service: for the fuzz targets.
+#[doc(hidden)]
+pub fn read_record(home: &crate::base::Home, service: &str) {
+    let _ = record::Record::read(home, service);
+}

@@ -1,4 +1,5 @@
 //! Parts of archives that no honest program makes, and how much memory reading them takes.
+//! Chosen by a seed, they make archives and answers of a storage.
 
 use crate::sandbox::{Said, said};
 use flate2::Compression;
@@ -7,6 +8,30 @@ use sha2::{Digest, Sha256};
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+/// Numbers from a seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % most
+    }
+
+    pub fn one<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())].clone()
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
 
 /// The header of one member of a tar, with whatever it claims.
 pub fn header(name: &[u8], kind: u8, size: u64) -> tar::Header {
@@ -126,13 +151,17 @@ pub fn manifest(files: &str, problems: &str) -> Vec<u8> {
 /// Runs a program and gives the most memory that it had, in MiB; 0 where the system does not tell.
 pub fn peak(command: &mut Command) -> (Said, u64) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
+    let (status, exe) = (format!("/proc/{}/status", child.id()), format!("/proc/{}/exe", child.id()));
+    let own = std::env::current_exe().unwrap();
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-        peak = peak.max(kib.unwrap_or(0));
+        // Before it is another program, its memory is ours.
+        if std::fs::read_link(&exe).is_ok_and(|exe| exe != own) {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+            peak = peak.max(kib.unwrap_or(0));
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     (said(child.wait_with_output().unwrap()), peak / 1024)

@@ -23,6 +23,8 @@ mod formats;
 mod health;
 mod homes;
 mod hostile;
+mod hostile_archives;
+mod hostile_bucket;
 mod house;
 mod kills;
 mod local_checks;

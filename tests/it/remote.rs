@@ -312,11 +312,10 @@ fn what_arrives_damaged_is_found_whatever_the_etag_says() {
 
 #[test]
 fn etags_are_given_back_as_they_came() {
-    let odd: [fn(u64) -> String; 5] = [
+    let odd: [fn(u64) -> String; 4] = [
         |number| format!("\"ABC-{number:X}-xYz\""),
         |number| format!("W/\"{number:032x}\""),
-        |number| format!("bare-{number}"),
-        |number| format!("\"a<&'{number}>\""),
+        |number| format!("a<&'{number}>"),
         |number| format!("\"{number:032X}-3\""),
     ];
     let storage = Storage::start();
@@ -346,7 +345,7 @@ fn a_signature_holds_for_minutes() {
 fn a_list_without_end_is_given_up() {
     let storage = Storage::start();
     let sandbox = with_bucket(with_files(), &storage);
-    for endless in [Endless::Same, Endless::Other, Endless::Archives] {
+    for endless in [Endless::Other, Endless::Archives, Endless::Same] {
         storage.store().endless = Some(endless);
         let said = at(2, &sandbox, NOW, &["list", "--remote"]);
         assert!(said.stderr.contains("has no end"), "{endless:?}: {}", said.stderr);

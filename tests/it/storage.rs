@@ -1,6 +1,7 @@
 //! S3-compatible storage on this machine, that can be told to fail: 5xx, silence, cut
 //! connections, lost answers, lies. It knows one bucket, `b`, and one access key.
 
+use crate::hostile::Dice;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
@@ -33,6 +34,8 @@ pub enum Fail {
     Slow(Duration),
     /// Answered with 200, and an error in the document.
     ErrorInside,
+    /// Done, and answered with something else each time, from this seed.
+    Odd(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -221,6 +224,14 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
             request.headers.remove("content-md5");
             reply = answer(&request, operation, &mut store.lock().unwrap());
         }
+        Some(Fail::Odd(seed)) => {
+            let mut store = store.lock().unwrap();
+            store.count += 1;
+            let mut dice = Dice::new(seed.wrapping_add(store.count));
+            reply = answer(&request, operation, &mut store);
+            drop(store);
+            distort(&mut reply, &mut dice);
+        }
         Some(Fail::Lost | Fail::Half) | None => {
             reply = answer(&request, operation, &mut store.lock().unwrap());
         }
@@ -229,7 +240,7 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
         return None;
     }
     let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
-    if request.method != "HEAD" {
+    if request.method != "HEAD" && !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
         let _ = write!(head, "Content-Length: {}\r\n", reply.body.len());
     }
     for (name, value) in &reply.headers {
@@ -244,6 +255,38 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
     }
     // At once: of two pieces the second would wait until the first is acknowledged.
     stream.write_all(&all).ok().filter(|()| !matches!(fail, Some(Fail::Half)))
+}
+
+/// Makes an answer one that no storage gives, or leaves it as it is.
+fn distort(reply: &mut Reply, dice: &mut Dice) {
+    for _ in 0..dice.below(3) {
+        let length = reply.body.len();
+        match dice.below(11) {
+            0 => reply.status = dice.one(&[200, 204, 206, 301, 400, 403, 404, 416, 500, 999]),
+            1 => reply.body.truncate(dice.below(length + 1)),
+            2 if length > 0 => reply.body[dice.below(length)] = dice.one(b"<>&\0\"\xff9a"),
+            3 => reply.body = (0..dice.below(4_000)).map(|_| dice.below(256) as u8).collect(),
+            4 => reply.body = reply.body.repeat(if length < 1 << 20 { dice.below(20) } else { 1 }),
+            // Longer than anything that is asked for.
+            5 => reply.body.resize(24 << 20, b' '),
+            6 => reply.body = b"<a>".repeat(100_000),
+            7 => reply
+                .headers
+                .push(("Content-Length".to_owned(), dice.one(&["0", "7", "999999999999", "-1"]).to_owned())),
+            8 => {
+                reply.headers.push(("ETag".to_owned(), dice.one(&["", "\"", "W/\"\"", "\u{e9}"]).to_owned()))
+            }
+            9 => {
+                let name =
+                    dice.one(&["bytes", "sha256", "time", "sequence", "note", "signature", "agent", "etag"]);
+                let value =
+                    dice.one(&["", "x", "18446744073709551615", "-1", "2026-99-99", ":", "e30=", "00:00"]);
+                reply.headers.retain(|(known, _)| !known.ends_with(name));
+                reply.headers.push((format!("x-amz-meta-{name}"), value.to_owned()));
+            }
+            _ => reply.headers.extend((0..300).map(|n| (format!("X-{n}"), "y".repeat(500)))),
+        }
+    }
 }
 
 fn error(status: u16, code: &str) -> Reply {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use instant_xml::FromXml;
 use rusty_s3::S3Action;
+use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::actions::{ListObjectsV2, ListParts};
 
 /// The namespace of answers.
@@ -182,4 +183,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Reads an answer of a storage as each of the lists: for the fuzz targets.
+#[doc(hidden)]
+pub fn parse_lists(text: &str) {
+    let _ = ListObjectsV2::parse_response(text);
+    let _ = ListParts::parse_response(text);
+    let _ = instant_xml::from_str::<Uploads>(text);
+    let _ = CreateMultipartUpload::parse_response(text);
+    let _ = CompleteMultipartUploadResponse::parse(text);
 }

@@ -20,5 +20,7 @@ mod upload;
 pub use copies::{Copy, known};
 pub use copy::{Copied, copy};
 pub use fetch::{Doubt, Fetched, Objection, fetch};
+#[doc(hidden)]
+pub use lists::parse_lists;
 pub use rule::{Remote, list, prune};
 pub use signing::{Keys, Origin};
