@@ -30,6 +30,6 @@ bench:
     cargo build --release
     benches/compare.py
 
-# Fuzz the archive reader for ten minutes (needs nightly and cargo-fuzz)
-fuzz SECONDS="600":
-    cargo +nightly fuzz run reader -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -max_len=65536
+# Fuzz one target for ten minutes (needs nightly and cargo-fuzz): reader, manifest, state, env_file, status_file, s3_list
+fuzz TARGET="reader" SECONDS="600":
+    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -max_len=65536

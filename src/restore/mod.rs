@@ -45,7 +45,7 @@ use swap::Swap;
 /// When the note cannot be understood.
 #[doc(hidden)]
 pub fn was_cut_short(home: &crate::base::Home) -> Result<bool> {
-    Ok(Swap::load(home)?.is_some())
+    Ok(Swap::load(home, &places::Places::only(places::open_home(home)?))?.is_some())
 }
 
 /// An archive and what restoring it would do.
