@@ -1,5 +1,6 @@
 //! Where things are: every path under an agent's home is spelled here and nowhere else.
 
+use super::text;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ impl Home {
     }
 
     /// The folder of logs that the operator named.
-    pub(super) fn named_logs(&self) -> Option<&Path> {
+    pub fn named_logs(&self) -> Option<&Path> {
         self.logs.as_deref()
     }
 
@@ -117,13 +118,13 @@ impl Home {
         self.logs().join("ops_status.json")
     }
 
-    /// A path as people read it: relative to the home where it is inside it.
+    /// A path relative to the home, if it is inside it.
+    pub fn relative<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        path.strip_prefix(&self.root).ok().filter(|inside| !inside.as_os_str().is_empty())
+    }
+
+    /// A path as people read it, safe to print: relative to the home where it is inside it.
     pub fn show(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root)
-            .ok()
-            .filter(|inside| !inside.as_os_str().is_empty())
-            .unwrap_or(path)
-            .display()
-            .to_string()
+        text::name(self.relative(path).unwrap_or(path).as_os_str())
     }
 }

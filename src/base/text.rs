@@ -1,5 +1,7 @@
 //! Text that came from elsewhere: made safe to print, short enough to read, near to a known word.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Makes untrusted text safe for a terminal and a log line: control characters (escape codes,
@@ -21,6 +23,16 @@ pub fn sanitize(text: &str) -> String {
             c if c.is_control() => safe.extend(c.escape_default()),
             c => safe.push(c),
         }
+    }
+    safe
+}
+
+/// A file name or path, safe to print: what is no UTF-8 becomes `\xff`, the rest as in [`sanitize`].
+pub fn name(name: &OsStr) -> String {
+    let mut safe = String::new();
+    for chunk in name.as_bytes().utf8_chunks() {
+        safe.push_str(&sanitize(chunk.valid()));
+        safe.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     safe
 }
@@ -142,6 +154,7 @@ mod tests {
     fn escape_codes_cannot_reach_a_terminal() {
         assert_eq!(sanitize("a\x1b[2Jb\rc\u{202e}d"), "a\\u{1b}[2Jb\\rc\\u{202e}d");
         assert_eq!(sanitize("a\u{2028}b\u{2029}c\u{61c}"), "a\\u{2028}b\\u{2029}c\\u{61c}");
+        assert_eq!(name(OsStr::from_bytes(b"a\xff\n\xe2\x82b\xc3\xbc")), "a\\xff\\n\\xe2\\x82b\u{fc}");
         assert_eq!(one_line("two\nlines  here", 40), "two lines here");
         assert_eq!(one_line("abcdef", 4), "abc…");
     }

@@ -2,7 +2,7 @@
 
 use super::expand::{self, Lookup};
 use super::layer::{choose_preset, merge, stands_alone};
-use super::resolve::{clean, complete_s3, owners_home, resolve, tilde, tilde_of};
+use super::resolve::{add_streams, clean, complete_s3, owners_home, resolve, tilde, tilde_of};
 use super::tables::{File, read_checks, table_places};
 use super::validate::validate;
 use super::{Config, disabled, place};
@@ -145,6 +145,7 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
     }
+    add_streams(&mut config);
     config.from_environment = borrowed.take();
     let home = config.logs.dir.iter().cloned().fold(home, Home::with_logs);
     Ok(Loaded { config, home })

@@ -5,6 +5,7 @@ use super::{Config, S3};
 use crate::base::Home;
 use crate::base::owner::Owner;
 use crate::base::secret::Secret;
+use glob::Pattern;
 use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,21 @@ pub(super) fn complete_s3(s3: &mut S3, agent: &str, lookup: &Lookup<'_>) {
         s3.secret_key = secret("AWS_SECRET_ACCESS_KEY");
         s3.session_token = s3.session_token.take().or_else(|| secret("AWS_SESSION_TOKEN"));
     }
+}
+
+/// Streams that rotation archives are state: they are in the backup, with what left them.
+pub(super) fn add_streams(config: &mut Config) {
+    let streams = config.logs.rule.values().filter(|rule| rule.archive).flat_map(|rule| &rule.paths);
+    let mut more: Vec<String> = streams.filter(|path| Path::new(path).is_relative()).cloned().collect();
+    if config.logs.rule.values().any(|rule| rule.archive) {
+        more.push("archive/**".to_owned());
+    }
+    let backup = &mut config.backup;
+    let covers = |known: &String, path: &str| Pattern::new(known).is_ok_and(|known| known.matches(path));
+    more.retain(|path| !backup.include.iter().any(|known| covers(known, path)));
+    // Before the first line is written there is none.
+    backup.optional.extend(more.iter().cloned());
+    backup.include.extend(more);
 }
 
 /// Makes every path absolute, under the home.

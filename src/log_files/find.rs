@@ -1,45 +1,18 @@
-//! Which log files there are, what day their name speaks of, and which one a name means.
+//! Which log files there are.
 
-use super::names::{Kin, day_in, family, is_number, kin, numbered, rotated_forms, split};
-use crate::base::{Home, text};
+use super::location::Location;
+use super::log::Log;
+use super::names::{kin, rotated_forms};
+use super::walk::walk;
+use crate::base::Home;
+use crate::base::beneath::{Dir, FileType, Refused};
 use crate::config::Logs;
-use chrono::{DateTime, NaiveDate, Utc};
 use glob::{MatchOptions, Pattern};
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use walkdir::WalkDir;
-
-/// One log file, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it takes of the disk, at most its length: a hole takes nothing.
-    pub bytes: u64,
-    /// Which file it is, whatever it is called: device and inode.
-    pub file: (u64, u64),
-    /// Whether it is our user's, or we are root: then we see who has it open.
-    pub ours: bool,
-    /// When it was last written.
-    pub modified: DateTime<Utc>,
-    /// The day in its name.
-    pub day: Option<NaiveDate>,
-    /// Whether it is compressed (`.gz`).
-    pub compressed: bool,
-    /// How many names it has: more than one, and it is not only ours to change.
-    pub links: u64,
-    /// The rule of the config that it falls under.
-    pub rule: Option<String>,
-    /// Whether it may only be dealt with as a whole.
-    pub whole: bool,
-    /// Whether nothing of it may be lost.
-    pub state: bool,
-    /// Whether another program made it of a log and writes it no more, as its name and what is beside it tell.
-    pub closed: bool,
-    /// Whether that program renames it again and again, as from `.1` to `.2`.
-    pub shifts: bool,
-}
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// What a search found.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +39,7 @@ struct Wanted {
 }
 
 /// The logs of an agent, by `[logs] include`, `exclude` and its rules, with what rotation made of
-/// them, ours or the agent's own. No link is followed, save that the folder a pattern begins in may be one.
+/// them, ours or the agent's own. No link is followed, save in the folder that an absolute pattern names.
 pub fn find(home: &Home, logs: &Logs) -> Found {
     let mut globs = Vec::new();
     for (rule, glob) in logs.globs() {
@@ -77,6 +50,11 @@ pub fn find(home: &Home, logs: &Logs) -> Found {
             globs.extend(rotated_forms(&form).into_iter().map(|form| (rule, form)));
         }
     }
+    if let Some(named) = home.named_logs() {
+        // Our own logs, which are nowhere in the home then.
+        let own = format!("{}/*.log", Pattern::escape(&named.to_string_lossy()));
+        globs.extend(rotated_forms(&own).into_iter().chain([own]).map(|form| (None, form)));
+    }
     search(home, globs, logs)
 }
 
@@ -86,15 +64,49 @@ fn in_archive(home: &Home, glob: &str) -> String {
     format!("archive/{}/{inside}", "[0-9]".repeat(8))
 }
 
-fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, String)>, logs: &Logs) -> Found {
-    let absolute = |glob: &str| {
-        let root = Pattern::escape(&home.root().to_string_lossy());
-        if glob.starts_with('/') { glob.to_owned() } else { format!("{}/{glob}", root.trim_end_matches('/')) }
-    };
+/// A folder that patterns begin in: the one to hold open, and the way from there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Start {
+    root: PathBuf,
+    inside: PathBuf,
+}
+
+impl Start {
+    /// The home holds what a relative pattern names. Any other folder is one that the operator named on purpose.
+    fn of(home: &Home, glob: &str) -> Start {
+        let folder = literal_folder(glob);
+        let plain = |folder: &Path| -> Option<PathBuf> {
+            let parts = folder.components().filter(|part| *part != Component::CurDir);
+            parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect()
+        };
+        let whole = home.path(&folder);
+        let in_logs = || {
+            let named = home.named_logs()?;
+            Some(Start { root: named.to_owned(), inside: plain(whole.strip_prefix(named).ok()?)? })
+        };
+        let in_home = || Some(Start { root: home.root().to_owned(), inside: plain(&folder)? });
+        in_logs().or_else(in_home).unwrap_or_else(|| Start { root: whole.clone(), inside: PathBuf::new() })
+    }
+
+    /// The pattern for whole paths.
+    fn pattern(&self, glob: &str) -> Result<Pattern, glob::PatternError> {
+        let rest: PathBuf =
+            Path::new(glob).components().skip(literal_folder(glob).components().count()).collect();
+        let folder = self.root.join(&self.inside);
+        let folder = Pattern::escape(&folder.to_string_lossy());
+        Pattern::new(&format!("{}/{}", folder.trim_end_matches('/'), rest.to_string_lossy()))
+    }
+}
+
+pub(super) fn search<'a>(
+    home: &Home,
+    globs: impl IntoIterator<Item = (Option<&'a str>, String)>,
+    logs: &Logs,
+) -> Found {
     let mut found = Found::default();
     let mut left_alone = Vec::new();
     for glob in &logs.exclude {
-        match Pattern::new(&absolute(glob)) {
+        match Start::of(home, glob).pattern(glob) {
             Ok(pattern) => left_alone.push(pattern),
             // What it was to protect cannot be told: nothing is found until it is put right.
             Err(error) => {
@@ -104,14 +116,15 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
         }
     }
     // Patterns that begin in one folder share one walk.
-    let mut walks: BTreeMap<PathBuf, (usize, Vec<Wanted>)> = BTreeMap::new();
+    let mut walks: BTreeMap<Start, (usize, Vec<Wanted>)> = BTreeMap::new();
     for (name, glob) in globs {
         let rule = name.and_then(|name| logs.rule.get(name));
-        match Pattern::new(&absolute(&glob)) {
+        let start = Start::of(home, &glob);
+        match start.pattern(&glob) {
             Ok(pattern) => {
                 let folder = literal_folder(&glob);
                 let below = Path::new(&glob).components().count() - folder.components().count();
-                let (depth, wanted) = walks.entry(home.path(folder)).or_default();
+                let (depth, wanted) = walks.entry(start).or_default();
                 *depth = if glob.contains("**") { usize::MAX } else { below.max(*depth) };
                 wanted.push(Wanted {
                     pattern,
@@ -128,57 +141,37 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
             }
         }
     }
+    let mut roots: BTreeMap<PathBuf, Arc<Dir>> = BTreeMap::new();
     let mut seen: BTreeMap<PathBuf, Log> = BTreeMap::new();
     let mut strange: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for (folder, (depth, wanted)) in walks {
-        if !folder.exists() {
-            continue;
-        }
-        let hidden = |entry: &walkdir::DirEntry| {
-            entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
-        };
-        for entry in WalkDir::new(&folder).max_depth(depth).into_iter().filter_entry(|entry| !hidden(entry)) {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // It went away while we looked.
-                Err(error) if gone(error.io_error()) => continue,
+    for (start, (depth, wanted)) in walks {
+        let root = match roots.get(&start.root) {
+            Some(root) => root,
+            None => match Dir::open(&start.root) {
+                Ok(root) => roots.entry(start.root.clone()).or_insert(Arc::new(root)),
+                Err(error) if gone(&error) => continue,
                 Err(error) => {
-                    let path = error.path().unwrap_or(&folder).to_owned();
-                    let why = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
-                    found.failed.push((path, why));
+                    found.failed.push((start.root, error.to_string()));
                     continue;
                 }
-            };
-            let path = entry.path();
-            let name = entry.file_name().to_str();
-            let of = name.and_then(kin).map(|kin| path.with_file_name(kin.log));
-            let is = |pattern: &Pattern| {
-                let is = |path: &Path| pattern.matches_path_with(path, AS_A_SHELL);
-                is(path) || of.as_deref().is_some_and(is)
-            };
-            let mut fits = wanted.iter().filter(|wanted| is(&wanted.pattern)).peekable();
-            if entry.file_type().is_dir() || fits.peek().is_none() || left_alone.iter().any(is) {
-                continue;
-            }
-            if !seen.contains_key(path) {
-                match entry.metadata() {
-                    Ok(meta) if meta.is_file() => {
-                        seen.insert(path.to_owned(), Log::new(path, &meta));
-                    }
-                    Ok(meta) => {
-                        let why = if meta.is_symlink() { "a symbolic link" } else { "not a regular file" };
-                        strange.insert(path.to_owned(), why.to_owned());
-                    }
-                    Err(error) if gone(error.io_error()) => {}
-                    Err(error) => found.failed.push((path.to_owned(), error.to_string())),
+            },
+        };
+        let mut look =
+            Look { root, wanted: &wanted, left_alone: &left_alone, seen: &mut seen, strange: &mut strange };
+        walk(root, &start.inside, depth, &mut |inside, kind| look.at(inside, kind), &mut |inside, error| {
+            let path = root.path().join(inside);
+            match Refused::of(&error) {
+                _ if gone(&error) => {}
+                Some(Refused::Link) if inside == start.inside => {
+                    let why = "a symbolic link, which is not followed: name the folder that it leads to, as [logs] dir or by its whole path";
+                    found.failed.push((path, why.to_owned()));
                 }
+                _ => found.failed.push((path, error.to_string())),
             }
-            let Some(log) = seen.get_mut(path) else { continue };
-            for wanted in fits {
-                log.falls_under(wanted);
-            }
-        }
+        });
     }
+    found.failed.sort();
+    found.failed.dedup();
     found.strange = strange.into_iter().collect();
     for log in seen.into_values() {
         if is_archived(home, &log.path) { found.archived.push(log) } else { found.logs.push(log) }
@@ -186,17 +179,85 @@ fn search<'a>(home: &Home, globs: impl IntoIterator<Item = (Option<&'a str>, Str
     found
 }
 
+/// One walk for logs.
+struct Look<'a> {
+    root: &'a Arc<Dir>,
+    wanted: &'a [Wanted],
+    left_alone: &'a [Pattern],
+    seen: &'a mut BTreeMap<PathBuf, Log>,
+    strange: &'a mut BTreeMap<PathBuf, String>,
+}
+
+impl Look<'_> {
+    /// # Errors
+    /// When there is one that cannot be looked at.
+    fn at(&mut self, inside: &Path, kind: FileType) -> io::Result<()> {
+        if kind == FileType::Directory {
+            return Ok(());
+        }
+        let at = Location::new(self.root, inside);
+        let path = at.path();
+        // Patterns are text, names are bytes: what is no character fits `?` and `*`, and nothing else.
+        let text = path.to_string_lossy();
+        let of = kin(at.name().as_bytes()).map(|kin| at.beside(kin.log).path());
+        let of = of.as_ref().map(|path| path.to_string_lossy());
+        let is = |pattern: &Pattern| {
+            let is = |path: &str| pattern.matches_with(path, AS_A_SHELL);
+            is(&text) || of.as_deref().is_some_and(is)
+        };
+        let mut fits = self.wanted.iter().filter(|wanted| is(&wanted.pattern)).peekable();
+        if fits.peek().is_none() || self.left_alone.iter().any(is) {
+            return Ok(());
+        }
+        if !self.seen.contains_key(&path) {
+            match at.metadata() {
+                Ok(meta) if meta.is_file() => drop(self.seen.insert(path.clone(), Log::new(at, &meta))),
+                Ok(meta) => {
+                    let why = if meta.is_symlink() { "a symbolic link" } else { "not a regular file" };
+                    self.strange.insert(path.clone(), why.to_owned());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(log) = self.seen.get_mut(&path) else { return Ok(()) };
+        for wanted in fits {
+            log.falls_under(wanted.rule.as_deref(), wanted.whole, wanted.state);
+        }
+        Ok(())
+    }
+}
+
+/// A log that was noted by its path: relative to the home, or absolute in a folder that a pattern names.
+///
+/// # Errors
+/// [`Refused::Outside`], when it is neither.
+pub(crate) fn locate(home: &Home, logs: &Logs, path: &Path) -> io::Result<Location> {
+    if path.is_relative() {
+        return Ok(Location::new(&Arc::new(home.dir()?), path));
+    }
+    let starts = logs.globs().map(|(_, glob)| Start::of(home, glob));
+    let mut folders = starts.filter(|start| start.root != home.root()).map(|start| start.root);
+    match folders.find_map(|root| Some((path.strip_prefix(&root).ok()?.to_owned(), root))) {
+        Some((inside, root)) => Ok(Location::new(&Arc::new(Dir::open(root)?), inside)),
+        None => Err(Refused::Outside.into()),
+    }
+}
+
 /// Whether a path is below `archive/YYYYMMDD/`.
 pub(crate) fn is_archived(home: &Home, path: &Path) -> bool {
-    let day = path.strip_prefix(home.archive()).ok().and_then(|inside| inside.components().next());
-    day.is_some_and(|day| {
+    path.strip_prefix(home.archive()).is_ok_and(begins_with_day)
+}
+
+/// Whether the first part of a path is one as `20261120`.
+pub(crate) fn begins_with_day(inside: &Path) -> bool {
+    inside.components().next().is_some_and(|day| {
         let day = day.as_os_str().as_encoded_bytes();
         day.len() == 8 && day.iter().all(u8::is_ascii_digit)
     })
 }
 
-fn gone(error: Option<&std::io::Error>) -> bool {
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// The folder in which a glob begins: all before its first part with a wildcard.
@@ -209,163 +270,9 @@ fn literal_folder(glob: &str) -> PathBuf {
     if literal == path { literal.parent().map(Path::to_owned).unwrap_or_default() } else { literal }
 }
 
-impl Log {
-    /// A log as its metadata tells it.
-    pub(crate) fn new(path: &Path, meta: &std::fs::Metadata) -> Log {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let kin = kin(&name);
-        let beside = kin.is_some_and(|kin| has_beside(path, kin));
-        // `app.log.1`, but `worker.1` may be in use.
-        let is_log = |kin: Kin| kin.shifts && !split(kin.log).1.is_empty();
-        Log {
-            closed: kin.is_some_and(|kin| beside || kin.timed || is_log(kin)),
-            shifts: kin.is_some_and(|kin| kin.shifts && (beside || is_log(kin) && has_next(path, kin))),
-            path: path.to_owned(),
-            file: (meta.dev(), meta.ino()),
-            ours: rustix::process::geteuid().is_root() || rustix::process::geteuid().as_raw() == meta.uid(),
-            bytes: meta.len().min(meta.blocks().saturating_mul(512)),
-            modified: meta.modified().map(DateTime::from).unwrap_or_default(),
-            day: day_in(&name),
-            compressed: name.ends_with(".gz"),
-            links: meta.nlink(),
-            rule: None,
-            whole: false,
-            state: false,
-        }
-    }
-
-    /// The same by another name.
-    pub(crate) fn renamed(self, path: PathBuf) -> Log {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kin = kin(&name);
-        Log {
-            day: day_in(&name),
-            compressed: name.ends_with(".gz"),
-            closed: self.closed && kin.is_some(),
-            shifts: self.shifts && kin.is_some_and(|kin| kin.shifts),
-            path,
-            ..self
-        }
-    }
-
-    /// Of several rules the first by name holds, but what one of them protects is protected.
-    fn falls_under(&mut self, wanted: &Wanted) {
-        if let Some(rule) = &wanted.rule
-            && self.rule.as_ref().is_none_or(|known| rule < known)
-        {
-            self.rule = Some(rule.clone());
-        }
-        self.whole |= wanted.whole;
-        self.state |= wanted.state;
-    }
-
-    /// Its file name.
-    pub(crate) fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Its number among those that were rotated on its day, if it is one of them.
-    pub(crate) fn number(&self) -> Option<u32> {
-        numbered(&self.name())
-    }
-
-    /// Whether it has to be ours before anything is done to it, as its program renames it again and again. What is to
-    /// stay whole, or is state, is never renamed.
-    pub(crate) fn shifts(&self) -> bool {
-        self.shifts && !self.whole && !self.state
-    }
-
-    /// Whether another program made it of a log and counts its old ones.
-    pub(crate) fn is_counted(&self) -> bool {
-        kin(&self.name()).is_some_and(|kin| kin.shifts)
-    }
-
-    /// Whether its name is one that another program gives.
-    pub(crate) fn is_kin(&self) -> bool {
-        kin(&self.name()).is_some()
-    }
-
-    /// Whether its name says that it was rotated, by us or by another program.
-    pub(crate) fn is_rotated(&self) -> bool {
-        self.number().is_some() || self.closed
-    }
-
-    /// Whether something may still be written to it: it is neither compressed nor rotated.
-    pub(crate) fn is_in_use(&self) -> bool {
-        !self.compressed && !self.is_rotated()
-    }
-}
-
-/// Whether the log that one is kin of lies beside it.
-fn has_beside(path: &Path, kin: Kin) -> bool {
-    path.with_file_name(kin.log).is_file()
-}
-
-/// Whether the one before or after one that is counted lies beside it.
-fn has_next(path: &Path, kin: Kin) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let counted = name.strip_suffix(".gz").unwrap_or(&name);
-    let number = counted.rsplit_once('.').and_then(|(_, number)| number.parse::<u32>().ok());
-    let next = |number: u32| {
-        ["", ".gz"].iter().any(|gz| path.with_file_name(format!("{}.{number}{gz}", kin.log)).is_file())
-    };
-    number.is_some_and(|number| next(number + 1) || number.checked_sub(1).is_some_and(next))
-}
-
-/// The name by which a log is asked for: its file name without ending and day, or, for one in
-/// a folder below the others, the folder's.
-fn name_of(home: &Home, log: &Log) -> String {
-    let folder = log.path.parent().unwrap_or(Path::new(""));
-    if folder != home.logs() && folder.parent() == Some(&home.logs()) {
-        return folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    }
-    let file = family(&log.name());
-    let stem = file.split_once(".log").map_or(&*file, |(stem, _)| stem);
-    // `daemon.1.log.gz`: its place was taken when it was compressed.
-    let numbered = stem.rsplit_once('.').filter(|(_, number)| log.compressed && is_number(number));
-    numbered.map_or(stem, |(stem, _)| stem).to_owned()
-}
-
-/// The logs of each name, also those of the past that were compressed or numbered; the one
-/// that the name means now comes last: of those in use the one written last.
-pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
-    let usual = ["logs/**/*.log", "logs/**/*.log.gz"];
-    let include = rules.include.iter().flat_map(|glob| [vec![glob.clone()], rotated_forms(glob)].concat());
-    let globs = include.chain(usual.map(str::to_owned)).map(|glob| (None, glob));
-    let all = Logs { exclude: Vec::new(), ..rules.clone() };
-    let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
-    for log in search(home, globs, &all).logs {
-        names.entry(text::sanitize(&name_of(home, &log))).or_default().push(log);
-    }
-    names.values_mut().for_each(|logs| in_order(logs));
-    names
-}
-
-/// The logs that only rules of the config name, by their file names, as [`by_name`] gives the others. What went to the
-/// archive is among them.
-pub fn by_rule(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
-    let others: BTreeSet<PathBuf> =
-        by_name(home, rules).into_values().flatten().map(|log| log.path).collect();
-    let found = find(home, &Logs { exclude: Vec::new(), ..rules.clone() });
-    let only = found
-        .logs
-        .into_iter()
-        .chain(found.archived)
-        .filter(|log| log.rule.is_some() && !others.contains(&log.path));
-    let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
-    for log in only {
-        names.entry(text::sanitize(&family(&log.name()))).or_default().push(log);
-    }
-    names.values_mut().for_each(|logs| in_order(logs));
-    names
-}
-
-fn in_order(logs: &mut [Log]) {
-    logs.sort_by(|a, b| (a.is_in_use(), a.modified, &a.path).cmp(&(b.is_in_use(), b.modified, &b.path)));
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::by_name::by_name;
     use super::*;
     use std::fs;
 

@@ -1,7 +1,16 @@
-//! Which log files there are, and what their names say: what is rotated, shown, counted and bundled.
+//! Which log files there are: where rotation finds them, and what their names say.
 
+mod by_name;
 mod find;
+mod location;
+mod log;
 pub(crate) mod names;
+mod short;
+mod walk;
 
-pub(crate) use find::is_archived;
-pub use find::{Found, Log, by_name, by_rule, find};
+pub use by_name::{by_name, by_rule};
+pub use find::{Found, find};
+pub(crate) use find::{begins_with_day, is_archived, locate};
+pub use location::Location;
+pub(crate) use location::{Temp, sync_all};
+pub use log::Log;

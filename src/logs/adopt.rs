@@ -3,13 +3,12 @@
 use super::archive::give_name;
 use super::compress::unchanged;
 use super::writers::Writers;
-use crate::base::durable;
 use crate::base::step::step;
 use crate::log_files::Log;
 use crate::log_files::names::kin;
 use anyhow::{Context, Result};
 use chrono::Local;
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 
@@ -19,8 +18,7 @@ use std::os::unix::fs::MetadataExt;
 /// # Errors
 /// Of kind `ResourceBusy` in the chain: somebody writes to it, or it got another name meanwhile.
 pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
-    let name = log.name();
-    let Some(kin) = kin(&name) else { return Ok(log.clone()) };
+    let Some(kin) = kin(log.name()) else { return Ok(log.clone()) };
     let taking = || format!("cannot rename {}", log.path.display());
     let meanwhile = |more: String| {
         let why = format!("it was renamed meanwhile{more}");
@@ -28,28 +26,27 @@ pub(super) fn adopt(log: &Log, writers: &mut Writers) -> Result<Log> {
     };
     // Its own program may be at it.
     let still = |meta: &Metadata| (meta.dev(), meta.ino()) == log.file;
-    let before = match fs::symlink_metadata(&log.path) {
+    let before = match log.at.metadata() {
         Ok(meta) if still(&meta) => meta,
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(taking),
         _ => return meanwhile(String::new()),
     };
-    match unchanged(&log.path, &before, writers) {
+    match unchanged(&log.at, &before, writers) {
         Err(error) if error.kind() == ErrorKind::NotFound => return meanwhile(String::new()),
         result => result.with_context(taking)?,
     }
     let day = log.modified.with_timezone(&Local).date_naive();
     let ending = if log.compressed { ".gz" } else { "" };
-    let folder = durable::parent(&log.path);
-    let to = match give_name(&log.path, folder, &log.path.with_file_name(kin.log), day, ending) {
-        Err(_) if !log.path.exists() => return meanwhile(String::new()),
+    let to = match give_name(&log.at, &log.at.folder(), kin.log, day, ending) {
+        Err(_) if log.at.metadata().is_err() => return meanwhile(String::new()),
         result => result?,
     };
     step("adopted")?;
-    let meta = fs::symlink_metadata(&to).with_context(taking)?;
+    let meta = to.metadata().with_context(taking)?;
     if !still(&meta) {
         // It has our name now instead, and is dealt with in its time.
-        return meanwhile(format!("; another is {} now", to.display()));
+        return meanwhile(format!("; another is {} now", to.path().display()));
     }
     let Log { rule, whole, state, .. } = log.clone();
-    Ok(Log { rule, whole, state, ..Log::new(&to, &meta) })
+    Ok(Log { rule, whole, state, ..Log::new(to, &meta) })
 }

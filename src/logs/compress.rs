@@ -2,18 +2,16 @@
 
 use super::pack::{Part, estimate, pack, side_by_side};
 use super::writers::Writers;
+use crate::base::beneath::Options;
 use crate::base::step::step;
-use crate::base::{durable, lines};
-use crate::log_files::Log;
-use crate::log_files::names::split;
+use crate::log_files::names::packed;
+use crate::log_files::{Location, Log, Temp, sync_all};
 use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Error, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// So many logs at most are dealt with together: each takes two open files.
 const TOGETHER: usize = 64;
@@ -52,17 +50,17 @@ pub(super) fn compress(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> 
 ///
 /// # Errors
 /// As those of [`compress`].
-pub(super) fn foresee(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
+pub(super) fn foresee(at: &[Location], writers: &mut Writers) -> Vec<Result<u64>> {
     at.chunks(TOGETHER).flat_map(|some| foresee_together(some, writers)).collect()
 }
 
-fn foresee_together(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
+fn foresee_together(at: &[Location], writers: &mut Writers) -> Vec<Result<u64>> {
     let mut sources = Vec::new();
-    for path in at {
+    for log in at {
         let mut open = || {
-            let source = lines::open(path)?;
+            let source = log.open()?;
             let before = source.metadata()?;
-            unchanged(path, &before, writers).map(|()| (source, before.len()))
+            unchanged(log, &before, writers).map(|()| (source, before.len()))
         };
         sources.push(open());
     }
@@ -72,23 +70,23 @@ fn foresee_together(at: &[PathBuf], writers: &mut Writers) -> Vec<Result<u64>> {
             Err(_) => None,
         }
     });
-    let result = |((source, size), path): ((io::Result<_>, Option<io::Result<u64>>), &PathBuf)| {
+    let result = |((source, size), log): ((io::Result<_>, Option<io::Result<u64>>), &Location)| {
         let size = source.and_then(|_| size.unwrap_or(Ok(0)));
-        size.with_context(|| format!("cannot read {}", path.display()))
+        size.with_context(|| format!("cannot read {}", log.path().display()))
     };
     sources.into_iter().zip(sizes).zip(at).map(result).collect()
 }
 
 /// A log on its way.
 struct Job<'a> {
-    log: &'a Path,
+    log: &'a Location,
     source: File,
     before: Metadata,
-    target: PathBuf,
+    target: Location,
     /// Where in the target the log begins: what is before it was there already.
     start: u64,
     /// None: the target holds it already.
-    temp: Option<NamedTempFile>,
+    temp: Option<Temp>,
     /// Whether it holds it by our doing.
     published: bool,
 }
@@ -109,16 +107,16 @@ fn together(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> {
         .zip(written)
         .map(|(job, written)| {
             let job = job?;
-            let writing = || format!("cannot write {}", job.target.display());
+            let writing = || format!("cannot write {}", job.target.path().display());
             let size = sizes.next().unwrap_or(Ok(0)).with_context(writing)?;
             written.with_context(writing)?;
             Ok((job.publish(writers)?, size))
         })
         .collect();
-    let folders = || logs.iter().map(|log| durable::parent(&log.path)).collect::<BTreeSet<_>>();
+    let folders: Vec<Location> = logs.iter().map(|log| log.at.folder()).collect();
     // The new names last before the old ones go. An old one that comes back after a power cut is
     // known by the next run.
-    let lasts = durable::sync_folders(folders());
+    let lasts = sync_all(&folders).context("cannot sync the folders of the logs");
     let removed = published.into_iter().map(|job| {
         let (job, size) = job?;
         match &lasts {
@@ -127,44 +125,32 @@ fn together(logs: &[Log], writers: &mut Writers) -> Vec<Result<u64>> {
         }
     });
     let results = removed.collect();
-    let _ = durable::sync_folders(folders());
+    let _ = sync_all(&folders);
     results
 }
 
 impl<'a> Job<'a> {
     fn begin(log: &'a Log, writers: &mut Writers) -> Result<Job<'a>> {
-        let path = &*log.path;
-        let reading = || format!("cannot read {}", path.display());
-        let source = lines::open(path).with_context(reading)?;
+        let reading = || format!("cannot read {}", log.path.display());
+        let source = log.at.open().with_context(reading)?;
         let before = source.metadata().with_context(reading)?;
-        unchanged(path, &before, writers).with_context(reading)?;
-        let mut job =
-            Job { log: path, source, before, target: PathBuf::new(), start: 0, temp: None, published: false };
-        let earlier = match place(path, &job.source, &job.before, log.whole || log.number().is_some())? {
-            Place::Done(target) => {
+        unchanged(&log.at, &before, writers).with_context(reading)?;
+        let (target, earlier, done) =
+            match place(&log.at, &source, &before, log.whole || log.number().is_some())? {
                 // Killed between the rename and the removal, a run before us left both.
-                job.target = target;
-                return Ok(job);
-            }
-            Place::Further(target) => {
-                job.target = target;
-                Some(
-                    lines::open(&job.target)
-                        .with_context(|| format!("cannot read {}", job.target.display()))?,
-                )
-            }
-            Place::New(target) => {
-                job.target = target;
-                None
-            }
-        };
-        let writing = || format!("cannot write {}", job.target.display());
-        let mut temp = tempfile::Builder::new()
-            .prefix(".part-")
-            .tempfile_in(durable::parent(path))
-            .with_context(writing)?;
-        if let Some(earlier) = earlier {
-            job.start = io::copy(&mut &earlier, temp.as_file_mut()).with_context(writing)?;
+                Place::Done(target) => (target, None, true),
+                Place::Further(target, earlier) => (target, Some(earlier), false),
+                Place::New(target) => (target, None, false),
+            };
+        let mut job = Job { log: &log.at, source, before, target, start: 0, temp: None, published: false };
+        if done {
+            return Ok(job);
+        }
+        let writing = || format!("cannot write {}", job.target.path().display());
+        let mut temp = log.at.folder().temp().with_context(writing)?;
+        if let Some(mut earlier) = earlier {
+            earlier.seek(SeekFrom::Start(0)).with_context(writing)?;
+            job.start = io::copy(&mut earlier, &mut temp.file).with_context(writing)?;
         }
         job.temp = Some(temp);
         Ok(job)
@@ -172,13 +158,13 @@ impl<'a> Job<'a> {
 
     fn part(&self) -> Option<Part<'_>> {
         let temp = self.temp.as_ref()?;
-        Some(Part::new(&self.source, self.before.len(), temp.as_file()))
+        Some(Part::new(&self.source, self.before.len(), &temp.file))
     }
 
     /// Gives what was written the log's mode, owner and time, and makes it last.
     fn keep(&self) -> io::Result<()> {
         let Some(temp) = &self.temp else { return Ok(()) };
-        let file = temp.as_file();
+        let file = &temp.file;
         // Only root can give files away; anyone else owns the log already. The mode comes later: a
         // change of owner takes bits of it away.
         let owner = rustix::fs::Uid::from_raw(self.before.uid());
@@ -192,13 +178,10 @@ impl<'a> Job<'a> {
     /// Gives what was written its name, if the log is still as it was.
     fn publish(mut self, writers: &mut Writers) -> Result<Job<'a>> {
         let Some(temp) = self.temp.take() else { return Ok(self) };
-        let writing = || format!("cannot write {}", self.target.display());
+        let writing = || format!("cannot write {}", self.target.path().display());
         unchanged(self.log, &self.before, writers).with_context(writing)?;
-        if self.start == 0 {
-            temp.persist_noclobber(&self.target).with_context(writing)?;
-        } else {
-            temp.persist(&self.target).with_context(writing)?;
-        }
+        if self.start == 0 { temp.publish(&self.target) } else { temp.replace(&self.target) }
+            .with_context(writing)?;
         step("published").with_context(writing)?;
         self.published = true;
         Ok(self)
@@ -206,8 +189,8 @@ impl<'a> Job<'a> {
 
     fn remove(self, writers: &mut Writers) -> Result<()> {
         let removed = unchanged(self.log, &self.before, writers)
-            .and_then(|()| fs::remove_file(self.log))
-            .with_context(|| format!("cannot remove {}", self.log.display()));
+            .and_then(|()| self.log.remove())
+            .with_context(|| format!("cannot remove {}", self.log.path().display()));
         if removed.is_err() && self.published {
             self.take_back();
         }
@@ -217,8 +200,8 @@ impl<'a> Job<'a> {
     /// The log stays after all: no line is to be there twice.
     fn take_back(&self) {
         let _ = match self.start {
-            0 => fs::remove_file(&self.target),
-            start => File::options().write(true).open(&self.target).and_then(|file| file.set_len(start)),
+            0 => self.target.remove(),
+            start => self.target.open_with(&Options::new().write()).and_then(|file| file.set_len(start)),
         };
     }
 }
@@ -226,45 +209,34 @@ impl<'a> Job<'a> {
 /// Where the compressed log goes.
 enum Place {
     /// A new file.
-    New(PathBuf),
+    New(Location),
     /// A sound file that gets a further member.
-    Further(PathBuf),
+    Further(Location, File),
     /// Its end is this very log.
-    Done(PathBuf),
+    Done(Location),
 }
 
-fn place(log: &Path, source: &File, before: &Metadata, alone: bool) -> Result<Place> {
-    let name = log.file_name().unwrap_or_default();
-    // A number goes before `.log.gz`, so that the patterns of the config still fit.
-    let beside = |number: u32| match (number, name.to_str()) {
-        (0, _) | (_, None) => {
-            let mut name = name.to_owned();
-            name.push(if number == 0 { ".gz".to_owned() } else { format!(".{number}.gz") });
-            log.with_file_name(name)
-        }
-        (number, Some(name)) => {
-            let (stem, ending) = split(name);
-            log.with_file_name(format!("{stem}.{number}{ending}.gz"))
-        }
-    };
+fn place(log: &Location, source: &File, before: &Metadata, alone: bool) -> Result<Place> {
     for number in 0..1000 {
-        let target = beside(number);
-        let meta = match fs::symlink_metadata(&target) {
+        let target = log.beside(packed(log.name().as_bytes(), number));
+        let there = match target.metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::New(target)),
-            Ok(meta) if meta.is_file() && meta.nlink() == 1 => meta,
             // A link or the like is not ours to replace.
-            Ok(_) => continue,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot look at {}", target.display()));
-            }
+            Ok(meta) if !meta.is_file() || meta.nlink() != 1 => continue,
+            Ok(_) => target.open(),
+            Err(error) => Err(error),
         };
-        let decoder = || Ok::<_, Error>(MultiGzDecoder::new(BufReader::new(lines::open(&target)?)));
+        let there = there.with_context(|| format!("cannot look at {}", target.path().display()))?;
+        let decoder = || {
+            (&there).seek(SeekFrom::Start(0))?;
+            Ok::<_, Error>(MultiGzDecoder::new(BufReader::new(&there)))
+        };
         let mut content = Content::default();
         let length = decoder().and_then(|mut decoder| io::copy(&mut decoder, &mut content));
         let Ok(length) = length else { continue };
         let size = before.len();
         // It got the log's time then. The same lines written again have another.
-        if length >= size && meta.modified()? == before.modified()? {
+        if length >= size && there.metadata()?.modified()? == before.modified()? {
             let mut decoder = decoder()?;
             io::copy(&mut decoder.by_ref().take(length - size), &mut io::sink())?;
             let mut source = source;
@@ -275,10 +247,10 @@ fn place(log: &Path, source: &File, before: &Metadata, alone: bool) -> Result<Pl
         }
         // Behind a line without an end the log would begin in that line.
         if !alone && content.ends() {
-            return Ok(Place::Further(target));
+            return Ok(Place::Further(target, there));
         }
     }
-    anyhow::bail!("there is no free name beside {}", log.display())
+    anyhow::bail!("there is no free name beside {}", log.path().display())
 }
 
 /// Takes what a file holds, and knows how it ends.
@@ -334,14 +306,14 @@ fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// An error of kind `ResourceBusy`, unless the file is as it was and nobody may write to it.
-pub(super) fn unchanged(log: &Path, before: &Metadata, writers: &mut Writers) -> io::Result<()> {
-    let now = fs::symlink_metadata(log)?;
+pub(super) fn unchanged(log: &Location, before: &Metadata, writers: &mut Writers) -> io::Result<()> {
+    let now = log.metadata()?;
     let key = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
     let busy = |why: String| Err(Error::new(ErrorKind::ResourceBusy, why));
     if key(&now) != key(before) {
         return busy("it was written meanwhile".to_owned());
     }
-    match writers.of(log, &now) {
+    match writers.of(&log.path(), &now) {
         Some(writer) => busy(format!("{} (pid {}) holds it open for writing", writer.name, writer.pid)),
         None => Ok(()),
     }
@@ -350,6 +322,7 @@ pub(super) fn unchanged(log: &Path, before: &Metadata, writers: &mut Writers) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::time::{Duration, SystemTime};
 
     fn inflate(path: &Path) -> String {
@@ -359,7 +332,8 @@ mod tests {
     }
 
     fn compress(log: &Path, writers: &mut Writers) -> Result<u64> {
-        super::compress(&[Log::new(log, &fs::metadata(log).unwrap())], writers).remove(0)
+        super::compress(&[Log::new(Location::named(log).unwrap(), &fs::metadata(log).unwrap())], writers)
+            .remove(0)
     }
 
     #[test]

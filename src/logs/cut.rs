@@ -2,20 +2,21 @@
 //! same file, and loses no line.
 
 use super::writers::Writers;
+use crate::base::beneath::Options;
 use crate::base::lines;
 use crate::base::step::step;
+use crate::log_files::Location;
 use anyhow::{Context, Result};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Error, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Cuts a log to its last `lines` lines, or, where these are more, to `most` bytes or half of
 /// it. Gives the number of bytes that went.
 ///
 /// # Errors
 /// Of kind `ResourceBusy` in the chain: its writer does not append, and it stays as it is.
-pub(super) fn cut(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
+pub(super) fn cut(log: &Location, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
     let mut work = || -> io::Result<u64> {
         let (file, meta) = open(log, writers)?;
         // What stays fits into what goes: see `shift`.
@@ -33,20 +34,20 @@ pub(super) fn cut(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> 
             Err(error) => Err(error),
         }
     };
-    work().with_context(|| format!("cannot cut {}", log.display()))
+    work().with_context(|| format!("cannot cut {}", log.path().display()))
 }
 
 /// How many bytes would go, and nothing is changed.
 ///
 /// # Errors
 /// As those of [`cut`].
-pub(super) fn foresee(log: &Path, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
+pub(super) fn foresee(log: &Location, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
     let mut work = || {
         let (file, meta) = open(log, writers)?;
         let start = lines::start_of_last(&file, meta.len(), keep, most.min(meta.len() / 2))?;
         if can_collapse(&file) { whole_blocks(&file, start) } else { Ok(start) }
     };
-    work().with_context(|| format!("cannot cut {}", log.display()))
+    work().with_context(|| format!("cannot cut {}", log.path().display()))
 }
 
 /// Whether the file system takes the beginning of a file away.
@@ -65,10 +66,10 @@ pub(super) fn can_collapse(file: &File) -> bool {
 }
 
 /// Opens a log to cut it, if its writers bear that.
-pub(super) fn open(log: &Path, writers: &mut Writers) -> io::Result<(File, Metadata)> {
+pub(super) fn open(log: &Location, writers: &mut Writers) -> io::Result<(File, Metadata)> {
     // Asked before we open it for writing ourselves.
-    let known = std::fs::symlink_metadata(log)?;
-    if let Some(writer) = writers.of(log, &known).filter(|writer| !writer.appends) {
+    let known = log.metadata()?;
+    if let Some(writer) = writers.of(&log.path(), &known).filter(|writer| !writer.appends) {
         // It would go on at its old offset, and leave a hole of NUL bytes before it.
         let why = format!(
             "{} (pid {}) does not append to it: after a cut it would begin with a hole; have that one write by >> \
@@ -77,10 +78,9 @@ pub(super) fn open(log: &Path, writers: &mut Writers) -> io::Result<(File, Metad
         );
         return Err(Error::new(ErrorKind::ResourceBusy, why));
     }
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(log)?;
+    let file = log.open_with(&Options::new().read().write())?;
     let meta = file.metadata()?;
-    if !meta.is_file() || meta.nlink() != 1 || meta.ino() != known.ino() {
+    if meta.nlink() != 1 || (meta.dev(), meta.ino()) != (known.dev(), known.ino()) {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file with one name"));
     }
     Ok((file, meta))
@@ -145,8 +145,14 @@ pub(super) fn next_line(file: &File, from: u64, to: u64) -> io::Result<Option<u6
 
 /// Writes spaces over the beginning.
 pub(super) fn blank(file: &File, bytes: u64) -> io::Result<()> {
-    let spaces = vec![b' '; usize::try_from(bytes).map_err(Error::other)?];
-    file.write_all_at(&spaces, 0)
+    let spaces = [b' '; 4096];
+    let mut at = 0;
+    while at < bytes {
+        let count = (bytes - at).min(spaces.len() as u64);
+        file.write_all_at(&spaces[..count as usize], at)?;
+        at += count;
+    }
+    Ok(())
 }
 
 /// Copies what stays over the beginning, then cuts the rest off. What stays is also still
@@ -174,14 +180,19 @@ fn shift(file: &File, start: u64) -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::fs::OpenOptions;
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     fn log_of(dir: &Path, lines: usize) -> PathBuf {
         let path = dir.join("x.log");
         let text: String = (0..lines).map(|number| format!("line {number:06}\n")).collect();
         fs::write(&path, text).unwrap();
         path
+    }
+
+    fn cut(path: &Path, keep: usize, most: u64, writers: &mut Writers) -> Result<u64> {
+        super::cut(&Location::named(path).unwrap(), keep, most, writers)
     }
 
     #[test]

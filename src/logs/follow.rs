@@ -183,6 +183,7 @@ impl Follower {
         });
         let renamed = place.path != log.path;
         place.path.clone_from(&log.path);
+        place.at = log.at.clone();
         if place.file.is_none() && (newest && !place.rests || place.modified != log.modified) {
             place.open(log.file, renamed && log.is_in_use())?;
             place.modified = log.modified;

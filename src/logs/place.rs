@@ -1,7 +1,7 @@
 //! Where we are in one log that is followed: a file that grows, is cut, or goes.
 
 use crate::base::lines;
-use crate::log_files::Log;
+use crate::log_files::{Location, Log};
 use chrono::{DateTime, Utc};
 use std::fs::File;
 use std::io;
@@ -22,6 +22,7 @@ const REMEMBERED: u64 = 512;
 pub(super) struct Place {
     /// The log's name, as it was when it was found.
     pub(super) name: String,
+    pub(super) at: Location,
     pub(super) path: PathBuf,
     /// In what order the files were found.
     pub(super) number: u64,
@@ -45,9 +46,10 @@ pub(super) struct Place {
 impl Place {
     /// A file at its beginning, or at its end.
     pub(super) fn new(name: &str, log: &Log, number: u64, whole: bool) -> Place {
-        let end = || log.path.metadata().map_or(0, |meta| meta.len());
+        let end = || log.at.metadata().map_or(0, |meta| meta.len());
         Place {
             name: name.to_owned(),
+            at: log.at.clone(),
             path: log.path.clone(),
             number,
             file: None,
@@ -67,7 +69,7 @@ impl Place {
     /// # Errors
     /// When it is there and cannot be opened.
     pub(super) fn open(&mut self, known: (u64, u64), anew: bool) -> io::Result<()> {
-        let file = match lines::open(&self.path) {
+        let file = match self.at.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };

@@ -10,6 +10,8 @@ use crate::log_files::names::family;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -216,6 +218,11 @@ pub(super) fn squeezed(logs: &[Log], rules: &Logs, at: Moment) -> Vec<Task> {
         .collect()
 }
 
+/// Whether a part of a state stream that went to the archive is compressed: nobody waits for it under its new name.
+pub(super) fn is_settled_part(log: &Log, rules: &Logs, at: Moment) -> bool {
+    !log.compressed && log.number().is_some() && is_settled(log, &Care::of(log, rules), at)
+}
+
 /// What is said if all logs together take more than `max_total`.
 pub(super) fn too_much(logs: &[Log], rules: &Logs) -> Option<String> {
     let total: u64 = logs.iter().map(|log| log.bytes).sum();
@@ -235,7 +242,11 @@ pub(super) fn over_keep(logs: &[Log], rules: &Logs, at: Moment) -> Vec<Task> {
     for log in logs {
         let care = Care::of(log, rules);
         if care.keep.is_some() && is_spare(log, &care, at) {
-            let kind = if log.whole { PathBuf::new() } else { log.path.with_file_name(family(&log.name())) };
+            let kind = if log.whole {
+                PathBuf::new()
+            } else {
+                log.path.with_file_name(OsStr::from_bytes(&family(log.name())))
+            };
             kinds.entry((log.rule.as_deref(), kind)).or_default().push(log);
         }
     }
@@ -282,18 +293,22 @@ mod tests {
     fn log(name: &str, bytes: u64, hours_idle: i64, now: DateTime<Utc>) -> Log {
         Log {
             path: name.into(),
+            at: crate::log_files::Location::new(
+                &std::sync::Arc::new(crate::base::beneath::Dir::open("/").unwrap()),
+                name,
+            ),
             bytes,
             file: (0, 0),
             ours: true,
             modified: now - chrono::TimeDelta::hours(hours_idle),
-            day: day_in(name),
+            day: day_in(name.as_bytes()),
             compressed: name.ends_with(".gz"),
             links: 1,
             rule: None,
             whole: false,
             state: false,
-            closed: kin(name).is_some_and(|kin| kin.shifts || kin.timed),
-            shifts: kin(name).is_some_and(|kin| kin.shifts),
+            closed: kin(name.as_bytes()).is_some_and(|kin| kin.shifts || kin.timed),
+            shifts: kin(name.as_bytes()).is_some_and(|kin| kin.shifts),
         }
     }
 
@@ -434,7 +449,8 @@ mod tests {
             of("h_20261120.1.log", 0),
         ];
         let early = squeezed(&logs, &rules, at(now));
-        let names: Vec<String> = early.iter().map(|task| task.log.name()).collect();
+        let names: Vec<&str> =
+            early.iter().map(|task| std::str::from_utf8(task.log.name()).unwrap()).collect();
         assert_eq!(names, ["a_20261120.1.log", "b.log.1", "d.log.1", "f_20261119.log"]);
         // The local day is one ahead of that of loggers that count by UTC.
         let ahead = Moment { today: now.date_naive() + chrono::Days::new(1), ..at(now) };

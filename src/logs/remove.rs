@@ -3,15 +3,17 @@
 use super::adopt::adopt;
 use super::writers::Writers;
 use crate::base::Home;
-use crate::log_files::{Found, Log, is_archived};
+use crate::base::beneath::{Dir, FileType};
+use crate::log_files::{Found, Location, Log, begins_with_day};
 use anyhow::Context;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use walkdir::WalkDir;
 
 /// Deletes a log, if it is still the file that was judged.
 pub(super) fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
@@ -24,7 +26,7 @@ pub(super) fn delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()> {
         false => log,
     };
     can_delete(log, writers)?;
-    fs::remove_file(&log.path).with_context(|| format!("cannot delete {}", log.path.display()))
+    log.at.remove().with_context(|| format!("cannot delete {}", log.path.display()))
 }
 
 /// Whether a log is as it was when it was judged, and nobody writes to it.
@@ -43,8 +45,7 @@ pub(super) fn can_delete(log: &Log, writers: &mut Writers) -> anyhow::Result<()>
 
 /// Looks at a log again: it may have become something else.
 pub(super) fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
-    let meta =
-        fs::symlink_metadata(&log.path).with_context(|| format!("cannot look at {}", log.path.display()))?;
+    let meta = log.at.metadata().with_context(|| format!("cannot look at {}", log.path.display()))?;
     if !meta.is_file() || meta.nlink() > 1 && log.links == 1 {
         anyhow::bail!("{} is no longer a regular file with one name", log.path.display());
     }
@@ -54,32 +55,59 @@ pub(super) fn same_as_judged(log: &Log) -> anyhow::Result<fs::Metadata> {
 /// So old a half-written file is at least. No other rotation is at work, and whoever replaces a file takes moments.
 const ABANDONED: Duration = Duration::from_secs(600);
 
+/// So many folders of the archive are looked through at most.
+const MOST_FOLDERS: usize = 20_000;
+
 /// Removes what runs that were killed left in the folders of the logs: half-written files.
 pub(super) fn remove_rubbish(found: &Found, home: &Home) {
-    let archive =
-        WalkDir::new(home.archive()).into_iter().flatten().filter(|entry| entry.file_type().is_dir());
-    let folders: BTreeSet<PathBuf> = found
-        .logs
-        .iter()
-        .filter_map(|log| Some(log.path.parent()?.to_owned()))
-        .chain([home.logs()])
-        .chain(archive.map(walkdir::DirEntry::into_path).filter(|folder| is_archived(home, folder)))
-        .collect();
-    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+    let mut folders: BTreeMap<PathBuf, Location> = BTreeMap::new();
+    for log in found.logs.iter().chain(&found.archived) {
+        folders.entry(log.at.folder().path()).or_insert_with(|| log.at.folder());
+    }
+    if let Ok(root) = home.dir().map(Arc::new) {
+        folders.extend(archive_folders(&root).into_iter().map(|folder| (folder.path(), folder)));
+    }
+    if let Ok((root, inside)) = home.place(&home.logs()) {
+        folders.insert(home.logs(), Location::new(&Arc::new(root), inside));
+    }
+    folders.values().for_each(remove_from);
+}
+
+/// The folders below `archive/YYYYMMDD`, of which some may hold no log any more.
+fn archive_folders(root: &Arc<Dir>) -> Vec<Location> {
+    let archive = Path::new("archive");
+    let mut folders = vec![archive.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = folders.get(next).cloned() {
+        next += 1;
+        let entries = root.entries(&folder).into_iter().flatten().flatten();
+        let deeper =
+            entries.filter(|entry| entry.kind == FileType::Directory).map(|entry| folder.join(entry.name));
+        let of_a_day = |path: &PathBuf| path.strip_prefix(archive).is_ok_and(begins_with_day);
+        folders.extend(deeper.filter(of_a_day).take(MOST_FOLDERS.saturating_sub(next)));
+        if folders.len() > MOST_FOLDERS {
+            break;
+        }
+    }
+    folders.into_iter().skip(1).map(|folder| Location::new(root, folder)).collect()
+}
+
+fn remove_from(folder: &Location) {
+    for entry in folder.root().entries(folder.inside()).into_iter().flatten().flatten() {
         // `.part-move-` and the like are another's, who may take long.
-        let name = entry.file_name();
-        let ours = name.to_str().and_then(|name| name.strip_prefix(".part-"));
-        if !ours.is_some_and(|random| random.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        let ours = entry.name.as_encoded_bytes().strip_prefix(b".part-");
+        if !ours.is_some_and(|random| random.iter().all(u8::is_ascii_alphanumeric)) {
             continue;
         }
+        let file = folder.join(entry.name.as_bytes());
         let old = |meta: &fs::Metadata| {
             let modified = meta.modified().ok();
             meta.is_file()
                 && meta.nlink() == 1
                 && modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED)
         };
-        if entry.metadata().is_ok_and(|meta| old(&meta)) {
-            let _ = fs::remove_file(entry.path());
+        if file.metadata().is_ok_and(|meta| old(&meta)) {
+            let _ = file.remove();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Keeps the logs bounded: looks, decides, does, and says what it did.
 
 use super::plan::{
-    Action, Care, Leap, Moment, Task, leap, must_be_held, over_keep, over_total, squeezed, too_much, verdict,
+    Action, Care, Leap, Moment, Task, is_settled_part, leap, must_be_held, over_keep, over_total, squeezed,
+    too_much, verdict,
 };
 use super::remove::remove_rubbish;
 use super::report::{Done, Outcome, Rotation};
@@ -34,7 +35,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
     let (count, before) = (found.logs.len(), total(&found.logs));
     work.report_strange(&found);
     // What it speaks of may look like rubbish.
-    if !how.dry && work.can_note() {
+    if !how.dry && work.knows_rubbish() {
         remove_rubbish(&found, home);
     }
     let leap = leap(&found.logs, rules, now, today).filter(|_| !how.yes);
@@ -65,11 +66,14 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
             }
         }
     }
+    let at = Moment { now, today, sees_all: sees_all() };
     for log in found.archived {
         work.look_for_its_writer(&log);
         let verdict = verdict(&log, false, false, &Care::of(&log, rules), now, today);
-        if let Some((action @ Action::Compress, why)) = verdict {
-            tasks.push(Task { log, action, why });
+        let compress = verdict.filter(|(action, _)| *action == Action::Compress).map(|(_, why)| why);
+        let settled = || is_settled_part(&log, rules, at).then(|| "archived".to_owned());
+        if let Some(why) = compress.or_else(settled) {
+            tasks.push(Task { log, action: Action::Compress, why });
         }
     }
     // What makes room comes first: compressing needs some.
@@ -84,7 +88,6 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
     work.tell();
 
     rest = work.look_again(rest);
-    let at = Moment { now, today, sees_all: sees_all() };
     let more = over_keep(&rest, rules, at);
     rest = work.without(rest, more);
     let mut early = squeezed(&rest, rules, at);
@@ -139,7 +142,9 @@ fn is_long(log: &Log, keep: usize) -> bool {
     let most = keep.saturating_mul(10);
     // A line takes at least its newline.
     log.bytes > most as u64
-        && lines::open(&log.path)
+        && log
+            .at
+            .open()
             .and_then(|file| lines::start_of_last(&file, log.bytes, most, log.bytes))
             .is_ok_and(|start| start > 0)
 }

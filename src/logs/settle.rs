@@ -2,10 +2,10 @@
 
 use super::writers::Writers;
 use crate::base::lines;
+use crate::log_files::Log;
 use serde::de::IgnoredAny;
 use std::fs::{File, Metadata};
 use std::io::{self, Error, ErrorKind};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// So long after the last write a line without an end is taken for finished.
@@ -22,11 +22,12 @@ const LONGEST: u64 = 1 << 20;
 ///
 /// # Errors
 /// Of kind `ResourceBusy`: a line of it is still being written.
-pub(super) fn settle(path: &Path, file: &File, writers: &mut Writers) -> io::Result<()> {
+pub(super) fn settle(log: &Log, writers: &mut Writers) -> io::Result<()> {
+    let file = &log.at.open()?;
     for tries in 0..=TRIES {
         let meta = file.metadata()?;
         let Some(wait) = unfinished_for(file, &meta)? else { return Ok(()) };
-        if writers.of(path, &meta).is_some() || tries == TRIES && is_json(file, meta.len())? {
+        if writers.of(&log.path, &meta).is_some() || tries == TRIES && is_json(file, meta.len())? {
             return Ok(());
         }
         if tries < TRIES {

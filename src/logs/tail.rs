@@ -181,7 +181,7 @@ impl<'a> Gather<'a> {
         if self.full {
             return Ok(());
         }
-        let file = lines::open(&log.path)?;
+        let file = log.at.open()?;
         if log.compressed {
             // What is asked for by what it says may stand before that.
             if self.query.since.is_none()
@@ -316,6 +316,7 @@ fn last_entry(chunk: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_files::Location;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::fs::{self, File};
@@ -331,7 +332,7 @@ mod tests {
         let logs = files.iter().map(|(path, modified)| {
             let file = File::options().append(true).open(path).unwrap();
             file.set_modified(utc(modified).into()).unwrap();
-            Log::new(path, &fs::metadata(path).unwrap())
+            Log::new(Location::named(path).unwrap(), &fs::metadata(path).unwrap())
         });
         let logs = BTreeMap::from([("x".to_owned(), logs.collect())]);
         tail(&logs, query, utc("2026-11-20T12:00:00Z"), |_| None)

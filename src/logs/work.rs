@@ -8,14 +8,15 @@ use super::report::{Done, Outcome};
 use super::settle::settle;
 use super::writers::Writers;
 use super::{archive, compress, cut, tell};
-use crate::base::{Home, Run, durable, lines, text};
+use crate::base::beneath::Refused;
+use crate::base::{Home, Run, text};
 use crate::config::logs::{After, Discipline};
 use crate::config::{Loaded, Logs};
-use crate::log_files::{Found, Log, find};
+use crate::log_files::names::packed;
+use crate::log_files::{Found, Location, Log, find};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Local, NaiveDate, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -36,12 +37,12 @@ pub(super) struct Work<'a> {
     /// Logs that could not be compressed.
     pub(super) held: BTreeSet<PathBuf>,
     /// In a dry run, logs that there would be, and what they are as yet.
-    foreseen: BTreeMap<PathBuf, PathBuf>,
+    foreseen: BTreeMap<PathBuf, Location>,
     pub(super) files: Vec<Done>,
 }
 
 /// What became of one file: the bytes that are left of it, and where it went.
-type Left = (u64, Option<PathBuf>);
+type Left = (u64, Option<Location>);
 
 impl<'a> Work<'a> {
     pub(super) fn new(loaded: &'a Loaded, run: &'a Run, dry: bool) -> Work<'a> {
@@ -64,9 +65,10 @@ impl<'a> Work<'a> {
 
     /// Finishes what a run before this one was at.
     pub(super) fn begin(&mut self) {
-        let ledger = Ledger::read(self.home).and_then(|mut ledger| {
+        let ledger = Ledger::read(self.home, self.rules).and_then(|mut ledger| {
             if !self.dry {
-                archive::finish(self.home, &mut ledger).context("cannot finish what a run before was at")?;
+                archive::finish(self.home, self.rules, &mut ledger)
+                    .context("cannot finish what a run before was at")?;
             }
             Ok(ledger)
         });
@@ -76,15 +78,25 @@ impl<'a> Work<'a> {
                 self.ledger = Some(ledger);
             }
             Err(error) => {
-                let (outcome, why) = judge(&error);
+                let (outcome, mut why) = judge(&error);
+                if !self.dry && is_refused(&error) {
+                    // Whoever put it there is not to stop rotation with it.
+                    if let Ok(aside) = Ledger::set_aside(self.home) {
+                        why.push_str(&format!(
+                            "; it is {} now: remove it when you have looked at it",
+                            self.home.show(&aside)
+                        ));
+                        self.ledger = Some(Ledger::default());
+                    }
+                }
                 self.say(&self.home.rotation(), None, outcome, why, 0, 0);
             }
         }
     }
 
-    /// Whether what is begun can be noted, to be finished should it be cut short.
-    pub(super) fn can_note(&self) -> bool {
-        self.ledger.is_some()
+    /// Whether nothing that was noted may speak of what looks like rubbish.
+    pub(super) fn knows_rubbish(&self) -> bool {
+        self.ledger.is_some() && !Ledger::is_refused(self.home)
     }
 
     /// Whether a leap of time keeps logs from going by their age, and until when. When it was first seen is noted.
@@ -113,7 +125,7 @@ impl<'a> Work<'a> {
 
     /// Whether somebody has a log open for writing.
     pub(super) fn is_held(&mut self, log: &Log) -> bool {
-        fs::symlink_metadata(&log.path).is_ok_and(|meta| self.writers.of(&log.path, &meta).is_some())
+        log.at.metadata().is_ok_and(|meta| self.writers.of(&log.path, &meta).is_some())
     }
 
     /// Says so if a log that was renamed on another day is still written: nothing bounds it then.
@@ -124,7 +136,7 @@ impl<'a> Work<'a> {
         if !renamed || discipline != Discipline::Rename {
             return;
         }
-        let Ok(meta) = fs::symlink_metadata(&log.path) else { return };
+        let Ok(meta) = log.at.metadata() else { return };
         if let Some(writer) = self.writers.of(&log.path, &meta) {
             let why = format!(
                 "{} (pid {}) still writes to it under its new name: tell it with after, or set discipline = \"copytruncate\"",
@@ -154,7 +166,7 @@ impl<'a> Work<'a> {
         before: u64,
         after: u64,
     ) {
-        let file = text::sanitize(&self.home.show(path));
+        let file = self.home.show(path);
         self.files.push(Done { file, action, outcome, why, to: None, before, after });
     }
 
@@ -190,7 +202,7 @@ impl<'a> Work<'a> {
         };
         self.say(&log.path, Some(action), outcome, why, log.bytes, after);
         if let (Some(done), Some(to)) = (self.files.last_mut(), &to) {
-            done.to = Some(text::sanitize(&self.home.show(to)));
+            done.to = Some(self.home.show(&to.path()));
         }
         match (action, to) {
             (Action::Delete, _) => None,
@@ -213,10 +225,10 @@ impl<'a> Work<'a> {
     }
 
     /// The log that there is of this one by another name.
-    fn stand_in(&mut self, log: Log, path: PathBuf, bytes: u64) -> Log {
-        let real = self.foreseen.get(&log.path).unwrap_or(&log.path).clone();
-        self.foreseen.insert(path.clone(), real);
-        Log { bytes, ..log.renamed(path) }
+    fn stand_in(&mut self, log: Log, at: Location, bytes: u64) -> Log {
+        let real = self.foreseen.get(&log.path).unwrap_or(&log.at).clone();
+        self.foreseen.insert(at.path(), real);
+        Log { bytes, ..log.renamed(at) }
     }
 
     /// Whether a log has other names, and is not only ours to change.
@@ -239,15 +251,15 @@ impl<'a> Work<'a> {
         match action {
             Action::Cut if log.state => {
                 noting(&mut self.ledger)?;
-                archive::foresee(&log.path, &care, &mut self.writers).map(left)
+                archive::foresee(&log.at, &care, &mut self.writers).map(left)
             }
             Action::Cut => {
-                cut::foresee(&log.path, care.keep_lines, care.max_size.0 / 2, &mut self.writers).map(left)
+                cut::foresee(&log.at, care.keep_lines, care.max_size.0 / 2, &mut self.writers).map(left)
             }
             Action::Rename => {
                 same_as_judged(log)?;
                 let given: Vec<&Path> = self.foreseen.keys().map(PathBuf::as_path).collect();
-                let to = archive::foresee_name(&log.path, &self.folder(log), self.today, &given)?;
+                let to = archive::foresee_name(&log.at, &self.folder(log)?, self.today, &given)?;
                 Ok((log.bytes, Some(to)))
             }
             Action::Delete if !self.foreseen.contains_key(&log.path) => {
@@ -259,10 +271,11 @@ impl<'a> Work<'a> {
     }
 
     /// Where a log goes when it is renamed.
-    fn folder(&self, log: &Log) -> PathBuf {
+    fn folder(&self, log: &Log) -> Result<Location> {
         match log.state {
-            true => archive::folder(self.home, &log.path, self.today),
-            false => durable::parent(&log.path).to_owned(),
+            true => archive::folder(self.home, log, self.today)
+                .with_context(|| format!("cannot open {}", self.home.root().display())),
+            false => Ok(log.at.folder()),
         }
     }
 
@@ -276,9 +289,9 @@ impl<'a> Work<'a> {
                 let ledger = noting(&mut self.ledger)?;
                 let (gone, to) = archive::cut(
                     self.home,
+                    self.rules,
                     self.run,
-                    &log.path,
-                    &care,
+                    log,
                     self.today,
                     ledger,
                     &mut self.writers,
@@ -286,19 +299,17 @@ impl<'a> Work<'a> {
                 Ok((log.bytes.saturating_sub(gone), Some(to)))
             }
             Action::Cut => {
-                let gone = cut::cut(&log.path, care.keep_lines, care.max_size.0 / 2, &mut self.writers)?;
+                let gone = cut::cut(&log.at, care.keep_lines, care.max_size.0 / 2, &mut self.writers)?;
                 Ok((log.bytes.saturating_sub(gone), None))
             }
             Action::Rename => {
-                let folder = self.folder(log);
+                let folder = self.folder(log)?;
                 let _undisturbed =
                     log.state.then(|| archive::undisturbed(self.home, self.run)).transpose()?;
                 same_as_judged(log)?;
-                let renaming = || format!("cannot rename {}", log.path.display());
-                lines::open(&log.path)
-                    .and_then(|file| settle(&log.path, &file, &mut self.writers))
-                    .with_context(renaming)?;
-                Ok((log.bytes, Some(archive::rename(&log.path, &folder, self.today)?)))
+                settle(log, &mut self.writers)
+                    .with_context(|| format!("cannot rename {}", log.path.display()))?;
+                Ok((log.bytes, Some(archive::rename(&log.at, &folder, self.today)?)))
             }
             Action::Delete => delete(log, &mut self.writers).map(|()| (0, None)),
             Action::Compress | Action::Tell => Ok((log.bytes, None)),
@@ -323,9 +334,8 @@ impl<'a> Work<'a> {
         }
         let results = match self.dry {
             true => {
-                let real =
-                    |task: &'_ Task| self.foreseen.get(&task.log.path).unwrap_or(&task.log.path).clone();
-                let real: Vec<PathBuf> = tasks.iter().map(real).collect();
+                let real = |task: &'_ Task| self.foreseen.get(&task.log.path).unwrap_or(&task.log.at).clone();
+                let real: Vec<Location> = tasks.iter().map(real).collect();
                 compress::foresee(&real, &mut self.writers)
             }
             false => {
@@ -338,9 +348,8 @@ impl<'a> Work<'a> {
                 Ok(after) => {
                     let outcome = if self.dry { Outcome::Planned } else { Outcome::Done };
                     self.say(&task.log.path, Some(task.action), outcome, task.why, task.log.bytes, after);
-                    let mut path = task.log.path.clone().into_os_string();
-                    path.push(".gz");
-                    there.push(self.stand_in(task.log, path.into(), after));
+                    let at = task.log.at.beside(packed(task.log.name(), 0));
+                    there.push(self.stand_in(task.log, at, after));
                 }
                 Err(error) => there.push(self.not_compressed(task, &error)),
             }
@@ -409,12 +418,18 @@ fn noting(ledger: &mut Option<Ledger>) -> anyhow::Result<&mut Ledger> {
     ledger.as_mut().context("what a run before was at has to be finished first")
 }
 
+fn causes(error: &anyhow::Error) -> impl Iterator<Item = &std::io::Error> {
+    error.chain().filter_map(|cause| cause.downcast_ref())
+}
+
+/// Whether a file is none of ours: a link, a FIFO, or one that leads elsewhere.
+fn is_refused(error: &anyhow::Error) -> bool {
+    causes(error).any(|cause| Refused::of(cause).is_some())
+}
+
 /// Whether something was left alone for a reason, or failed; and why.
 fn judge(error: &anyhow::Error) -> (Outcome, String) {
-    let busy = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == ErrorKind::ResourceBusy);
+    let busy = causes(error).any(|cause| cause.kind() == ErrorKind::ResourceBusy);
     let outcome = if busy { Outcome::Skipped } else { Outcome::Failed };
     let why = if busy { error.root_cause().to_string() } else { format!("{error:#}") };
     (outcome, text::one_line(&why, 300))

@@ -45,6 +45,7 @@ mod report;
 mod restore;
 mod rotate;
 mod rotate_bounds;
+mod rotate_hostile;
 mod rotate_kin;
 mod rotate_rules;
 mod rotate_tails;

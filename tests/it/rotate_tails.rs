@@ -164,3 +164,30 @@ fn a_log_without_a_last_newline_is_not_joined_with_the_next() {
     assert_eq!(inflate(&sandbox, "run_20261101.jsonl.1.log.gz"), "{\"n\":2}\n{\"n\":3}");
     assert!(!there(&sandbox, "run_20261101.jsonl.log"));
 }
+
+/// Live or archived, plain or compressed: a stream that is state is read, and is in every backup.
+#[test]
+fn what_rotation_archived_is_compressed_soon_and_is_in_the_backup() {
+    let sandbox = sandbox(
+        "[logs.rule.said]\npaths = [\"logs/said.jsonl\"]\narchive = true\nmax_size = \"5KB\"\ndiscipline = \"rename\"",
+    );
+    sandbox.write("memory/a.txt", "a");
+    log(&sandbox, "said.jsonl", &"{\"first\":1}\n".repeat(1000), 2);
+    rotate(&sandbox, 0, &[]);
+    let part = "archive/20261120/logs/said_20261120.1.jsonl";
+    assert!(sandbox.path(part).exists());
+    log(&sandbox, "said.jsonl", "{\"second\":1}\n", 1);
+    let shown = sandbox.expect(0, "ops", &["logs", "said", "-n", "2000"]);
+    assert_eq!(shown.stdout.matches("first").count(), 1000, "{}", shown.stderr);
+    // An hour later, whoever looks: anyone but root does not see who writes.
+    rotate(&sandbox, 0, &[]);
+    assert!(!sandbox.path(part).exists() && sandbox.path(&format!("{part}.gz")).exists());
+    let shown = sandbox.expect(0, "ops", &["logs", "said", "-n", "2000"]);
+    let count = |word: &str| shown.stdout.matches(word).count();
+    assert_eq!((count("first"), count("second")), (1000, 1), "{}", shown.stderr);
+    sandbox.expect(0, "backup", &[]);
+    let listed = sandbox.expect(0, "restore", &["latest", "--list"]);
+    for path in ["logs/said.jsonl", &format!("{part}.gz")] {
+        assert!(listed.stdout.contains(path), "{path}: {}", listed.stdout);
+    }
+}
