@@ -36,5 +36,5 @@ pub use wanted::Wanted;
 /// When the note cannot be understood.
 #[doc(hidden)]
 pub fn read_ledger(home: &crate::base::Home) -> anyhow::Result<()> {
-    ledger::Ledger::read(home).map(drop)
+    ledger::Ledger::read(home, &crate::config::Logs::default()).map(drop)
 }
