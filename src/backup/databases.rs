@@ -108,7 +108,7 @@ impl<'a> Saving<'a> {
         past: Option<&'a Past>,
         now: DateTime<Utc>,
     ) -> Saving<'a> {
-        Saving { home, work, past, now, patience: Cell::new(PATIENCE) }
+        Saving { home, work, past, now, patience: Cell::new(patience()) }
     }
 
     /// Holds all databases at one moment, then copies those whose writers wait, and those that cannot
@@ -209,7 +209,7 @@ impl<'a> Saving<'a> {
                 let begun = Instant::now();
                 let path = self.home.join(&waiting.found.path.0);
                 // A moment in any case: its writer may only just be at it.
-                let pin = snapshot::pin(&path, waiting.at_rest, self.patience.get().clamp(BRIEF, PATIENCE));
+                let pin = snapshot::pin(&path, waiting.at_rest, self.patience.get().max(BRIEF));
                 self.patience.set(self.patience.get().saturating_sub(begun.elapsed()));
                 (waiting, pin)
             }
@@ -268,7 +268,14 @@ impl<'a> Saving<'a> {
 }
 
 fn left_out_locked() -> Source {
-    Source::LeftOut(Unjudged::Locked, format!("it was locked for {} by its writer", Span(PATIENCE)))
+    Source::LeftOut(Unjudged::Locked, format!("it was locked for {} by its writer", Span(patience())))
+}
+
+/// [`PATIENCE`]; in builds with debug assertions `OPS_PATIENCE` (milliseconds) replaces it, so that tests of
+/// locks need not wait.
+fn patience() -> Duration {
+    let told = || std::env::var("OPS_PATIENCE").ok()?.parse().ok().map(Duration::from_millis);
+    cfg!(debug_assertions).then(told).flatten().unwrap_or(PATIENCE)
 }
 
 fn is_out_of_memory(error: &anyhow::Error) -> bool {

@@ -77,6 +77,7 @@ impl<'a> Writer<'a> {
         self.manifest.unkept = plan.left_out.into_iter().filter_map(special).collect();
         let saving = Saving::new(self.home.path(), self.work, self.past(), self.manifest.time);
         let checker = Checker::begin(plan.databases.len(), false);
+        step("planned")?;
         let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
         step("databases")?;
         let saved = std::thread::scope(|scope| {

@@ -56,6 +56,7 @@ mod runbooks;
 mod sandbox;
 mod service;
 mod shelf;
+mod soundness;
 mod storage;
 mod torture;
 mod troubleshoot;
