@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one is waited for while others are held: their writers wait too.
 const BRIEF: Duration = Duration::from_millis(500);
 /// So often it is looked whether they are locked still.
-const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN: Duration = Duration::from_millis(10);
 /// A database in WAL mode has so many files open.
 const FILES: u64 = 3;
 
@@ -67,7 +67,7 @@ pub(super) struct Saving<'a> {
     past: Option<&'a Past>,
     /// When the run began.
     now: DateTime<Utc>,
-    /// How long locked ones are still waited for.
+    /// How long those are still waited for, together, that turn out to be locked when it is their turn.
     patience: Cell<Duration>,
 }
 
@@ -187,12 +187,11 @@ impl<'a> Saving<'a> {
             _ => false,
         };
         let mut locked: Vec<usize> = (0..stages.len()).filter(|&at| is_locked(&stages[at])).collect();
-        let until = Instant::now() + self.patience.get();
+        let until = Instant::now() + patience();
         while !locked.is_empty() && Instant::now() < until {
             std::thread::sleep(AGAIN);
             locked.retain(|&at| is_locked(&stages[at]));
         }
-        self.patience.set(until.saturating_duration_since(Instant::now()));
         for at in locked.into_iter().rev() {
             if let Stage::Waiting(waiting) = stages.remove(at) {
                 stages.insert(at, waiting.saved(left_out_locked()));

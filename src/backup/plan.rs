@@ -6,12 +6,13 @@ use super::links;
 use super::manifest::{Include, LinkOut, Name};
 use crate::base::beneath::{Dir, Entry, FileType, Refused};
 use crate::base::{Fault, database};
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use anyhow::Result;
 use rustix::fs::AtFlags;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -123,6 +124,34 @@ pub fn plan(config: &Config) -> Result<Plan> {
         ));
     }
     Ok(plan)
+}
+
+/// What an agent that is well has, and a backup takes: paths that `include` names, and databases that checks
+/// name. Gives those that are not there yet.
+///
+/// # Errors
+/// A [`Fault`] when a glob is wrong.
+pub fn not_there_yet(config: &Config) -> Result<Vec<PathBuf>> {
+    let home = &config.agent.home;
+    let globs = Globs::new(&config.backup.include, &config.backup.exclude)?;
+    let includes = globs.includes(&config.backup, &vec![0; globs.count()])?;
+    let includes =
+        includes.into_iter().filter(|include| include.required).map(|include| home.join(include.pattern));
+    let mut missing: Vec<PathBuf> = includes.filter(|path| fs::symlink_metadata(path).is_err()).collect();
+    let checks = config.check.values().filter(|check| check.common.enabled);
+    let databases = checks.flat_map(|check| match &check.kind {
+        Kind::Sqlite(options) => options.paths.as_slice(),
+        _ => &[],
+    });
+    for path in databases.filter(|path| !path.contains(['*', '?', '['])).map(|path| home.join(path)) {
+        let Ok(inside) = path.strip_prefix(home) else { continue };
+        if globs.takes(inside) && !globs.leaves_out(inside) && !database::is_sqlite(&path).unwrap_or(false) {
+            missing.push(path);
+        }
+    }
+    missing.sort();
+    missing.dedup();
+    Ok(missing)
 }
 
 /// Which of these paths of the home `[backup]` would take, if they were there.

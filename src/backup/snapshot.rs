@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const BUSY: Duration = Duration::from_secs(15);
 /// How long one is waited for whose owner came back while it was copied.
 const AWAKE: Duration = Duration::from_secs(2);
+/// How long it is looked whether one is locked: its writer may be between two commits.
+const BLINK: Duration = Duration::from_millis(10);
 /// How long a file is given to be at rest.
 const CALM: Duration = Duration::from_millis(100);
 
@@ -53,9 +55,7 @@ fn has_no_wal(source: &Path) -> bool {
 
 /// Whether somebody has locked a database so that it cannot be read now.
 pub(super) fn is_locked(source: &Path) -> bool {
-    open(source, false)
-        .and_then(|connection| begin(&connection, Duration::ZERO))
-        .is_err_and(|error| is_busy(&error))
+    open(source, false).and_then(|connection| begin(&connection, BLINK)).is_err_and(|error| is_busy(&error))
 }
 
 /// Holds a database at what is committed now, and waits for so long if it is locked. Writers of a WAL

@@ -3,6 +3,7 @@
 //! Run again it changes nothing that is right already, and says so.
 
 use super::{Context, init, service};
+use crate::backup::{Standing, catalog, plan};
 use crate::base::units::Span;
 use crate::base::{Fault, Home, Journal, State, durable, format, text};
 use crate::config::{self, Loaded};
@@ -13,6 +14,12 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the first backup waits for what the agent makes when it starts.
+const FIRST_STATE: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Nothing to choose: it is one command
 #[derive(ClapArgs, Clone, Debug)]
@@ -139,18 +146,44 @@ fn new_home(context: &Context) -> PathBuf {
     context.common.home.clone().unwrap_or_else(user)
 }
 
-/// Makes a backup unless there is one. The archive, and the line about a new one.
+/// Makes a backup unless there is a good one. The archive, and the line about a new one.
 fn first_backup(
     context: &Context,
     loaded: &Loaded,
     journal: Option<&Journal>,
 ) -> Result<(Option<PathBuf>, Option<String>)> {
-    if let Ok(latest) = std::fs::canonicalize(loaded.config.backup.dir.join("latest")) {
-        return Ok((Some(latest), None));
+    let catalog = catalog::status(loaded, journal)?;
+    if let Some(latest) = catalog.latest().filter(|latest| latest.standing == Some(Standing::Good)) {
+        return Ok((Some(latest.path.clone()), None));
     }
+    await_state(context, loaded)?;
     let made = super::backup::make_and_log(context, loaded, journal)?;
     let line = made.line(&loaded.home);
     Ok((Some(made.archive), Some(line)))
+}
+
+/// Waits until the agent has made what it always has: a backup without that would hardly be one.
+fn await_state(context: &Context, loaded: &Loaded) -> Result<()> {
+    let until = Instant::now() + FIRST_STATE;
+    let mut missing = plan::not_there_yet(&loaded.config)?;
+    if !missing.is_empty() {
+        context.detail(&format!("waiting up to {} for {}", Span(FIRST_STATE), shown(loaded, &missing)));
+    }
+    while !missing.is_empty() && Instant::now() < until {
+        std::thread::sleep(LOOK_AGAIN);
+        missing = plan::not_there_yet(&loaded.config)?;
+    }
+    if !missing.is_empty() {
+        let missing = shown(loaded, &missing);
+        context
+            .note(&format!("look at this: the agent has not made {missing}: the first backup is without it"));
+    }
+    Ok(())
+}
+
+fn shown(loaded: &Loaded, paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| loaded.home.show(path)).collect();
+    text::one_line(&shown.join(", "), 300)
 }
 
 fn dry_run(context: &Context, found: Option<&Path>) -> Result<State> {

@@ -5,12 +5,14 @@
 //! made.
 
 use crate::backup::{archives, with_files};
-use crate::sandbox::{Sandbox, said};
+use crate::sandbox::{Said, Sandbox, said};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// Exit codes, unless a column says otherwise.
 ///
@@ -116,7 +118,7 @@ fn found(case: &str, flaw: &str) -> Vec<String> {
     let verify = run("backup", &["verify"]);
     let verify_b = run("backup", &["verify", &bad]);
     let words = WORDS.iter().find(|(of, _)| *of == flaw).unwrap().1;
-    let says = |said: &crate::sandbox::Said| format!("{}{}", said.stdout, said.stderr).contains(words);
+    let says = |said: &Said| format!("{}{}", said.stdout, said.stderr).contains(words);
     assert!(says(&verify_b), "{case}: {words}: {verify_b:?}");
     if flaw.starts_with("unjudged") || flaw == "damaged_database" {
         // Said at every step.
@@ -161,7 +163,7 @@ fn found(case: &str, flaw: &str) -> Vec<String> {
     let pruned = sandbox.json(0, "backup", &["prune"]);
     assert_eq!(pruned["deleted"].as_array().unwrap().len(), 0, "{case}");
 
-    let code_of = |said: &crate::sandbox::Said| said.code.to_string();
+    let code_of = |said: &Said| said.code.to_string();
     vec![
         case.to_owned(),
         code.to_string(),
@@ -339,4 +341,76 @@ fn a_database_is_missed_until_it_is_excluded() {
     sandbox.write("ops.toml", config);
     sandbox.expect(0, "backup", &[]);
     assert_eq!(latest(&sandbox.json(0, "backup", &["list"])), Some(0));
+}
+
+#[test]
+fn locked_databases_are_waited_for_once_and_hold_up_nobody_else() {
+    let sandbox = with_files();
+    let locks: Vec<Connection> = (0..3)
+        .map(|number| {
+            let db = Connection::open(sandbox.path(&format!("memory/{number}.db"))).unwrap();
+            db.execute_batch("CREATE TABLE t(a); BEGIN EXCLUSIVE;").unwrap();
+            db
+        })
+        .collect();
+    let other = sandbox.path("memory/other.db");
+    let writer = Connection::open(&other).unwrap();
+    writer.execute_batch("CREATE TABLE t(a)").unwrap();
+    // Far less than what the locked ones are waited for.
+    writer.busy_timeout(Duration::from_secs(1)).unwrap();
+    let mut program = sandbox.program("backup");
+    program.env("OPS_PATIENCE", "3000").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut backup = program.spawn().unwrap();
+    while backup.try_wait().unwrap().is_none() {
+        writer.execute("INSERT INTO t VALUES(1)", []).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let said = said(backup.wait_with_output().unwrap());
+    assert_eq!(said.code, 1, "{said:?}");
+    drop(locks);
+    let list = sandbox.json(0, "backup", &["list"]);
+    let flaws = list["archives"][0]["flaws"].as_array().unwrap();
+    assert!(flaws.len() == 3 && flaws.iter().all(|flaw| flaw["kind"] == "left_out"), "{flaws:?}");
+    sandbox.expect(1, "restore", &["--drill"]);
+    sandbox.expect(0, "backup", &[]);
+    assert_eq!(sandbox.json(0, "backup", &["list"])["archives"][0]["latest"], true);
+}
+
+/// Databases as a busy agent has them: half in use, with a WAL, half at rest.
+pub fn many(sandbox: &Sandbox, number: usize) {
+    let seed = sandbox.outside("seed").join("a.db");
+    let db = crate::backup::database(&seed);
+    db.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    let wal = seed.with_extension("db-wal");
+    for number in 0..number {
+        let target = sandbox.path(&format!("memory/{number}.db"));
+        fs::copy(&seed, &target).unwrap();
+        if number % 2 == 0 {
+            fs::copy(&wal, target.with_extension("db-wal")).unwrap();
+        }
+    }
+}
+
+/// Runs a program that may have few files open, whatever it would like.
+pub fn with_few_files(sandbox: &Sandbox, limit: u64, program: &str, args: &[&str]) -> Said {
+    let script = format!("ulimit -n {limit}; exec \"$@\"");
+    let built = sandbox.program(program).get_program().to_owned();
+    let like = sandbox.program(program);
+    let mut limited = std::process::Command::new("sh");
+    limited.arg("-c").arg(script).arg("sh").arg(built).args(args).env_clear();
+    limited.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    said(limited.current_dir(&sandbox.home).output().unwrap())
+}
+
+#[test]
+fn many_databases_need_few_open_files() {
+    let sandbox = with_files();
+    many(&sandbox, 120);
+    for limit in [90, 256] {
+        let said = with_few_files(&sandbox, limit, "backup", &[]);
+        assert_eq!(said.code, 0, "{limit}: {said:?}");
+    }
+    let list = sandbox.json(0, "backup", &["list"]);
+    assert!(list["archives"][0]["standing"] == "good" && list["archives"][0]["files"] == 124, "{list}");
+    sandbox.expect(0, "restore", &["--drill"]);
 }

@@ -15,6 +15,7 @@ mod desktop;
 mod full_disk;
 mod mail;
 mod managers;
+mod many_databases;
 mod nagios;
 mod owners;
 mod page;
