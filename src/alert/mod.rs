@@ -9,6 +9,7 @@ mod deliver;
 mod deliveries;
 #[cfg(test)]
 mod fixtures;
+mod held;
 mod http;
 mod hung;
 mod incident;

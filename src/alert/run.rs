@@ -9,8 +9,7 @@ use super::past::{Past, Source};
 use super::plan::{Situation, plan};
 use super::spare::Spare;
 use super::store::{self, Change, Outbox, Waiting};
-use super::{channel::Channel, recovery, throttle};
-use crate::base::durable::{Lock, PATIENCE};
+use super::{channel::Channel, held, recovery, throttle};
 use crate::base::maintenance::Maintenance;
 use crate::base::step::step;
 use crate::base::units::local;
@@ -74,8 +73,12 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     };
     let mut source = Source::open(loaded, dry, &mut notes)?;
     let last = store::finished(&source.journal).unwrap_or_default();
-    let _lock = match (!dry).then(|| Lock::take(&loaded.home, "alert", run, PATIENCE)).transpose() {
-        Ok(lock) => lock,
+    let mut held_back = Vec::new();
+    let _lock = match (!dry).then(|| held::lock(&loaded.home, run, &source.journal)).transpose() {
+        Ok(lock) => lock.and_then(|(lock, why)| {
+            held_back.extend(why);
+            lock
+        }),
         Err(error) if error.downcast_ref::<Fault>().is_some() => return Err(error),
         // A home that cannot be written is a reason to tell, not one to keep silent.
         Err(error) => {
@@ -93,7 +96,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     // What begins or ends while we look is at it as well.
     let before = Maintenance::now(&loaded.home, run.now);
     let held = upgrade::holds(&loaded.home);
-    let report = health::check(loaded, run, (!dry).then_some(&journal));
+    let mut report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
         notes.push(format!("{error:#}"));
@@ -105,6 +108,9 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         spare.overlay(&mut past.incidents, &mut past.attempts);
     }
     let maintenance = before.or_else(|| Maintenance::now(&loaded.home, chrono::Utc::now().max(run.now)));
+    let (maintenance, too_long) = held::maintenance(maintenance, &loaded.config, &journal, run.now, dry);
+    held_back.extend(too_long);
+    report.findings.extend(held::finding(&held_back, &past.incidents));
     let ours = Ours { maintenance: maintenance.is_some(), upgrade: held || upgrade::holds(&loaded.home) };
     let known = know(services, &past, &report, &journal, ours, dry, &mut notes);
     let (looks, restarts) = looks(&report, &loaded.config, &known, &past.incidents, run.now);
@@ -178,6 +184,9 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     }
     summary.messages = deliver(alerts, Some(&journal), run, &outbox, posting.as_ref());
     summary.state = judge(&summary);
+    if !held_back.is_empty() {
+        summary.state = State::Critical;
+    }
     if let Some(why) = posting.as_ref().map(Posting::outcome).and_then(Outcome::error) {
         notes.push(format!("alertmanager: {why}; the next run tells it all"));
         summary.state = summary.state.worse(State::Warning);

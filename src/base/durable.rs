@@ -80,7 +80,10 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Renames within one file system and makes it last.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+    Dir::open(parent(from))
+        .and_then(|folder| folder.rename(name(from), &Dir::open(parent(to))?, name(to)))
+        .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
     sync_folder(parent(to))?;
     if parent(from) != parent(to) {
         sync_folder(parent(from))?;
@@ -109,7 +112,7 @@ pub fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<(
     for folders in by_device.values() {
         match folders[..] {
             [first, ..] if folders.len() > FEW && cfg!(target_os = "linux") => {
-                let file = File::open(first);
+                let file = Dir::open(first).and_then(|folder| folder.to_file());
                 file.and_then(|file| sync_file_system(&file))
                     .with_context(|| format!("cannot sync the file system of {}", first.display()))?;
             }
@@ -140,10 +143,11 @@ impl Tree {
     /// To be opened before the first of about so many files is written.
     pub fn open(path: &Path, files: usize) -> Result<Tree> {
         let opening = || format!("cannot open the folder {}", path.display());
-        let folder = File::open(path).with_context(opening)?;
+        let open = || Dir::open(path).and_then(|folder| folder.to_file());
+        let folder = open().with_context(opening)?;
         // A busy file system has more to write than a few files of ours.
         let together = cfg!(target_os = "linux") && files > FEW;
-        let ahead = together.then(|| File::open(path).map(Ahead::begin)).transpose().with_context(opening)?;
+        let ahead = together.then(|| open().map(Ahead::begin)).transpose().with_context(opening)?;
         Ok(Tree { path: path.to_owned(), folder, ahead })
     }
 

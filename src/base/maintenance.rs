@@ -7,9 +7,13 @@ use super::process::{Identity, Process};
 use super::units::Span;
 use super::{Home, Run};
 use anyhow::{Context, Result};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+/// No note is believed for longer than this, whoever wrote it.
+const LONGEST: TimeDelta = TimeDelta::days(7);
 
 /// A note that holds as long as this lives.
 #[derive(Debug)]
@@ -47,9 +51,7 @@ impl Maintenance {
             until: run.now.checked_add_signed(limit.delta()).unwrap_or(DateTime::<Utc>::MAX_UTC),
             process: me.identity,
         };
-        for (path, _) in
-            notes(home).into_iter().filter(|(_, note)| !note.as_ref().is_some_and(Note::is_at_it))
-        {
+        for (path, _) in notes(home).into_iter().filter(|(_, note)| note.as_ref().is_none_or(Note::is_void)) {
             // Somebody's who was killed.
             let _ = home.remove(&path);
         }
@@ -61,7 +63,8 @@ impl Maintenance {
     /// The note that holds now; of several the one that ends last.
     pub fn now(home: &Home, now: DateTime<Utc>) -> Option<Note> {
         let notes = notes(home).into_iter().filter_map(|(_, note)| note);
-        notes.filter(|note| note.holds(now)).max_by_key(|note| note.until)
+        let owner = home.dir().and_then(|home| home.metadata("")).map(|meta| meta.uid()).ok();
+        notes.filter(|note| note.holds(now, owner)).max_by_key(|note| note.until)
     }
 }
 
@@ -74,13 +77,21 @@ impl Drop for Maintenance {
 impl Note {
     /// Of one who is at it still, a clock that was set back meanwhile changes nothing; one from farther in
     /// the future than it lasts was taken by a clock that was wrong.
-    fn holds(&self, now: DateTime<Utc>) -> bool {
-        self.since - now < self.until - self.since && now < self.until && self.is_at_it()
+    fn holds(&self, now: DateTime<Utc>, owner: Option<u32>) -> bool {
+        let lasts = self.until - self.since;
+        lasts <= LONGEST && self.since - now < lasts && now < self.until && self.is_at_it(owner)
     }
 
-    fn is_at_it(&self) -> bool {
-        // One that cannot be looked at may be there.
-        !matches!(self.process.find(), Ok(None))
+    /// Whether its process is there, and is one of ours: of this user or of the owner of the home.
+    fn is_at_it(&self, owner: Option<u32>) -> bool {
+        let Ok(Some(process)) = self.process.find() else { return false };
+        let is_ours = process.uid == rustix::process::geteuid().as_raw() || Some(process.uid) == owner;
+        is_ours && process.identity.pid != 1
+    }
+
+    /// Whether its process is gone. One that cannot be looked at may be there.
+    fn is_void(&self) -> bool {
+        matches!(self.process.find(), Ok(None))
     }
 }
 
@@ -104,7 +115,6 @@ fn notes(home: &Home) -> Vec<(PathBuf, Option<Note>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeDelta;
     use std::fs;
 
     #[test]
@@ -121,6 +131,28 @@ mod tests {
         assert!(Maintenance::now(&home, now - TimeDelta::minutes(10)).is_none(), "not from the future");
         drop(held);
         assert!(Maintenance::now(&home, now).is_none());
+    }
+
+    #[test]
+    fn a_forged_note_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let run = Run::begin("ops restart");
+        let held = Maintenance::begin(&home, &run, Span::minutes(10)).unwrap();
+        let genuine: Note = serde_json::from_slice(&fs::read(&held.path).unwrap()).unwrap();
+        let forged = |change: &dyn Fn(&mut Note)| {
+            let mut note = genuine.clone();
+            change(&mut note);
+            fs::write(&held.path, serde_json::to_vec(&note).unwrap()).unwrap();
+            Maintenance::now(&home, run.now)
+        };
+        assert!(forged(&|_| {}).is_some());
+        let year = run.now + TimeDelta::days(365 * 7000);
+        assert_eq!(forged(&|note| note.until = year), None, "for ever");
+        assert_eq!(forged(&|note| note.process.pid = 999_999_999), None, "of nobody");
+        assert_eq!(forged(&|note| note.process.start += 1), None, "of another process");
+        let init = Process::find(1).unwrap().unwrap().identity;
+        assert_eq!(forged(&|note| note.process = init.clone()), None, "of the system");
     }
 
     #[test]

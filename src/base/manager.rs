@@ -1,9 +1,11 @@
 //! The programs of a system that start others: at boot, at login, at a time of day.
 
+use super::beneath::read_small_text;
 use super::{launchd, systemd};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// A program of the system that runs others.
@@ -65,6 +67,27 @@ impl Manager {
         };
         let there = !system || folder.is_ok_and(|folder| path.parent() == Some(&folder));
         ours && (named || unit.is_empty()) && there
+    }
+
+    /// Whether a file that it was given, if it is there, says that it is of this home: it names no other
+    /// folder as that.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_of_home(self, path: &Path, home: &Path) -> Result<bool> {
+        let text = match read_small_text(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            text => text.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let home = home.to_string_lossy();
+        let spelled = match self {
+            Manager::Systemd => systemd::folder_path(&home),
+            Manager::Launchd => launchd::escaped(&home),
+        };
+        // A folder below it, or one whose name begins like it, is another.
+        let ends =
+            |rest: &str| !rest.starts_with(|c: char| c == '/' || c == '-' || c == '.' || c.is_alphanumeric());
+        Ok(text.match_indices(&spelled).any(|(at, found)| ends(&text[at + found.len()..])))
     }
 
     /// Whether it answers: the system's, or else the user's own.

@@ -25,7 +25,7 @@ impl Notice {
         let patience = if io::stderr().is_terminal() { AT_A_TERMINAL } else { ELSEWHERE };
         std::thread::spawn(move || {
             if is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                let _ = writeln!(io::stderr(), "{text}");
+                let _ = writeln!(io::stderr(), "{}", super::text::harmless(&text, false));
             }
         });
         Notice { _over: Some(over) }

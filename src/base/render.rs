@@ -1,6 +1,6 @@
 //! How results are spelled wherever they go: documents for machines, colours for terminals.
 
-use super::State;
+use super::{State, text};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ struct Document<'a, T> {
 
 /// A document as it is printed or written: `"schema": 1` first.
 pub fn document<T: Serialize>(body: &T) -> Result<String> {
-    Ok(serde_json::to_string_pretty(&Document { schema: 1, body })?)
+    Ok(text::harmless_json(serde_json::to_string_pretty(&Document { schema: 1, body })?))
 }
 
 /// Colours a word by state; plain text where there are no colours.

@@ -1,26 +1,39 @@
 //! Text that came from elsewhere: made safe to print, short enough to read, near to a known word.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Makes untrusted text safe for a terminal and a log line: control characters (escape codes,
-/// carriage returns, bidirectional overrides, U+2028 and U+2029, which some take for new lines) become visible escapes; tabs become a space.
+/// Whether a character can change how what is around it is shown or read: control characters, C1 and U+2028
+/// among them, bidirectional overrides, and what nobody sees (zero width, tags, fillers).
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Makes untrusted text safe for a terminal and a log line: what could change how it is shown becomes a
+/// visible escape, a tab becomes a space.
 pub fn sanitize(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' => safe.push(' '),
-            '\u{061c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                safe.extend(c.escape_unicode());
-            }
             c if c.is_control() => safe.extend(c.escape_default()),
+            c if is_harmful(c) => safe.extend(c.escape_unicode()),
             c => safe.push(c),
         }
     }
@@ -33,6 +46,49 @@ pub fn name(name: &OsStr) -> String {
     for chunk in name.as_bytes().utf8_chunks() {
         safe.push_str(&sanitize(chunk.valid()));
         safe.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    safe
+}
+
+/// [`sanitize`] of a whole text, whose lines and columns stay: the last thing done to whatever is printed,
+/// written to a page or sent. Of a text that is `colored` our own colours stay too.
+pub fn harmless(text: &str, colored: bool) -> Cow<'_, str> {
+    let stays = |c: char| !is_harmful(c) || c == '\n' || c == '\t';
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let color = colored.then(|| COLORS.iter().find(|color| rest.starts_with(**color))).flatten();
+        let length = color.map_or(c.len_utf8(), |color| color.len());
+        let (part, after) = rest.split_at(length);
+        if color.is_some() || stays(c) {
+            safe.push_str(part)
+        } else {
+            safe.push_str(&sanitize(part))
+        }
+        rest = after;
+    }
+    Cow::Owned(safe)
+}
+
+/// What we colour with (`render::paint` and the views).
+const COLORS: [&str; 6] = ["\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[35m"];
+
+/// JSON in which the same characters, which can only be in strings, are escaped as JSON does it.
+pub fn harmless_json(json: String) -> String {
+    if !json.chars().any(|c| is_harmful(c) && c != '\n') {
+        return json;
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_harmful(c) && c != '\n' {
+            let mut units = [0; 2];
+            safe.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            safe.push(c);
+        }
     }
     safe
 }
@@ -157,6 +213,24 @@ mod tests {
         assert_eq!(name(OsStr::from_bytes(b"a\xff\n\xe2\x82b\xc3\xbc")), "a\\xff\\n\\xe2\\x82b\u{fc}");
         assert_eq!(one_line("two\nlines  here", 40), "two lines here");
         assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn what_nobody_sees_is_shown() {
+        let hidden = "a\u{9b}31m\u{200b}\u{200d}\u{2060}\u{feff}\u{e0041}\u{7f}\u{3164}b";
+        let shown = "a\\u{9b}31m\\u{200b}\\u{200d}\\u{2060}\\u{feff}\\u{e0041}\\u{7f}\\u{3164}b";
+        assert_eq!(sanitize(hidden), shown);
+        assert_eq!(harmless(&format!("{hidden}\n\tc"), false), format!("{shown}\n\tc"));
+        assert_eq!(harmless("plain é 漢 🙂\n", false), "plain é 漢 🙂\n");
+        let painted = "\x1b[31mred\x1b[0m \x1b[2J";
+        assert_eq!(harmless(painted, true), "\x1b[31mred\x1b[0m \\u{1b}[2J");
+        assert_eq!(harmless(painted, false), "\\u{1b}[31mred\\u{1b}[0m \\u{1b}[2J");
+        let json = harmless_json(serde_json::json!({ "a": hidden }).to_string());
+        assert!(
+            json.is_ascii() && json.contains("\\u009b31m\\u200b") && json.contains("\\udb40\\udc41"),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["a"], hidden);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::commands;
 use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
+use crate::base::text::harmless;
 use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State, format};
 use crate::config::{self, Loaded};
@@ -116,7 +117,7 @@ impl Context {
     pub fn print(&self, text: &str) -> Result<()> {
         text.clone_into(&mut self.said.borrow_mut());
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", text.trim_end_matches('\n'))?;
+        writeln!(out, "{}", harmless(text.trim_end_matches('\n'), self.colored))?;
         out.flush()?;
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Context {
     /// Says something to people, on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.common.quiet {
-            let _ = writeln!(io::stderr(), "{}", self.told(text));
+            let _ = writeln!(io::stderr(), "{}", harmless(&self.told(text), false));
         }
     }
 
@@ -210,7 +211,7 @@ impl Context {
             .into());
         }
         let mut err = io::stderr().lock();
-        write!(err, "{question} [y/N] ")?;
+        write!(err, "{} [y/N] ", harmless(question, false))?;
         err.flush()?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
@@ -240,9 +241,9 @@ impl Context {
     /// Says what went wrong, on stderr.
     pub(super) fn complain(&self, error: &anyhow::Error) {
         let mut err = io::stderr().lock();
-        let _ = writeln!(err, "{}: {error:#}", self.run.program);
+        let _ = writeln!(err, "{}: {}", self.run.program, harmless(&format!("{error:#}"), false));
         if let Some(hint) = Fault::of(error).1 {
-            let _ = writeln!(err, "hint: {}", self.told(hint));
+            let _ = writeln!(err, "hint: {}", harmless(&self.told(hint), false));
         }
     }
 }

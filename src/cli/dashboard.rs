@@ -1,6 +1,7 @@
 //! `ops dashboard`, and the program `dashboard`: how everything is.
 
 use super::Context;
+use crate::base::text::harmless;
 use crate::base::units::Span;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
@@ -175,7 +176,7 @@ fn draw(context: &Context, snapshot: &Snapshot) -> io::Result<()> {
     let mut frame = String::from("\x1b[H");
     for (index, line) in text.lines().take(rows.max(1)).enumerate() {
         frame.push_str(if index > 0 { "\r\n" } else { "" });
-        frame.push_str(line);
+        frame.push_str(&harmless(line, context.colored()));
         frame.push_str("\x1b[K");
     }
     frame.push_str("\x1b[J");

@@ -21,6 +21,7 @@ pub use objectives::Objective;
 pub use report::{FARTHEST, Report, report};
 pub use snapshot::*;
 
+use crate::base::text::harmless;
 use crate::base::{Journal, Run, render};
 use crate::config::Loaded;
 use anyhow::Result;
@@ -43,12 +44,12 @@ pub fn brief(snapshot: &Snapshot, width: usize, rows: usize, colored: bool) -> S
 
 /// The page: one file of HTML that needs nothing else.
 pub fn page(snapshot: &Snapshot) -> String {
-    page::render(snapshot)
+    harmless(&page::render(snapshot), false).into_owned()
 }
 
 /// The text format of Prometheus.
 pub fn prometheus(snapshot: &Snapshot) -> String {
-    prometheus::render(snapshot)
+    harmless(&prometheus::render(snapshot), false).into_owned()
 }
 
 /// Writes `logs/dashboard.html` and `logs/ops_status.json`, each replaced whole. Gives the page.

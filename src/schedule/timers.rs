@@ -208,8 +208,25 @@ pub fn installed_timers(home: &Home) -> Result<Option<(Timers, SystemTime)>> {
     if let Some(file) = timers.files.iter().find(foreign) {
         return Err(damaged(format!("it names {:?} as {:?}", file.path, file.unit)).into());
     }
+    for file in timers.files.iter().filter(|file| !is_timer(&file.path)) {
+        if !timers.manager.is_of_home(&file.path, &timers.home)? {
+            return Err(damaged(format!("{} is not of this home", file.path.display())).into());
+        }
+    }
+    let alone = |file: &&TimerFile| {
+        let service = file.path.with_extension("service");
+        is_timer(&file.path) && !timers.files.iter().any(|other| other.path == service)
+    };
+    if let Some(file) = timers.files.iter().find(alone) {
+        return Err(damaged(format!("it names {:?} without its service", file.path)).into());
+    }
     // What is noted in a copy of a home is of the first one.
     Ok(Some((timers, since)).filter(|(timers, _)| home.is_or_was(&timers.home)))
+}
+
+/// A timer of systemd says nothing of the home; the service beside it does.
+fn is_timer(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "timer")
 }
 
 fn record(home: &Home) -> PathBuf {

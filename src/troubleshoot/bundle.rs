@@ -211,5 +211,5 @@ fn manifest(
 }
 
 fn pretty(value: Value) -> Result<String> {
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+    Ok(text::harmless_json(serde_json::to_string_pretty(&value)?) + "\n")
 }

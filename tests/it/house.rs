@@ -1,4 +1,5 @@
-//! The rule of direction: a room imports only from the rows below it, never from a neighbour.
+//! The rules of the house: a room imports only from the rows below it, never from a neighbour; files are
+//! opened in one place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,5 +78,79 @@ fn every_room_is_in_a_row() {
     for entry in fs::read_dir(source).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
         assert!(name == "lib.rs" || name == "bin" || row(&name).is_some(), "{name} is in no row");
+    }
+}
+
+/// Calls that open, make, move or remove something by a path: it may lead elsewhere by then, and what is there
+/// may block. `base::beneath` does it by descriptors.
+const BY_PATH: [&str; 22] = [
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::write(",
+    "fs::copy(",
+    "fs::rename(",
+    "fs::remove_file(",
+    "fs::remove_dir(",
+    "fs::remove_dir_all(",
+    "fs::create_dir(",
+    "fs::create_dir_all(",
+    "fs::hard_link(",
+    "fs::set_permissions(",
+    "unix::fs::symlink(",
+    "File::open(",
+    "File::create(",
+    "File::create_new(",
+    "File::options(",
+    "OpenOptions::new(",
+    "DirBuilder::new(",
+    "NamedTempFile",
+    ".tempfile_in(",
+    "Connection::open",
+];
+
+/// Where they may stand, and why.
+const MAY: [(&str, &str); 8] = [
+    ("agent/memory.rs", "the demo agent's own database, by SQLite"),
+    ("agent/observe.rs", "/proc"),
+    ("base/durable.rs", "makes folders that the operator named, with what is missing above them"),
+    ("base/hostile.rs", "SQLite opens by path; looked at before and after"),
+    ("base/journal.rs", "a journal in memory"),
+    ("base/owner.rs", "/etc/passwd"),
+    ("base/process/linux.rs", "/proc"),
+    ("troubleshoot/parts.rs", "/etc/os-release"),
+];
+
+/// Rooms that still open by path.
+const NOT_YET: [&str; 3] = ["backup/", "restore/", "logs/"];
+
+#[test]
+fn files_are_opened_in_one_place() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    let (mut wrong, mut found) = (Vec::new(), std::collections::BTreeSet::new());
+    for file in files {
+        let inside = file.strip_prefix(&source).unwrap().to_str().unwrap();
+        if inside.starts_with("base/beneath/") || inside.ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        // What follows are its tests.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim().starts_with("//")) {
+            let calls = |call: &&&str| {
+                line.match_indices(**call)
+                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+            };
+            let Some(call) = BY_PATH.iter().find(calls) else { continue };
+            match MAY.iter().map(|(file, _)| *file).chain(NOT_YET).find(|may| inside.starts_with(may)) {
+                Some(may) => _ = found.insert(may),
+                None => wrong.push(format!("{inside}:{}: {call}…) and not base::beneath", number + 1)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for may in MAY.iter().map(|(file, _)| *file).chain(NOT_YET) {
+        assert!(found.contains(may), "{may} has no such call any more: take it off the list");
     }
 }

@@ -19,6 +19,8 @@ mod detect;
 mod docs;
 mod doors;
 #[cfg(target_os = "linux")]
+mod forged;
+#[cfg(target_os = "linux")]
 mod formats;
 mod health;
 mod homes;

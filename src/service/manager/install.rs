@@ -236,8 +236,7 @@ pub(in crate::service) fn uninstall(
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {
             services.home.replace(kept, found, 0o600)?;
         }
-        std::fs::remove_file(&definition.path)
-            .with_context(|| format!("cannot remove {}", definition.path.display()))?;
+        durable::remove(&definition.path)?;
         if definition.manager == Manager::Systemd {
             base::systemd::reload(definition.system)?;
         }

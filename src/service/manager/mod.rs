@@ -63,6 +63,10 @@ impl Definition {
         if noted.unit.is_empty() || !noted.manager.can_be_ours(noted.system, &noted.unit, &noted.path) {
             return Err(damaged(format!("it names {:?} as {:?}", noted.path, noted.unit)).into());
         }
+        // Whoever may write in the home is not to say what of another agent's is stopped and removed.
+        if !noted.manager.is_of_home(&noted.path, &noted.home)? {
+            return Err(damaged(format!("{} is not of this home", noted.path.display())).into());
+        }
         // What is noted in a copy of a home is of the first one.
         Ok(Some(noted).filter(|noted| home.is_or_was(&noted.home)))
     }

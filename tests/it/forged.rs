@@ -1,0 +1,134 @@
+//! State and names that somebody forged: nothing of another agent is touched, nobody is kept silent, and
+//! nothing of it reaches a screen raw.
+
+use crate::sandbox::Sandbox;
+use std::fs;
+
+const CONFIG: &str = "[agent]\npreset = \"none\"\n[check.there]\nkind = \"file_age\"\npaths = [\"note\"]\nwarn = \"1h\"\ncrit = \"2h\"\n";
+
+#[test]
+fn a_lock_of_alerts_that_is_held_for_ever_keeps_nobody_silent() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", CONFIG);
+    sandbox.write("note", "");
+    sandbox.expect(0, "alert", &[]);
+    let lock = fs::File::open(sandbox.path(".ops/locks/alert.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let later = (chrono::Utc::now() + chrono::TimeDelta::minutes(40)).to_rfc3339();
+    let said = crate::sandbox::said(sandbox.program("alert").env("OPS_NOW", &later).output().unwrap());
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(
+        said.stdout.contains("the lock of alerts is held") && !said.stdout.contains("all is well"),
+        "{said:?}"
+    );
+    drop(lock);
+    let later = (chrono::Utc::now() + chrono::TimeDelta::minutes(41)).to_rfc3339();
+    let said = crate::sandbox::said(sandbox.program("alert").env("OPS_NOW", &later).output().unwrap());
+    assert!(said.stdout.contains("Recovered: Alerts Held Back"), "{said:?}");
+}
+
+#[test]
+fn maintenance_without_end_keeps_nobody_silent() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", CONFIG);
+    let begin = chrono::Utc::now();
+    let me = agent_ops::base::process::Process::find(std::process::id()).unwrap().unwrap().identity;
+    let mut last = None;
+    for hours in [0, 1, 7] {
+        let now = begin + chrono::TimeDelta::hours(hours);
+        let note = serde_json::json!({
+            "what": "ops restart", "run": "r1", "since": now, "until": now + chrono::TimeDelta::hours(1),
+            "process": me,
+        });
+        sandbox.write(".ops/maintenance/r1.json", note.to_string());
+        let mut alert = sandbox.program("alert");
+        last = Some(crate::sandbox::said(alert.env("OPS_NOW", now.to_rfc3339()).output().unwrap()));
+        let said = last.as_ref().unwrap();
+        assert_eq!(
+            said.stdout.contains("there is missing") || said.stdout.contains("note"),
+            hours == 7,
+            "{said:?}"
+        );
+    }
+    assert!(last.unwrap().stdout.contains("alerts are not held back any longer"));
+}
+
+#[test]
+fn a_record_that_names_the_unit_of_another_agent_is_not_believed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", CONFIG);
+    let units = sandbox.outside(".config/systemd/user");
+    let unit = units.join("agent-ops-other-daemon.service");
+    let other = sandbox.outside("other");
+    let text = format!("[Service]\nExecStart=/bin/ops run --exec daemon --home {}\n", other.display());
+    fs::write(&unit, &text).unwrap();
+    sandbox.fake("systemctl", &format!("echo \"$@\" >>{}/asked\nexit 0\n", other.display()));
+    let record = serde_json::json!({
+        "home": sandbox.home, "manager": "systemd", "system": false, "unit": "agent-ops-other-daemon.service",
+        "path": unit, "text": text,
+    });
+    sandbox.write(".ops/service/daemon.installed", record.to_string());
+    let timers = serde_json::json!({
+        "home": sandbox.home, "manager": "systemd", "system": false, "files": [
+            {"unit": "agent-ops-other-daemon.service", "path": unit, "text": text},
+        ],
+    });
+    sandbox.write(".ops/timers.installed", timers.to_string());
+    for args in [&["uninstall", "--yes"][..], &["stop"], &["cron-uninstall"]] {
+        let said = sandbox.run("ops", args);
+        assert_eq!(fs::read_to_string(&unit).unwrap(), text, "{args:?}: {said:?}");
+    }
+    let asked = fs::read_to_string(other.join("asked")).unwrap_or_default();
+    assert!(!asked.contains("other-daemon"), "{asked}");
+}
+
+#[test]
+fn nothing_of_a_hostile_name_reaches_a_screen_a_log_or_a_page_raw() {
+    let sandbox = Sandbox::new();
+    let hostile = "x\u{1b}[2J\u{9b}31m\u{202e}\u{200b}\u{e0041}\u{2028}y";
+    let config = format!(
+        "{CONFIG}[check.names]\nkind = \"file_age\"\npaths = [\"odd/*\"]\nwarn = \"1s\"\n\
+         [check.json]\nkind = \"json\"\nfile = \"odd.json\"\nvalue = \"a\"\nequals = [\"fine\"]\n\
+         [backup]\ninclude = [\"odd/**\", \"odd.json\"]\n"
+    );
+    sandbox.write("ops.toml", config);
+    sandbox.write(&format!("odd/{hostile}.db"), "SQLite format 3\0 and rubbish that is long enough");
+    sandbox.write(&format!("odd/{hostile}.log"), hostile);
+    sandbox.write("odd.json", serde_json::json!({ "a": hostile }).to_string());
+    sandbox.write("logs/alerts.log", format!("[2026-11-20 09:30:01] [CRITICAL] {hostile} - {hostile}\n"));
+    let harmful =
+        |c: char| (c.is_control() && c != '\n' && c != '\t') || hostile[1..].contains(c) && !c.is_ascii();
+    let mut seen = 0;
+    for (program, args) in [
+        ("health-check", &[][..]),
+        ("ops", &["health"]),
+        ("ops", &["health", "--json"]),
+        ("ops", &["status", "--json"]),
+        ("ops", &["status"]),
+        ("ops", &["backup"]),
+        ("ops", &["backup", "--json"]),
+        ("ops", &["backup", "--dry-run"]),
+        ("ops", &["restore", "latest", "--list"]),
+        ("ops", &["restore", &format!("no {hostile}"), "--list"]),
+        ("ops", &["logs", "alerts"]),
+        ("ops", &["logs", "alerts", "--json"]),
+        ("alert", &[]),
+        ("alert", &["--json"]),
+        ("dashboard", &["web"]),
+        ("dashboard", &["prom"]),
+        ("ops", &["troubleshoot"]),
+        ("ops", &["troubleshoot", "--json"]),
+        ("ops", &["nosuch", hostile]),
+    ] {
+        let said = sandbox.run(program, args);
+        for text in [&said.stdout, &said.stderr] {
+            assert!(!text.contains(harmful), "{program} {args:?}: {text:?}");
+            seen += usize::from(text.contains("u{202e}") || text.contains("u202e"));
+        }
+    }
+    assert!(seen > 3, "nothing hostile was shown in any form: {:?}", sandbox.run("ops", &["health"]));
+    for file in ["logs/dashboard.html", "logs/ops_status.json", "logs/backup.log", "logs/health_check.log"] {
+        let text = sandbox.read(file);
+        assert!(!text.contains(harmful), "{file}");
+    }
+}
