@@ -69,8 +69,8 @@ impl Manager {
         ours && (named || unit.is_empty()) && there
     }
 
-    /// Whether a file that it was given, if it is there, says that it is of this home: it names no other
-    /// folder as that.
+    /// Whether a file that it was given, if it is there, is not that of another home: one that we wrote names
+    /// its home.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -79,6 +79,9 @@ impl Manager {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
             text => text.with_context(|| format!("cannot read {}", path.display()))?,
         };
+        if !["`ops install`", "`ops cron-install`"].iter().any(|ours| text.contains(ours)) {
+            return Ok(true);
+        }
         let home = home.to_string_lossy();
         let spelled = match self {
             Manager::Systemd => systemd::folder_path(&home),

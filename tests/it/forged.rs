@@ -60,7 +60,10 @@ fn a_record_that_names_the_unit_of_another_agent_is_not_believed() {
     let units = sandbox.outside(".config/systemd/user");
     let unit = units.join("agent-ops-other-daemon.service");
     let other = sandbox.outside("other");
-    let text = format!("[Service]\nExecStart=/bin/ops run --exec daemon --home {}\n", other.display());
+    let text = format!(
+        "# Written by `ops install`\n[Service]\nExecStart=/bin/ops run --exec daemon --home {}\n",
+        other.display()
+    );
     fs::write(&unit, &text).unwrap();
     sandbox.fake("systemctl", &format!("echo \"$@\" >>{}/asked\nexit 0\n", other.display()));
     let record = serde_json::json!({

@@ -13,6 +13,8 @@ mod cron;
 mod crypt;
 mod desktop;
 mod full_disk;
+#[cfg(target_os = "linux")]
+mod hostile_homes;
 mod mail;
 mod managers;
 mod many_databases;
