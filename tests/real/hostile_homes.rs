@@ -357,7 +357,8 @@ fn give(folder: &Path) {
 #[test]
 fn hostile_homes_lead_nowhere_and_hold_nobody_up() {
     as_root();
-    let number = |name: &str, usual: u64| -> u64 { std::env::var(name).map_or(usual, |text| text.parse().unwrap()) };
+    let number =
+        |name: &str, usual: u64| -> u64 { std::env::var(name).map_or(usual, |text| text.parse().unwrap()) };
     let (runs, seed) = (number("OPS_TEST_HOSTILE", 300), number("OPS_TEST_SEED", 1));
     let template = Sandbox::new();
     good(&template);
