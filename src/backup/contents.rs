@@ -9,6 +9,7 @@ use super::reader::Shape;
 use crate::base::database::sidecars;
 use crate::base::text::{count, one_line};
 use crate::base::units::Size;
+use crate::base::xattrs::Xattrs;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -63,6 +64,8 @@ pub struct Entry {
     pub sha256: String,
     /// Its permissions.
     pub mode: u32,
+    /// Its extended attributes and access control lists.
+    pub xattrs: Xattrs,
     /// Its owner and group.
     pub owner: (u32, u32),
     /// When it was last written.
@@ -175,6 +178,7 @@ fn entry_of(item: &manifest::Item, folder: &Path, databases: &HashSet<&Path>) ->
         size,
         sha256,
         mode: item.mode,
+        xattrs: item.xattrs.clone(),
         owner: (item.uid, item.gid),
         mtime: item.mtime,
         at: item.at,

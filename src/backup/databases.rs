@@ -47,7 +47,7 @@ pub(super) enum Source {
     /// A copy made now.
     Copy(PathBuf, Shot),
     /// The archive before this one: it did not change.
-    Past(Item, Database, Vec<Block>),
+    Past(Box<Item>, Database, Vec<Block>),
     /// Copies of its files as they are, `-wal` and `-journal` beside it: SQLite cannot open it. None: it is
     /// damaged.
     Files(PathBuf, Option<Unjudged>, String),
@@ -171,7 +171,7 @@ impl<'a> Saving<'a> {
         if let Some((item, database, members)) =
             stamp.as_deref().and_then(|stamp| self.past?.database(&found.path.0, stamp))
         {
-            let source = Source::Past(item.clone(), database.clone(), members.to_vec());
+            let source = Source::Past(Box::new(item.clone()), database.clone(), members.to_vec());
             return Ok(Ok(Stage::Saved(Saved { found, meta, stamp, source })));
         }
         let at_rest = snapshot::is_at_rest(&path).unwrap_or(false);

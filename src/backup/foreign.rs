@@ -11,6 +11,7 @@ use super::reader::{self, Member, Shape};
 use super::space::need_room_for;
 use crate::base::database::{self, Verdict};
 use crate::base::text::hex;
+use crate::base::xattrs::Xattrs;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
@@ -174,6 +175,7 @@ pub(super) fn verify(archive: &Path, scratch: Option<&Path>) -> Result<Contents>
                 size: member.size,
                 sha256,
                 mode: member.mode,
+                xattrs: Xattrs::default(),
                 owner: member.owner,
                 mtime: member.mtime,
                 at: None,

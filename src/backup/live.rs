@@ -4,15 +4,19 @@ use super::blocks::BLOCK;
 use super::body;
 use super::entry::{file_item, item};
 use super::jsonl::{self, same};
-use super::manifest::{Item, Kind, Name, member};
+use super::manifest::{Item, Kind, Loss, Name, member};
 use super::pack::Packer;
 use super::past;
 use super::plan::{Found, Shape};
 use super::tape::{SMALL, Tape};
 use crate::base::beneath::{Dir, Refused};
 use crate::base::step::step;
+use crate::base::xattrs::{self, Xattrs};
 use chrono::{DateTime, Utc};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read, Seek};
+use std::os::unix::fs::MetadataExt;
 
 /// What was put into an archive.
 pub(super) struct Put {
@@ -20,6 +24,8 @@ pub(super) struct Put {
     pub(super) item: Item,
     /// What a person should know.
     pub(super) problem: Option<String>,
+    /// What is not kept of it.
+    pub(super) unkept: Vec<Loss>,
 }
 
 /// Why something is not in the archive: its own fault, or the archive's.
@@ -36,9 +42,7 @@ pub(super) fn put(
     now: DateTime<Utc>,
 ) -> Result<Option<Put>, Unread> {
     let put = match found.shape {
-        Shape::Folder | Shape::Link => {
-            put_named(tape, found, home).map(|item| item.map(|item| Put { item, problem: None }))
-        }
+        Shape::Folder | Shape::Link => put_named(tape, found, home),
         Shape::File | Shape::Database => put_file(tape, found, home, now),
     };
     match put {
@@ -48,26 +52,52 @@ pub(super) fn put(
     }
 }
 
-fn put_named(tape: &mut Tape, found: &Found, home: &Dir) -> Result<Option<Item>, Unread> {
+fn put_named(tape: &mut Tape, found: &Found, home: &Dir) -> Result<Option<Put>, Unread> {
     let path = &found.path.0;
     let meta = home.metadata(path).map_err(Unread::Source)?;
     let name = member(path);
     if meta.is_dir() && found.shape == Shape::Folder {
-        tape.put_folder(&name, &meta).map_err(Unread::Archive)?;
-        return Ok(Some(item(found.path.clone(), Kind::Folder, &meta)));
+        let (xattrs, unkept) = match home.open_dir(path).and_then(|dir| dir.to_file()) {
+            Ok(folder) => attributes(&folder, &meta),
+            Err(_) => (Xattrs::default(), vec![Loss::Attributes]),
+        };
+        tape.put_folder(&name, &meta, &xattrs).map_err(Unread::Archive)?;
+        let item = Item { xattrs, ..item(found.path.clone(), Kind::Folder, &meta) };
+        return Ok(Some(Put { item, problem: None, unkept }));
     }
     if !meta.is_symlink() || found.shape != Shape::Link {
         return Ok(None);
     }
     let target = home.read_link(path).map_err(Unread::Source)?;
     tape.put_link(&name, &meta, &target).map_err(Unread::Archive)?;
-    Ok(Some(item(found.path.clone(), Kind::Link { target: Name(target) }, &meta)))
+    let item = item(found.path.clone(), Kind::Link { target: Name(target) }, &meta);
+    Ok(Some(Put { item, problem: None, unkept: Vec::new() }))
+}
+
+/// The attributes of an open file or folder, and what is not kept of it.
+pub(super) fn attributes(file: &File, meta: &Metadata) -> (Xattrs, Vec<Loss>) {
+    let mut unkept = Vec::new();
+    if meta.is_file() && meta.mode() & 0o6000 != 0 {
+        unkept.push(Loss::SetId);
+    }
+    match xattrs::read(file) {
+        Ok(read) => {
+            let name = |name: OsString| Loss::Attribute { name: Name(name.into()) };
+            unkept.extend(read.unkept.into_iter().map(name));
+            (read.kept, unkept)
+        }
+        Err(_) => {
+            unkept.push(Loss::Attributes);
+            (Xattrs::default(), unkept)
+        }
+    }
 }
 
 fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> Result<Option<Put>, Unread> {
     let path = &found.path.0;
     let mut file = home.open_file(path).map_err(Unread::Source)?;
     let mut meta = file.metadata().map_err(Unread::Source)?;
+    let (xattrs, unkept) = attributes(&file, &meta);
     let lines = jsonl::is_jsonl(path);
     let name = member(path);
     step("file").map_err(Unread::Source)?;
@@ -93,9 +123,10 @@ fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> R
             content.truncate(content.len() - cut as usize);
             let size = content.len() as u64;
             let put = |blocks: &mut Packer| body::put(blocks, &mut content.as_slice(), size);
-            let (at, body) = tape.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
-            let item = Item { cut: some(cut), ..file_item(found.path.clone(), &meta, at, &body) };
-            return Ok(Some(Put { item, problem: None }));
+            let (at, body) =
+                tape.put_body(&name, (&meta, &xattrs), size, BLOCK, put).map_err(Unread::Archive)?;
+            let item = Item { cut: some(cut), xattrs, ..file_item(found.path.clone(), &meta, at, &body) };
+            return Ok(Some(Put { item, problem: None, unkept }));
         }
     }
 
@@ -106,7 +137,7 @@ fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> R
     let size = meta.len() - cut;
     file.rewind().map_err(Unread::Source)?;
     let put = |blocks: &mut Packer| body::put_file(blocks, &file, &meta, size);
-    let (at, body) = tape.put_body(&name, &meta, size, BLOCK, put).map_err(Unread::Archive)?;
+    let (at, body) = tape.put_body(&name, (&meta, &xattrs), size, BLOCK, put).map_err(Unread::Archive)?;
     let after = file.metadata().map_err(Unread::Source)?;
     let unchanged = same(&meta, &after);
     // A file that only grew was appended to: what is saved is its beginning.
@@ -126,8 +157,8 @@ fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> R
     };
     let at_rest = unchanged && cut == 0 && body.read == size;
     let stamp = past::stamp(&meta, now).filter(|_| at_rest && size > SMALL);
-    let item = Item { stamp, cut: some(cut), ..file_item(found.path.clone(), &meta, at, &body) };
-    Ok(Some(Put { item, problem }))
+    let item = Item { stamp, cut: some(cut), xattrs, ..file_item(found.path.clone(), &meta, at, &body) };
+    Ok(Some(Put { item, problem, unkept }))
 }
 
 fn some(bytes: u64) -> Option<u64> {
@@ -153,7 +184,8 @@ mod tests {
         symlink("file", root.join("link")).unwrap();
         symlink(secret.join("file"), root.join("swapped")).unwrap();
         symlink(&secret, root.join("parent")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(root.join("fifo")).status().unwrap();
+        assert!(made.success());
         let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
 
         let home = Dir::open(&root).unwrap();

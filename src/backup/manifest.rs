@@ -4,6 +4,8 @@ pub use crate::base::database::Unjudged;
 pub use crate::base::name::Name;
 
 use super::limits::remarks;
+use crate::base::text::one_line;
+use crate::base::xattrs::Xattrs;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -123,22 +125,37 @@ pub enum Loss {
     Device,
     /// It was a file, folder or link when the backup began, and then something else.
     ChangedKind,
+    /// The set-user-ID or set-group-ID bit of a file: it is in the archive, and no restore sets it.
+    SetId,
+    /// An extended attribute.
+    Attribute {
+        /// Its name.
+        name: Name,
+    },
+    /// Its extended attributes and access control lists, which could not be read.
+    Attributes,
 }
 
 impl Loss {
     /// Whether a person has to look at it.
     pub fn matters(&self) -> bool {
-        matches!(self, Loss::ChangedKind)
+        matches!(self, Loss::ChangedKind | Loss::Attributes)
     }
 
     /// A few words for people.
-    pub fn words(&self) -> &'static str {
-        match self {
+    pub fn words(&self) -> String {
+        let words = match self {
             Loss::Socket => "a socket is not archived",
             Loss::Fifo => "a FIFO is not archived",
             Loss::Device => "a device is not archived",
             Loss::ChangedKind => "it became something else while the backup ran",
-        }
+            Loss::SetId => "no restore will set its set-user-ID or set-group-ID bit",
+            Loss::Attributes => "its extended attributes and access control lists cannot be read",
+            Loss::Attribute { name } => {
+                return format!("the attribute {} is not archived", one_line(&name.0.to_string_lossy(), 100));
+            }
+        };
+        words.to_owned()
     }
 }
 
@@ -201,6 +218,9 @@ pub struct Item {
     /// Bytes of an unfinished last line that are not in the archive: they were being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
+    /// Extended attributes and access control lists, in base64.
+    #[serde(default, skip_serializing_if = "Xattrs::is_empty")]
+    pub xattrs: Xattrs,
 }
 
 /// What an item is.
@@ -239,6 +259,8 @@ struct Flat {
     at: Option<u64>,
     stamp: Option<String>,
     cut: Option<u64>,
+    #[serde(default)]
+    xattrs: Xattrs,
 }
 
 impl TryFrom<Flat> for Item {
@@ -251,8 +273,8 @@ impl TryFrom<Flat> for Item {
             ("link", _, _, Some(target)) => Kind::Link { target },
             _ => return Err(format!("a {} lacks something, or nobody knows what it is", flat.kind)),
         };
-        let Flat { path, mode, uid, gid, mtime, at, stamp, cut, .. } = flat;
-        Ok(Item { path, kind, mode, uid, gid, mtime, at, stamp, cut })
+        let Flat { path, mode, uid, gid, mtime, at, stamp, cut, xattrs, .. } = flat;
+        Ok(Item { path, kind, mode, uid, gid, mtime, at, stamp, cut, xattrs })
     }
 }
 
@@ -403,13 +425,21 @@ pub fn member(path: &Path) -> PathBuf {
 
 /// A line as `sha256sum` writes it: a name with a line break or a backslash is escaped, and the
 /// line says so by a backslash of its own.
+///
+/// A name with a carriage return is on a line of the BSD form. On a line of the other form `sha256sum -c` takes
+/// one at the end for part of the line break, and its way to escape one is unknown to `shasum -c`.
 fn checksum_line(text: &mut Vec<u8>, sha256: &str, name: &Path) {
     let name = name.as_os_str().as_bytes();
     if name.iter().any(|byte| b"\n\\".contains(byte)) {
         text.push(b'\\');
     }
-    text.extend_from_slice(sha256.as_bytes());
-    text.extend_from_slice(b"  ");
+    let bsd = name.contains(&b'\r');
+    if bsd {
+        text.extend_from_slice(BSD.0);
+    } else {
+        text.extend_from_slice(sha256.as_bytes());
+        text.extend_from_slice(b"  ");
+    }
     for &byte in name {
         match byte {
             b'\n' => text.extend_from_slice(b"\\n"),
@@ -417,8 +447,15 @@ fn checksum_line(text: &mut Vec<u8>, sha256: &str, name: &Path) {
             byte => text.push(byte),
         }
     }
+    if bsd {
+        text.extend_from_slice(BSD.1);
+        text.extend_from_slice(sha256.as_bytes());
+    }
     text.push(b'\n');
 }
+
+/// What stands before and after the name on a line of the BSD form.
+const BSD: (&[u8], &[u8]) = (b"SHA256 (", b") = ");
 
 /// Reads `checksums.sha256` as `sha256sum` and `shasum` write it: hash and name of each line.
 ///
@@ -430,8 +467,14 @@ pub fn read_checksums(text: &[u8]) -> Vec<(String, PathBuf)> {
                 Some(rest) => (true, rest),
                 None => (false, line),
             };
-            let (hash, name) = line.split_at_checked(64)?;
-            let name = name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *"))?;
+            let bsd = line.strip_prefix(BSD.0).and_then(|rest| {
+                let (name, hash) = rest.split_at_checked(rest.len().checked_sub(64)?)?;
+                Some((hash, name.strip_suffix(BSD.1)?))
+            });
+            let (hash, name) = bsd.or_else(|| {
+                let (hash, name) = line.split_at_checked(64)?;
+                Some((hash, name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *"))?))
+            })?;
             let hash =
                 std::str::from_utf8(hash).ok().filter(|hash| hash.bytes().all(|b| b.is_ascii_hexdigit()))?;
             let mut plain = Vec::with_capacity(name.len());

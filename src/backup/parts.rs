@@ -122,7 +122,18 @@ mod tests {
             let kind = Kind::File { size: content.len() as u64, sha256: hex(&Sha256::digest(content)) };
             let at = Some(packer.position());
             let (path, mtime) = (Name(name.into()), DateTime::default());
-            items.push(Item { path, kind, mode: 0o600, uid: 0, gid: 0, mtime, at, stamp: None, cut: None });
+            items.push(Item {
+                path,
+                kind,
+                mode: 0o600,
+                uid: 0,
+                gid: 0,
+                mtime,
+                at,
+                stamp: None,
+                cut: None,
+                xattrs: Default::default(),
+            });
             packer.write_all(content).unwrap();
             if name == "a" {
                 packer.cut().unwrap();

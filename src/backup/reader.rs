@@ -147,7 +147,8 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
 fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, String> {
     let name = harmless(&entry.path().map_err(|error| error.to_string())?)?;
     let shown = name.display();
-    if is_pax_sparse(entry) {
+    let has_acl = has_pax(entry, b"SCHILY.acl.access");
+    if has_pax(entry, b"GNU.sparse.") {
         return Err(format!("{shown} is a sparse file in a form that cannot be read here; `tar` unpacks it"));
     }
     let header = entry.header();
@@ -173,22 +174,24 @@ fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, Stri
     let time =
         header.mtime().ok().and_then(|seconds| DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0));
     let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok()).unwrap_or(u32::MAX);
+    // What the group may is then what anybody in the list may, and the list is not read here.
+    let beyond = if has_acl { 0o070 } else { 0 };
     Ok(Some(Member {
         name,
         shape,
         size: entry.size(),
-        mode: header.mode().unwrap_or(0o600) & 0o7777,
+        mode: header.mode().unwrap_or(0o600) & 0o7777 & !beyond,
         owner: (id(header.uid()), id(header.gid())),
         mtime: time.unwrap_or_default(),
         same_as,
     }))
 }
 
-/// Whether a member is a sparse file as GNU tar writes it with `--format=pax`: its content is
-/// preceded by a map, or lies elsewhere than it seems.
-fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+/// Whether an extension of a member begins so: `GNU.sparse.` of a sparse file as GNU tar writes it with
+/// `--format=pax`, whose content is preceded by a map, or lies elsewhere than it seems.
+fn has_pax<R: Read>(entry: &mut tar::Entry<'_, R>, key: &[u8]) -> bool {
     let Ok(Some(extensions)) = entry.pax_extensions() else { return false };
-    extensions.flatten().any(|extension| extension.key_bytes().starts_with(b"GNU.sparse."))
+    extensions.flatten().any(|extension| extension.key_bytes().starts_with(key))
 }
 
 /// A name of a member, relative and without `.`, that stays in the folder it is put in.

@@ -7,6 +7,7 @@ use super::entry::{header, header_of};
 use super::manifest::{CHECKSUMS, MANIFEST, Manifest};
 use super::pack::Packer;
 use crate::base::text::hex;
+use crate::base::xattrs::Xattrs;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use libdeflater::crc32;
@@ -45,15 +46,16 @@ impl Tape {
     }
 
     /// Puts in a folder.
-    pub(super) fn put_folder(&mut self, member: &Path, meta: &Metadata) -> Result<()> {
-        let mut header = header_of(tar::EntryType::Directory, meta);
+    pub(super) fn put_folder(&mut self, member: &Path, meta: &Metadata, xattrs: &Xattrs) -> Result<()> {
+        self.put_xattrs(xattrs).context(WRITING)?;
+        let mut header = header_of(tar::EntryType::Directory, meta, xattrs);
         self.tar.append_data(&mut header, self.folder.join(member), io::empty()).context(WRITING)
     }
 
     /// Puts in a symbolic link.
     pub(super) fn put_link(&mut self, member: &Path, meta: &Metadata, target: &Path) -> Result<()> {
         let name = self.folder.join(member);
-        let mut header = header_of(tar::EntryType::Symlink, meta);
+        let mut header = header_of(tar::EntryType::Symlink, meta, &Xattrs::default());
         // A short target is written as it is; the other way drops a leading `./`.
         if target.as_os_str().len() <= 100
             && header.set_link_name_literal(target.as_os_str().as_bytes()).is_ok()
@@ -70,12 +72,12 @@ impl Tape {
     pub(super) fn put_members(
         &mut self,
         member: &Path,
-        meta: &Metadata,
+        (meta, xattrs): (&Metadata, &Xattrs),
         size: u64,
         members: &[Block],
     ) -> Result<u64> {
         let mut put = || -> io::Result<u64> {
-            let at = self.put_header(member, size, meta)?;
+            let at = self.put_header(member, size, meta, xattrs)?;
             self.tar.get_mut().copy(members)?;
             Ok(at)
         };
@@ -87,13 +89,13 @@ impl Tape {
     pub(super) fn put_body(
         &mut self,
         member: &Path,
-        meta: &Metadata,
+        (meta, xattrs): (&Metadata, &Xattrs),
         size: u64,
         most: usize,
         put: impl FnOnce(&mut Packer) -> io::Result<Body>,
     ) -> Result<(u64, Body)> {
         let write = || -> io::Result<(u64, Body)> {
-            let at = self.put_header(member, size, meta)?;
+            let at = self.put_header(member, size, meta, xattrs)?;
             let blocks = self.tar.get_mut();
             if size > SMALL {
                 // So that a page or line that stays where it is stays where it is in a block.
@@ -112,7 +114,7 @@ impl Tape {
 
     /// Writes a file's header; its content has members of its own, if it is large. Gives where
     /// the content begins.
-    fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata) -> io::Result<u64> {
+    fn put_header(&mut self, member: &Path, size: u64, meta: &Metadata, xattrs: &Xattrs) -> io::Result<u64> {
         let blocks = self.tar.get_mut();
         // Neighbours are grouped by their names alone, so that a file that comes, goes or grows
         // leaves most groups of small files as they were.
@@ -120,10 +122,20 @@ impl Tape {
         if size <= SMALL && (group_ends || (blocks.room() as u64) < size + HEADERS) {
             blocks.cut()?;
         }
-        let mut header = header_of(tar::EntryType::Regular, meta);
+        self.put_xattrs(xattrs)?;
+        let mut header = header_of(tar::EntryType::Regular, meta, xattrs);
         header.set_size(size);
         self.tar.append_data(&mut header, self.folder.join(member), io::empty())?;
         Ok(self.tar.get_mut().position())
+    }
+
+    /// Puts in what goes with the next header.
+    fn put_xattrs(&mut self, xattrs: &Xattrs) -> io::Result<()> {
+        if xattrs.is_empty() {
+            return Ok(());
+        }
+        let records = xattrs.pax();
+        self.tar.append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))
     }
 
     /// Ends the archive with its index. Gives the file, its length, and how many bytes of it were copied

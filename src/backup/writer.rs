@@ -21,6 +21,7 @@ use crate::base::database::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
+use crate::base::xattrs::Xattrs;
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
@@ -136,13 +137,15 @@ impl<'a> Writer<'a> {
                     soundness: Soundness::Sound,
                     seconds: shot.held.as_secs_f64(),
                 });
-                let mut item = self.put_copy(&member(&name.0), name.clone(), copy, &saved.meta)?;
+                let xattrs = self.attributes(name, &saved.meta);
+                let mut item = self.put_copy(&member(&name.0), name.clone(), copy, (&saved.meta, &xattrs))?;
                 item.stamp = saved.stamp.clone().filter(|_| item.size() > SMALL);
                 self.manifest.files.push(item);
             }
             Source::Past(item, database, members) => {
                 self.manifest.databases.push(Database { seconds: 0.0, ..database.clone() });
-                self.put_unread(item, members, &saved.meta)?;
+                let xattrs = self.attributes(&saved.found.path, &saved.meta);
+                self.put_unread(item, members, (&saved.meta, xattrs))?;
             }
             Source::Files(set, reason, why) => {
                 self.put_files(saved, set, *reason, why)?;
@@ -184,8 +187,9 @@ impl<'a> Writer<'a> {
             return self.put_raw(set, name, &saved.meta);
         };
         self.note_database(name, Soundness::Unjudged(reason), why);
+        let xattrs = self.attributes(name, &saved.meta);
         for (path, copy) in set_of(&name.0, set) {
-            let item = self.put_copy(&member(&path), Name(path), &copy, &saved.meta)?;
+            let item = self.put_copy(&member(&path), Name(path), &copy, (&saved.meta, &xattrs))?;
             self.manifest.files.push(item);
             let _ = fs::remove_file(copy);
         }
@@ -238,9 +242,10 @@ impl<'a> Writer<'a> {
 
     /// Puts in copies of the files of a damaged database, as they are.
     fn put_raw(&mut self, set: &Path, name: &Name, meta: &Metadata) -> Result<()> {
+        let xattrs = self.attributes(name, meta);
         for (path, copy) in set_of(&name.0, set) {
             let member = Path::new(manifest::DAMAGED).join(&path);
-            let item = self.put_copy(&member, Name(path), &copy, meta)?;
+            let item = self.put_copy(&member, Name(path), &copy, (meta, &xattrs))?;
             self.manifest.damaged.push(item);
             let _ = fs::remove_file(copy);
         }
@@ -266,34 +271,66 @@ impl<'a> Writer<'a> {
     /// Puts in a file that is as it was when the archive before this one was made, if it is.
     fn put_if_unchanged(&mut self, found: &Found) -> Result<bool> {
         let Some(past) = self.past() else { return Ok(false) };
-        let Ok(meta) = self.home.metadata(&found.path.0) else { return Ok(false) };
+        let Ok(file) = self.home.open_file(&found.path.0) else { return Ok(false) };
+        let Ok(meta) = file.metadata() else { return Ok(false) };
         let stamp = past::stamp(&meta, self.manifest.time).filter(|_| meta.is_file());
         let known = stamp.and_then(|stamp| past.file(&found.path.0, &stamp));
         // Earlier versions left out an unfinished last line also of a file at rest.
         let Some((item, members)) = known.filter(|(item, _)| item.size() == meta.len()) else {
             return Ok(false);
         };
-        self.put_unread(item, members, &meta)?;
+        let (xattrs, unkept) = live::attributes(&file, &meta);
+        self.note_unkept(&found.path, unkept);
+        self.put_unread(item, members, (&meta, xattrs))?;
         Ok(true)
     }
 
     /// Puts in a file that did not change, by copying its members.
-    fn put_unread(&mut self, past: &Item, members: &[Block], meta: &Metadata) -> Result<()> {
-        let at = self.tape.put_members(&member(&past.path.0), meta, past.size(), members)?;
-        self.manifest.files.push(Item { at: Some(at), ..past.clone() });
+    fn put_unread(
+        &mut self,
+        past: &Item,
+        members: &[Block],
+        (meta, xattrs): (&Metadata, Xattrs),
+    ) -> Result<()> {
+        let at = self.tape.put_members(&member(&past.path.0), (meta, &xattrs), past.size(), members)?;
+        self.manifest.files.push(Item { at: Some(at), xattrs, ..past.clone() });
         self.unread += 1;
         Ok(())
     }
 
     /// Puts in a file of ours under the name, mode and time of another.
-    fn put_copy(&mut self, member: &Path, path: Name, copy: &Path, meta: &Metadata) -> Result<Item> {
+    fn put_copy(
+        &mut self,
+        member: &Path,
+        path: Name,
+        copy: &Path,
+        (meta, xattrs): (&Metadata, &Xattrs),
+    ) -> Result<Item> {
         let reading = || format!("cannot read {}", copy.display());
         let mut file = File::open(copy).with_context(reading)?;
         let size = file.metadata().with_context(reading)?.len();
         let put = |blocks: &mut Packer| body::put(blocks, &mut file, size);
-        let (at, body) = self.tape.put_body(member, meta, size, PAGES, put)?;
+        let (at, body) = self.tape.put_body(member, (meta, xattrs), size, PAGES, put)?;
         anyhow::ensure!(body.read == size, "{} became shorter or unreadable", copy.display());
-        Ok(file_item(path, meta, at, &body))
+        Ok(Item { xattrs: xattrs.clone(), ..file_item(path, meta, at, &body) })
+    }
+
+    /// The attributes of a database. Its lock is not held any more: closing its file would let go of it.
+    fn attributes(&mut self, path: &Name, meta: &Metadata) -> Xattrs {
+        // One that went away since it was copied has none.
+        let Ok(file) = self.home.open_file(&path.0) else { return Xattrs::default() };
+        let (xattrs, unkept) = live::attributes(&file, meta);
+        self.note_unkept(path, unkept);
+        xattrs
+    }
+
+    fn note_unkept(&mut self, path: &Name, unkept: Vec<Loss>) {
+        for what in unkept {
+            if what.matters() {
+                self.manifest.problems.push(format!("{}: {}", path.0.display(), what.words()));
+            }
+            self.manifest.unkept.push(Unkept { path: path.clone(), what });
+        }
     }
 
     fn put(&mut self, found: Found) -> Result<()> {
@@ -302,14 +339,11 @@ impl<'a> Writer<'a> {
         }
         match live::put(&mut self.tape, &found, self.home, self.manifest.time) {
             Ok(Some(put)) => {
+                self.note_unkept(&found.path, put.unkept);
                 self.manifest.files.push(put.item);
                 self.manifest.problems.extend(put.problem);
             }
-            Ok(None) => {
-                let what = Loss::ChangedKind;
-                self.manifest.problems.push(format!("{}: {}", found.path.0.display(), what.words()));
-                self.manifest.unkept.push(Unkept { path: found.path, what });
-            }
+            Ok(None) => self.note_unkept(&found.path, vec![Loss::ChangedKind]),
             Err(Unread::Source(error)) if is_gone(&error) => self.manifest.vanished.push(found.path),
             Err(Unread::Source(error)) => {
                 self.manifest.problems.push(format!("cannot read {}: {error}", found.path.0.display()));

@@ -37,6 +37,7 @@ pub mod text;
 pub mod tls;
 pub mod units;
 pub mod upgrade;
+pub mod xattrs;
 
 pub use fault::Fault;
 pub use home::Home;

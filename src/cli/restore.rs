@@ -111,6 +111,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
         say_notes(context, &prepared.ways());
     }
     prepared.unjudged().for_each(|database| context.note(&format!("note: {database}")));
+    let said = prepared.notes.len();
     let question = question(loaded, &prepared, &args);
     if args.dry_run {
         return dry_run(context, &prepared, &question);
@@ -127,7 +128,10 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
         return Ok(State::Unknown);
     };
     match restored {
-        Ok(restored) => tell(context, loaded, &restored, &args, begun),
+        Ok(restored) => {
+            say_notes(context, restored.notes.get(said..).unwrap_or_default());
+            tell(context, loaded, &restored, &args, begun)
+        }
         Err(error) => log_failure(context, loaded, error),
     }
 }

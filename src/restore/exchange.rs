@@ -30,12 +30,12 @@ pub(super) fn exchange(
     folders: &[Entry],
     force: bool,
     plan: impl FnOnce(&mut Swap) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let services = Services { home: &loaded.home, config: &loaded.config, run };
-    if let Err(error) = forward(&loaded.home, places, swap, &services, folders, force, plan) {
-        return Err(put_back(&loaded.home, places, swap, &services, error));
+    match forward(&loaded.home, places, swap, &services, folders, force, plan) {
+        Ok(notes) => swap.close(places).map(|()| notes),
+        Err(error) => Err(put_back(&loaded.home, places, swap, &services, error)),
     }
-    swap.close(places)
 }
 
 /// The services that run now and are to be stopped.
@@ -58,7 +58,7 @@ fn forward(
     folders: &[Entry],
     force: bool,
     plan: impl FnOnce(&mut Swap) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     for name in &swap.services {
         services.may_start(name).context("nothing was changed")?;
     }
@@ -79,13 +79,13 @@ fn forward(
         places.make_folder(&folder.0, 0o755)?;
     }
     swap.forward(places)?;
-    stage::set_folder_modes(folders, &made, places)?;
+    let notes = stage::set_folder_modes(folders, &made, places)?;
     swap.save(places, Phase::Placed)?;
     for name in &swap.services {
         services.start(name).with_context(|| format!("{name} does not start on the restored files"))?;
         step("started")?;
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// Puts everything back and says so.

@@ -305,7 +305,7 @@ impl Prepared<'_> {
     /// # Errors
     /// When it could not be done. Then everything is as it was, and what ran runs again; where
     /// that failed too, the message says what is left to do.
-    pub fn carry_out(self, force: bool) -> Result<Restored> {
+    pub fn carry_out(mut self, force: bool) -> Result<Restored> {
         let home = &self.loaded.home;
         self.need_clear_way()?;
         let staged = Path::new(STAGING).join(&self.run.id);
@@ -313,18 +313,22 @@ impl Prepared<'_> {
         self.need_room(home.root())?;
         let made = self.places.home.make_dir(&staged, 0o700).map(drop);
         made.with_context(|| format!("cannot create the folder {}", staging.display()))?;
-        if let Err(error) = self.stage(&staging) {
-            let _ = self.places.home.remove_tree(&staged);
-            return Err(error);
+        match self.stage(&staging) {
+            Ok(notes) => self.notes.extend(notes),
+            Err(error) => {
+                let _ = self.places.home.remove_tree(&staged);
+                return Err(error);
+            }
         }
         step("staged")?;
 
         let (archive, running) = (Name(self.archive.clone()), self.running.clone());
         let mut swap = Swap::begin(&self.places.home, self.run, archive, staged, running)?;
         let (places, wanted) = (&self.places, &self.wanted);
-        exchange::exchange(self.loaded, self.run, places, &mut swap, wanted, force, |swap| {
+        let notes = exchange::exchange(self.loaded, self.run, places, &mut swap, wanted, force, |swap| {
             self.plan_moves(swap)
         })?;
+        self.notes.extend(notes);
         let aside = swap.old_files(home);
         if let Some(journal) = self.journal {
             let what =

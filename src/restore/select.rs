@@ -226,6 +226,7 @@ mod tests {
             owner: (0, 0),
             mtime: DateTime::default(),
             at: None,
+            xattrs: Default::default(),
             database: false,
             outward: false,
         };

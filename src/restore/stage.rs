@@ -9,6 +9,8 @@ use crate::base::beneath::{Dir, Options};
 use crate::base::durable::Tree;
 use crate::base::progress::Progress;
 use crate::base::step::step;
+use crate::base::text;
+use crate::base::xattrs::ACL;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, Gid, Uid};
 use std::collections::{HashMap, HashSet};
@@ -20,16 +22,17 @@ use std::time::SystemTime;
 
 impl Prepared<'_> {
     /// Unpacks the wanted files and links below `folder`, each at its path in the home. When this
-    /// returns they are on disk, and all of the archive, or of the wanted files, is verified.
+    /// returns they are on disk, and all of the archive, or of the wanted files, is verified. Gives what could
+    /// not be set on them.
     ///
     /// # Errors
     /// When it is not whole, or cannot be written. The agent was not touched.
-    pub(super) fn stage(&self, folder: &Path) -> Result<()> {
+    pub(super) fn stage(&self, folder: &Path) -> Result<Vec<String>> {
         self.lay(folder).map_err(|error| self.untouched(error, folder))
     }
 
     /// [`Prepared::stage`], with errors as they are.
-    pub(super) fn lay(&self, folder: &Path) -> Result<()> {
+    pub(super) fn lay(&self, folder: &Path) -> Result<Vec<String>> {
         let total = if self.whole { self.contents.bytes() } else { self.bytes() };
         let progress = Progress::new("restoring", total, self.run.watched);
         let mut laying = Laying::begin(&self.wanted, folder, &progress)?;
@@ -51,8 +54,10 @@ struct Laying<'a> {
     files: HashMap<&'a Path, Vec<&'a Entry>>,
     links: Vec<&'a Entry>,
     /// Databases, which get their mode in the end: until then they are checked.
-    databases: Vec<&'a Entry>,
+    databases: Vec<(&'a Entry, Permissions)>,
     made: HashSet<PathBuf>,
+    /// What could not be set.
+    notes: Vec<String>,
     progress: &'a Progress,
 }
 
@@ -70,6 +75,7 @@ impl<'a> Laying<'a> {
             links,
             databases: Vec::new(),
             made: HashSet::new(),
+            notes: Vec::new(),
             progress,
         })
     }
@@ -99,15 +105,16 @@ impl<'a> Laying<'a> {
         Ok(Some(target))
     }
 
-    /// Gives a file that was written its owner, time and mode.
+    /// Gives a file that was written its owner, attributes, time and mode.
     fn settle(&mut self, file: &File, path: &Path, entry: &'a Entry) -> Result<()> {
         if let Some((uid, gid)) = owner(entry) {
             fchown(file, Some(uid), Some(gid)).with_context(|| owning(path))?;
         }
+        let mode = dress(file, entry, &mut self.notes);
         if entry.database {
-            self.databases.push(entry);
+            self.databases.push((entry, mode));
         } else {
-            file.set_permissions(harmless(entry)).with_context(|| writing(path))?;
+            file.set_permissions(mode).with_context(|| writing(path))?;
         }
         file.set_modified(SystemTime::from(entry.mtime)).with_context(|| writing(path))?;
         self.tree.done(file).with_context(|| writing(path))?;
@@ -116,7 +123,7 @@ impl<'a> Laying<'a> {
     }
 
     /// Makes the links, and all of it last.
-    fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Result<Vec<String>> {
         for entry in std::mem::take(&mut self.links) {
             let target = self.room_for(&entry.path)?;
             let path = self.folder.path().join(&target);
@@ -128,15 +135,16 @@ impl<'a> Laying<'a> {
             give(&self.folder, &target, entry).with_context(|| owning(&path))?;
             step("stage")?;
         }
-        for entry in &self.databases {
+        for (entry, mode) in std::mem::take(&mut self.databases) {
             let file = self.folder.open_file(inner(&entry.path));
-            let set = file.and_then(|file| file.set_permissions(harmless(entry)));
+            let set = file.and_then(|file| file.set_permissions(mode));
             set.with_context(|| writing(&self.folder.path().join(&entry.path)))?;
         }
         if let Some(gone) = self.files.keys().min() {
             bail!("{} is not in the archive any more; did it change?", gone.display());
         }
-        self.tree.sync()
+        self.tree.sync()?;
+        Ok(self.notes)
     }
 
     /// A new file for one of the home, and its path for messages.
@@ -169,10 +177,22 @@ fn owning(path: &Path) -> String {
     format!("cannot set the owner of {}", path.display())
 }
 
-/// The permissions of a file or folder. Nothing that an archive says makes a file run as somebody
-/// else.
-fn harmless(entry: &Entry) -> Permissions {
-    Permissions::from_mode(entry.mode & 0o777)
+/// Gives an open file or folder its attributes and access control lists. Gives the permissions to set then, and
+/// notes what could not be set: where that is a list, nobody may more than without it.
+fn dress(file: &File, entry: &Entry, notes: &mut Vec<String>) -> Permissions {
+    let lost = entry.xattrs.set(file);
+    let mut mode = entry.mode;
+    if lost.iter().any(|name| name == ACL) {
+        mode = entry.xattrs.mode_without_acl(mode);
+    }
+    if !lost.is_empty() {
+        let names: Vec<_> = lost.iter().map(|name| text::one_line(name, 100)).collect();
+        notes.push(format!("{}: cannot set {} here", entry.path.display(), names.join(", ")));
+    }
+    // Nothing that an archive says makes a file run as somebody else. Of a folder these bits say who owns
+    // what is made in it, and who may remove it.
+    let bits = if entry.shape == Shape::Folder { 0o3777 } else { 0o777 };
+    Permissions::from_mode(mode & bits)
 }
 
 /// The owner and group to give, where we may: root restores for other users.
@@ -212,12 +232,13 @@ pub(super) fn make_folders(wanted: &[Entry], places: &Places) -> Result<Vec<Path
     Ok(made)
 }
 
-/// Gives folders we made their modes, when everything is in them.
-pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], places: &Places) -> Result<()> {
+/// Gives folders we made their modes and attributes, when everything is in them. Gives what could not be set.
+pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], places: &Places) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder && made.contains(&entry.path)) {
         let folder = places.at(&entry.path).and_then(|(dir, rest)| dir.open_dir(rest)?.to_file());
-        let set = folder.and_then(|folder| folder.set_permissions(harmless(entry)));
+        let set = folder.and_then(|folder| folder.set_permissions(dress(&folder, entry, &mut notes)));
         set.with_context(|| format!("cannot set the mode of {}", entry.path.display()))?;
     }
-    Ok(())
+    Ok(notes)
 }

@@ -2,11 +2,12 @@
 
 use super::places::look;
 use crate::base::beneath::{Dir, Options};
+use crate::base::xattrs::{self, ACL};
 use anyhow::{Context, Result};
 use rustix::fs::AtFlags;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 /// A copy that is not finished. There is one at a time in a folder.
@@ -118,8 +119,13 @@ fn settle(source: &File, file: &File) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         fchown(file, Some(meta.uid()), Some(meta.gid()))?;
     }
-    copy_attributes(source, file)?;
-    file.set_permissions(meta.permissions())?;
+    let xattrs = xattrs::read(source)?.kept;
+    let mut mode = meta.mode() & 0o7777;
+    if xattrs.set(file).iter().any(|name| name == ACL) {
+        // This file system keeps no lists: nobody may more than without it.
+        mode = xattrs.mode_without_acl(mode);
+    }
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.set_modified(meta.modified()?)?;
     file.sync_all()
 }
@@ -131,27 +137,6 @@ fn give_link(link: Spot<'_>, meta: &Metadata) -> io::Result<()> {
     let (folder, name) = link.0.holder(link.1)?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(meta.uid()), rustix::fs::Gid::from_raw(meta.gid()));
     Ok(rustix::fs::chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-/// Copies extended attributes, access control lists among them, as far as the file system keeps any.
-fn copy_attributes(source: &File, file: &File) -> io::Result<()> {
-    use rustix::io::Errno;
-    let mut names = vec![0; 64 << 10];
-    let length = match rustix::fs::flistxattr(source, &mut names) {
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        length => length?,
-    };
-    let mut value = vec![0; 64 << 10];
-    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        let name = std::ffi::CString::new(name)?;
-        let size = rustix::fs::fgetxattr(source, &name, &mut value)?;
-        match rustix::fs::fsetxattr(file, &name, &value[..size], rustix::fs::XattrFlags::empty()) {
-            // Labels of the system, which only it sets, and what this file system does not know.
-            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
-            result => result?,
-        }
-    }
-    Ok(())
 }
 
 /// The folder of a path is there.

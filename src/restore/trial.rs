@@ -60,7 +60,8 @@ impl Prepared<'_> {
             .prefix(".part-restore-")
             .tempdir_in(&folder)
             .with_context(|| format!("cannot create a folder in {}", folder.display()))?;
-        self.stage(staging.path())?;
+        let notes = self.stage(staging.path())?;
+        self.notes.extend(notes);
         let staged = staging.path().file_name().unwrap_or_default();
         let staged = target.open_dir(staged).context("cannot open the folder of files that are ready")?;
         for entry in &mut self.wanted {
@@ -84,7 +85,8 @@ impl Prepared<'_> {
         let touched: BTreeSet<&Path> = parents.iter().flat_map(|path| path.ancestors()).collect();
         places::sync(touched.into_iter().map(|path| (target, path.to_owned())))?;
         durable::sync_folder(durable::parent(&folder))?;
-        stage::set_folder_modes(&self.wanted, &made, &places)?;
+        let notes = stage::set_folder_modes(&self.wanted, &made, &places)?;
+        self.notes.extend(notes);
         let state = if self.notes.is_empty() { State::Ok } else { State::Warning };
         Ok(self.restored(state, None, Vec::new()))
     }

@@ -337,6 +337,47 @@ fn nothing_stays_out_without_a_word() {
 }
 
 #[test]
+fn an_access_list_comes_back_and_its_loss_gives_nobody_more() {
+    let sandbox = with_files();
+    sandbox.write("memory/secret", "for two");
+    let path = sandbox.path("memory/secret");
+    // What `setfacl -m u:4711:rw` makes of 0600: the mode shows the mask, 0660.
+    let entries =
+        [(1u16, 6u16, u32::MAX), (2, 6, 4711), (4, 0, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        list.extend([tag.to_le_bytes(), perm.to_le_bytes()].as_flattened());
+        list.extend(id.to_le_bytes());
+    }
+    let acl = "system.posix_acl_access";
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&path, acl, &list, flags).is_err() {
+        println!("no access control lists here");
+        return;
+    }
+    rustix::fs::setxattr(&path, "user.note", b"kept", flags).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&path), 0o660);
+    sandbox.expect(0, "backup", &[]);
+    let folder = unpack_by_hand(&sandbox, &archives(&sandbox)[0]);
+    assert_eq!(mode(&folder.join("memory/secret")), 0o600);
+
+    // Neither what is there now nor what its folder hands down stays.
+    fs::remove_file(&path).unwrap();
+    sandbox.write("memory/secret", "other");
+    rustix::fs::setxattr(sandbox.path("memory"), "system.posix_acl_default", &list, flags).unwrap();
+    sandbox.expect(0, "restore", &["latest", "--yes"]);
+    let read = |path: &Path, name: &str| {
+        let mut value = vec![0; 1000];
+        rustix::fs::getxattr(path, name, &mut value).map(|length| value[..length].to_vec())
+    };
+    assert_eq!(mode(&path), 0o660);
+    assert_eq!(read(&path, acl).unwrap(), list);
+    assert_eq!(read(&path, "user.note").unwrap(), b"kept");
+    assert!(read(&sandbox.path("memory/journal.jsonl"), acl).is_err());
+}
+
+#[test]
 fn a_last_line_is_left_out_only_while_it_is_being_written() {
     let sandbox = with_files();
     let long = "{\"n\":1}\n".repeat(20_000);

@@ -47,10 +47,13 @@ impl Random {
 /// What a path is, with all that must come back.
 #[derive(Debug, PartialEq, Eq)]
 enum Thing {
-    Folder { mode: u32 },
+    Folder { mode: u32, xattrs: Xattrs },
     Link(PathBuf),
-    File { mode: u32, mtime: (i64, i64), content: Vec<u8> },
+    File { mode: u32, mtime: (i64, i64), xattrs: Xattrs, content: Vec<u8> },
 }
+
+/// Attributes by name, access control lists among them.
+type Xattrs = BTreeMap<String, Vec<u8>>;
 
 type Tree = BTreeMap<PathBuf, Thing>;
 
@@ -69,19 +72,79 @@ fn tree(root: &Path, skip: &[&str]) -> Tree {
             let thing = if meta.is_symlink() {
                 Thing::Link(fs::read_link(&path).unwrap())
             } else if meta.is_dir() {
-                Thing::Folder { mode: meta.mode() & 0o777 }
-            } else {
+                Thing::Folder { mode: meta.mode() & 0o3777, xattrs: xattrs(&path) }
+            } else if meta.is_file() {
                 let mtime = (meta.mtime(), meta.mtime_nsec());
-                Thing::File { mode: meta.mode() & 0o777, mtime, content: fs::read(&path).unwrap() }
+                let content = fs::read(&path).unwrap();
+                Thing::File { mode: meta.mode() & 0o777, mtime, xattrs: xattrs(&path), content }
+            } else {
+                return None;
             };
             Some((inside, thing))
         })
         .collect()
 }
 
+fn xattrs(path: &Path) -> Xattrs {
+    let mut names = vec![0; 4096];
+    let length = rustix::fs::listxattr(path, &mut names).unwrap_or(0);
+    let mut xattrs = Xattrs::new();
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = std::str::from_utf8(name).unwrap();
+        let mut value = vec![0; 64 << 10];
+        let length = rustix::fs::getxattr(path, name, &mut value).unwrap();
+        value.truncate(length);
+        if name.starts_with("user.") || name.starts_with("system.posix_acl") {
+            xattrs.insert(name.to_owned(), value);
+        }
+    }
+    xattrs
+}
+
+/// An access control list for a user that there need not be, as Linux stores it.
+fn acl(random: &mut Random) -> Vec<u8> {
+    let none = u32::MAX;
+    let mut perm = || random.below(8) as u16;
+    let entries = [
+        (1u16, 6 | perm(), none),
+        (2, perm(), 4711),
+        (4, perm(), none),
+        (8, perm(), 4712),
+        (0x10, perm(), none),
+        (0x20, perm(), none),
+    ];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        list.extend([tag.to_le_bytes(), perm.to_le_bytes()].as_flattened());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+/// Gives some things attributes, where the file system keeps any.
+fn attributes(path: &Path, random: &mut Random) {
+    let set = |name: &str, value: &[u8]| {
+        let _ = rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty());
+    };
+    match random.below(6) {
+        0 => set("user.plain", b"a value"),
+        1 => {
+            set("user.odd=%25 \u{fc}", &random.bytes(100));
+            set("user.empty", b"");
+        }
+        2 => {
+            let length = random.below(3000) as usize;
+            set("user.long", &random.bytes(length));
+        }
+        3 => set("system.posix_acl_access", &acl(random)),
+        4 if path.is_dir() => set("system.posix_acl_default", &acl(random)),
+        _ => {}
+    }
+}
+
 /// A name that programs stumble over.
 fn name(random: &mut Random, number: usize) -> OsString {
-    let odd: [&[u8]; 12] = [
+    let odd: [&[u8]; 13] = [
         b"plain",
         b"with space ",
         b"-rf",
@@ -93,6 +156,7 @@ fn name(random: &mut Random, number: usize) -> OsString {
         b"'quote\"",
         b"\x1b[31m",
         b".hidden",
+        b"\r",
         b"long",
     ];
     let which = random.below(odd.len() as u64) as usize;
@@ -140,9 +204,20 @@ fn tail(random: &mut Random) -> Vec<u8> {
     }
 }
 
+/// What is in a home.
+struct Filled {
+    /// What must come out of its archive.
+    tree: Tree,
+    /// Links that lead out of it, which only `tar` makes again.
+    outward: Vec<PathBuf>,
+    /// What cannot be kept, and must be reported.
+    unkept: Vec<PathBuf>,
+}
+
 /// Fills a home; gives what must come out of its archive.
-fn fill(home: &Path, random: &mut Random) -> Tree {
+fn fill(home: &Path, random: &mut Random) -> Filled {
     let mut folders = vec![PathBuf::new()];
+    let (mut outward, mut unkept) = (Vec::new(), Vec::new());
     for number in 0..1 + random.below(14) as usize {
         let parent = folders[random.below(folders.len() as u64) as usize].clone();
         let mut inside = parent.join(name(random, number));
@@ -153,7 +228,7 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
             3 => 512 * random.below(4),
             _ => random.below(6000),
         } as usize;
-        let kind = if number == 0 { 5 } else { random.below(10) };
+        let kind = if number == 0 { 5 } else { random.below(12) };
         match kind {
             0 | 1 => {
                 fs::create_dir(home.join(&inside)).unwrap();
@@ -161,8 +236,20 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
                 continue;
             }
             2 => {
-                let targets = ["nowhere", ".", "./plain0"];
-                symlink(targets[random.below(3) as usize], home.join(&inside)).unwrap();
+                let targets: [&[u8]; 6] =
+                    [b"nowhere", b".", b"./plain0", b"no\xfftext", b"/srv/elsewhere", b"./a/../../.."];
+                let which = random.below(targets.len() as u64) as usize;
+                let target = PathBuf::from(OsString::from_vec(targets[which].to_vec()));
+                symlink(&target, home.join(&inside)).unwrap();
+                let depth = inside.components().count();
+                if which == 4 || which == 5 && depth < 3 {
+                    outward.push(inside);
+                }
+                continue;
+            }
+            7 => {
+                assert!(Command::new("mkfifo").arg("--").arg(home.join(&inside)).status().unwrap().success());
+                unkept.push(inside);
                 continue;
             }
             3 => {
@@ -181,17 +268,23 @@ fn fill(home: &Path, random: &mut Random) -> Tree {
             _ => fs::write(home.join(&inside), random.bytes(size)).unwrap(),
         }
         let path = home.join(&inside);
-        let mode = [0o600, 0o644, 0o755, 0o400, 0o777, 0o640][random.below(6) as usize];
+        let mode = [0o600, 0o644, 0o755, 0o400, 0o777, 0o640, 0o606, 0o4755][random.below(8) as usize];
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        if mode > 0o777 {
+            unkept.push(inside);
+        }
+        attributes(&path, random);
         let file = File::open(&path).unwrap();
         let since = Duration::new(random.below(2_000_000_000), random.below(1_000_000_000) as u32);
         file.set_modified(SystemTime::UNIX_EPOCH + since).unwrap();
     }
     for folder in folders.iter().skip(1) {
-        let mode = [0o700, 0o755, 0o770][random.below(3) as usize];
+        let mode = [0o700, 0o755, 0o770, 0o1777, 0o2775][random.below(5) as usize];
         fs::set_permissions(home.join(folder), Permissions::from_mode(mode)).unwrap();
+        attributes(&home.join(folder), random);
     }
-    tree(home, &["ops.toml"])
+    unkept.sort();
+    Filled { tree: tree(home, &["ops.toml"]), outward, unkept }
 }
 
 /// Backs one random home up, and has it restored by us and unpacked by `tar`.
@@ -199,7 +292,7 @@ fn there_and_back(seed: u64, scratch: &Path) {
     let dir = tempfile::tempdir_in(scratch).unwrap();
     let home = dir.path().join("home");
     fs::create_dir(&home).unwrap();
-    let expected = fill(&home, &mut Random(seed));
+    let Filled { tree: mut expected, outward, unkept } = fill(&home, &mut Random(seed));
     let file = home.join("ops.toml");
     let backups = dir.path().join("backups");
     fs::write(
@@ -214,35 +307,61 @@ fn there_and_back(seed: u64, scratch: &Path) {
     let run = Run::begin("test");
     let made = backup::make(&loaded, &run, None).unwrap();
     assert!(made.problems.is_empty(), "seed {seed}: {made:?}");
+    let mut told: Vec<_> = made.unkept.iter().map(|unkept| unkept.path.0.clone()).collect();
+    told.sort();
+    assert_eq!(told, unkept, "seed {seed}");
+    let told: Vec<_> = made.links_out.iter().map(|link| &link.path.0).collect();
+    assert!(outward.iter().all(|path| told.contains(&path)), "seed {seed}: {told:?}");
+
+    let tar = unpack_by_tar(&made.archive, dir.path());
+    let unpacked = tree(&dir.path().join(&loaded.config.agent.name), &["manifest.json", "checksums.sha256"]);
+    same(seed, "unpacked by tar", &expected, unpacked, tar);
 
     let target = dir.path().join("restored");
     let prepared = restore::prepare(&loaded, &run, None, &restore::Selection::default()).unwrap();
     let restored = prepared.carry_out_to(&target).unwrap();
     assert!(restored.notes.is_empty(), "seed {seed}: {restored:?}");
-    same(seed, "restored", &expected, tree(&target, &[]), true);
+    for path in outward {
+        expected.remove(&path);
+    }
+    same(seed, "restored", &expected, tree(&target, &[]), Keeps { nanoseconds: true, xattrs: true });
+}
 
-    let tar = Command::new("tar")
-        .args(["xzpf".as_ref(), made.archive.as_os_str(), "-C".as_ref(), dir.path().as_os_str()])
-        .output()
-        .unwrap();
-    assert!(tar.status.success(), "seed {seed}: {tar:?}");
-    let unpacked = tree(&dir.path().join(&loaded.config.agent.name), &["manifest.json", "checksums.sha256"]);
-    same(seed, "unpacked by tar", &expected, unpacked, false);
+/// What a way of unpacking keeps.
+#[derive(Clone, Copy)]
+struct Keeps {
+    nanoseconds: bool,
+    xattrs: bool,
+}
+
+fn unpack_by_tar(archive: &Path, into: &Path) -> Keeps {
+    let version = Command::new("tar").arg("--version").output().unwrap();
+    let gnu = String::from_utf8_lossy(&version.stdout).contains("GNU tar");
+    let mut tar = Command::new("tar");
+    if gnu {
+        tar.args(["--acls", "--xattrs", "--warning=no-timestamp"]);
+    }
+    tar.args(["-xzpf".as_ref(), archive.as_os_str(), "-C".as_ref(), into.as_os_str()]);
+    let tar = tar.output().unwrap();
+    assert!(tar.status.success() && (tar.stderr.is_empty() || !gnu), "{archive:?}: {tar:?}");
+    Keeps { nanoseconds: false, xattrs: gnu }
 }
 
 #[track_caller]
-fn same(seed: u64, how: &str, expected: &Tree, mut found: Tree, nanoseconds: bool) {
+fn same(seed: u64, how: &str, expected: &Tree, mut found: Tree, keeps: Keeps) {
     for (path, thing) in expected {
         let found = found.remove(path);
         let found = found.unwrap_or_else(|| panic!("seed {seed}, {how}: {path:?} is missing"));
         let same = match (thing, &found) {
             (
-                Thing::File { mode, mtime, content },
-                Thing::File { mode: its_mode, mtime: its_mtime, content: its_content },
+                Thing::File { mode, mtime, xattrs, content },
+                Thing::File { mode: its_mode, mtime: its_mtime, xattrs: its_xattrs, content: its_content },
             ) => {
-                let times = mtime.0 == its_mtime.0 && (!nanoseconds || mtime.1 == its_mtime.1);
-                mode == its_mode && times && same_content(content, its_content)
+                let times = mtime.0 == its_mtime.0 && (!keeps.nanoseconds || mtime.1 == its_mtime.1);
+                let attributes = !keeps.xattrs || (xattrs, mode) == (its_xattrs, its_mode);
+                attributes && times && same_content(content, its_content)
             }
+            (Thing::Folder { .. }, Thing::Folder { .. }) if !keeps.xattrs => true,
             (thing, found) => thing == found,
         };
         let short = |thing: &Thing| format!("{thing:?}").chars().take(300).collect::<String>();
