@@ -197,7 +197,7 @@ impl Walk {
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let (mut below, mut databases) = (Vec::new(), BTreeSet::new());
         let mut has_any = false;
-        for Entry { name, kind } in entries {
+        for Entry { name, kind, .. } in entries {
             let path = folder.join(&name);
             let is_folder = kind == FileType::Directory;
             let wanted = self.globs.takes(&path);

@@ -16,10 +16,14 @@ pub(super) const BLOCK: u64 = 64 << 10;
 /// What is not UTF-8 becomes `U+FFFD`; NUL bytes (a hole left by a truncated file) are dropped.
 /// The lines are not safe to print: see [`super::text::sanitize`].
 pub fn last_lines(path: &Path, n: usize, max_bytes: u64) -> io::Result<Vec<String>> {
-    let file = open(path)?;
+    last_lines_of(&open(path)?, n, max_bytes)
+}
+
+/// [`last_lines`] of what is open.
+pub fn last_lines_of(file: &File, n: usize, max_bytes: u64) -> io::Result<Vec<String>> {
     let end = file.metadata()?.len();
-    let start = start_of_last(&file, end, n, max_bytes)?;
-    Ok(split(&read(&file, start, end)?))
+    let start = start_of_last(file, end, n, max_bytes)?;
+    Ok(split(&read(file, start, end)?))
 }
 
 /// Where the last `n` lines before `end` begin, but not more than `max_bytes` before it.

@@ -1,13 +1,13 @@
 //! What a log got since an earlier run, although it may have been rotated, cut or replaced meanwhile.
 
+use super::beneath::Dir;
 use super::lines;
 use super::text::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 /// How many bytes before a place tell whether it is still the same place.
 const BEFORE: u64 = 64;
@@ -31,31 +31,31 @@ pub struct News {
 
 impl Mark {
     /// The end of the last whole line of a file: nothing before it is news.
-    pub fn end(path: &Path) -> io::Result<Mark> {
-        let file = lines::open(path)?;
+    pub fn end(file: &File) -> io::Result<Mark> {
         let size = file.metadata()?.len();
-        let unfinished = lines::read(&file, size.saturating_sub(lines::BLOCK), size)?;
+        let unfinished = lines::read(file, size.saturating_sub(lines::BLOCK), size)?;
         let unfinished = unfinished.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
-        Mark::at(&file, size - unfinished)
+        Mark::at(file, size - unfinished)
     }
 
     fn at(file: &File, offset: u64) -> io::Result<Mark> {
-        let meta = file.metadata()?;
-        Ok(Mark { inode: (meta.dev(), meta.ino()), offset, before: before(file, offset)? })
+        Ok(Mark { inode: inode(file)?, offset, before: before(file, offset)? })
     }
 
     /// The lines of a file since this place, none read twice, and the place after them. At most the
-    /// last `most` bytes are read.
-    pub fn news(&self, path: &Path, most: u64) -> io::Result<(News, Mark)> {
-        let file = lines::open(path)?;
-        let from = self.find(&file, most)?;
-        let (mut news, mark) = since(&file, from, most, End::Line)?;
-        if (file.metadata()?.dev(), file.metadata()?.ino()) != self.inode
-            && let Some(old) = renamed(path, self.inode)
+    /// last `most` bytes are read. Where the file is another one now, `moved` opens the one that it was, by device and inode.
+    pub fn news(
+        &self,
+        file: &File,
+        most: u64,
+        moved: impl FnOnce((u64, u64)) -> Option<File>,
+    ) -> io::Result<(News, Mark)> {
+        let from = self.find(file, most)?;
+        let (mut news, mark) = since(file, from, most, End::Line)?;
+        if inode(file)? != self.inode
+            && let Some(old) = moved(self.inode)
         {
-            // Moved away since: its last lines came before those of the new one.
-            let old = lines::open(&old)?;
-            // Nothing more comes to it, nor to a last line without an end.
+            // Its last lines came before those of the new one. Nothing more comes to it, nor to a last line without an end.
             let (rest, _) = since(&old, self.find(&old, most)?, most, End::Rest)?;
             news.skipped += rest.skipped;
             news.lines.splice(0..0, rest.lines);
@@ -66,7 +66,7 @@ impl Mark {
     /// Where this place is in a file now; its beginning, if it is not in it.
     fn find(&self, file: &File, most: u64) -> io::Result<u64> {
         let meta = file.metadata()?;
-        if (meta.dev(), meta.ino()) != self.inode {
+        if inode(file)? != self.inode {
             return Ok(0);
         }
         if self.offset <= meta.len() && before(file, self.offset)? == self.before {
@@ -87,8 +87,21 @@ impl Mark {
 }
 
 /// The lines of a file that is new: all of it is news.
-pub fn whole(path: &Path, most: u64) -> io::Result<(News, Mark)> {
-    since(&lines::open(path)?, 0, most, End::Line)
+pub fn whole(file: &File, most: u64) -> io::Result<(News, Mark)> {
+    since(file, 0, most, End::Line)
+}
+
+/// Which file it is, whatever it is called: device and inode.
+pub fn inode(file: &File) -> io::Result<(u64, u64)> {
+    let meta = file.metadata()?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Opens the file of such a number in a folder: `x.log.1` after `x.log` was renamed.
+pub fn in_folder(folder: &Dir, number: (u64, u64)) -> Option<File> {
+    let mut entries = folder.entries("").ok()?.flatten();
+    let file = folder.open_file(entries.find(|entry| entry.inode == number.1)?.name).ok()?;
+    (inode(&file).ok()? == number).then_some(file)
 }
 
 /// Up to where a file is read.
@@ -128,21 +141,13 @@ fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes)[..8])
 }
 
-/// A file beside another that is the one it was: `x.log.1` after a rotation by name.
-fn renamed(path: &Path, inode: (u64, u64)) -> Option<PathBuf> {
-    use std::os::unix::fs::DirEntryExt;
-    let entries = fs::read_dir(super::durable::parent(path)).ok()?;
-    let found = entries.flatten().find(|entry| entry.ino() == inode.1)?.path();
-    let meta = fs::symlink_metadata(&found).ok()?;
-    (meta.is_file() && meta.dev() == inode.0).then_some(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::fs::OpenOptions;
+    use std::fs::{self, OpenOptions};
     use std::io::Write;
+    use std::path::Path;
 
     const MOST: u64 = 1 << 20;
 
@@ -150,8 +155,14 @@ mod tests {
         OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    fn open(path: &Path) -> File {
+        lines::open(path).unwrap()
+    }
+
     fn news(mark: &mut Mark, path: &Path) -> Vec<String> {
-        let (news, next) = mark.news(path, MOST).unwrap();
+        let folder = Dir::open(path.parent().unwrap()).unwrap();
+        let moved = |number| in_folder(&folder, number);
+        let (news, next) = mark.news(&open(path), MOST, moved).unwrap();
         *mark = next;
         news.lines
     }
@@ -161,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         append(&path, "old\nunfin");
-        let mut mark = Mark::end(&path).unwrap();
+        let mut mark = Mark::end(&open(&path)).unwrap();
         assert_eq!(news(&mut mark, &path), [""; 0]);
         append(&path, "ished\none\n");
         assert_eq!(news(&mut mark, &path), ["unfinished", "one"]);
@@ -194,17 +205,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         append(&path, "begin\n");
-        let mark = Mark::end(&path).unwrap();
+        let mark = Mark::end(&open(&path)).unwrap();
         append(&path, &"0123456789\n".repeat(100));
-        let (news, after) = mark.news(&path, 100).unwrap();
+        let (news, after) = mark.news(&open(&path), 100, |_| None).unwrap();
         assert_eq!((news.lines.len(), news.skipped), (9, 1001));
-        assert_eq!(after.news(&path, 100).unwrap().0, News::default());
+        assert_eq!(after.news(&open(&path), 100, |_| None).unwrap().0, News::default());
         // One line without end is not waited for, nor read again.
         let path = dir.path().join("giant.log");
         append(&path, &"x".repeat(500));
-        let (news, after) = whole(&path, 100).unwrap();
+        let (news, after) = whole(&open(&path), 100).unwrap();
         assert_eq!((news.lines.len(), news.skipped), (1, 400));
-        assert_eq!(after.news(&path, 100).unwrap().0, News::default());
+        assert_eq!(after.news(&open(&path), 100, |_| None).unwrap().0, News::default());
     }
 
     proptest! {
@@ -214,7 +225,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("x.log");
             append(&path, "");
-            let mut mark = Mark::end(&path).unwrap();
+            let mut mark = Mark::end(&open(&path)).unwrap();
             let mut seen = Vec::new();
             for piece in &pieces {
                 append(&path, piece);

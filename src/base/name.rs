@@ -54,3 +54,37 @@ impl<'de> de::Visitor<'de> for NameVisitor {
         Ok(Name(PathBuf::from(OsString::from_vec(bytes))))
     }
 }
+
+/// What is kept for each of some paths, as a list: a path may be no text, as the names of an object are.
+pub mod by_path {
+    use super::Name;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    /// As a list of pairs.
+    pub fn serialize<S: Serializer, T: Serialize>(
+        map: &BTreeMap<PathBuf, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter().map(|(path, value)| (Name(path.clone()), value)))
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        List(Vec<(Name, T)>),
+        /// As earlier versions wrote it.
+        Map(BTreeMap<PathBuf, T>),
+    }
+
+    /// From a list of pairs, or an object.
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<PathBuf, T>, D::Error> {
+        Ok(match Either::deserialize(deserializer)? {
+            Either::List(list) => list.into_iter().map(|(name, value)| (name.0, value)).collect(),
+            Either::Map(map) => map,
+        })
+    }
+}

@@ -2,10 +2,11 @@
 //! ends, and they do not grow without bounds.
 
 use super::{Answer, Metric, View, named};
+use crate::base::beneath::Dir;
 use crate::base::mark::{self, Mark};
 use crate::base::range::Unit;
 use crate::base::units::Size;
-use crate::base::{State, lines, text};
+use crate::base::{State, durable, lines, text};
 use crate::config::check::{Bounds, Jsonl};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -91,9 +92,11 @@ struct Found {
 
 /// The first look takes the last lines, the next ones what came since.
 fn one(path: &Path, place: Option<&Mark>) -> io::Result<Found> {
+    let file = lines::open(path)?;
+    let beside = |number| mark::in_folder(&Dir::open(durable::parent(path)).ok()?, number);
     let (news, mark) = match place {
-        Some(place) => place.news(path, MOST)?,
-        None => mark::whole(path, MOST)?,
+        Some(place) => place.news(&file, MOST, beside)?,
+        None => mark::whole(&file, MOST)?,
     };
     let lines = news.lines.len();
     let is_json = |line: &String| line.trim().is_empty() || serde_json::from_str::<IgnoredAny>(line).is_ok();

@@ -3,16 +3,17 @@
 
 use super::{Answer, Metric, View};
 use crate::base::mark::{self, Mark};
+use crate::base::name::by_path;
 use crate::base::range::Unit;
 use crate::base::units::Span;
 use crate::base::{State, lines, text};
 use crate::config::check::LogErrors;
-use anyhow::{Context, Result};
+use crate::log_files::{self, Log};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// A line is seldom longer; a log without newlines costs no more than this for each.
 const BYTES_A_LINE: u64 = 4096;
@@ -30,6 +31,7 @@ const PLACES: &str = "places";
 #[derive(Default, Deserialize, Serialize)]
 struct Memory {
     /// Where each log was read up to.
+    #[serde(with = "by_path")]
     places: BTreeMap<PathBuf, Mark>,
     /// When how many error lines came, as far back as `per` asks.
     came: Vec<(DateTime<Utc>, usize)>,
@@ -43,19 +45,21 @@ pub(super) fn look(view: &View, name: &str, options: &LogErrors) -> Result<Answe
     let mut memory = known.unwrap_or_default();
     let mut news = Vec::new();
     let mut skipped = 0;
-    memory.places.retain(|path, _| logs.iter().any(|(_, log)| log == path));
-    for (_, path) in &logs {
-        let reading = || format!("cannot read {}", view.loaded.home.show(path));
-        let read = match memory.places.get(path) {
-            Some(mark) => mark.news(path, MOST_NEWS),
+    memory.places.retain(|path, _| logs.iter().any(|log| log.path == *path));
+    for log in &logs {
+        let reading = || format!("cannot read {}", view.loaded.home.show(&log.path));
+        let file = log.at.open().with_context(reading)?;
+        let moved = |number| log_files::moved(&view.loaded.home, log, number);
+        let read = match memory.places.get(&log.path) {
+            Some(mark) => mark.news(&file, MOST_NEWS, moved),
             // What was there before the first run is nothing new.
-            None if first => Mark::end(path).map(|mark| (mark::News::default(), mark)),
-            None => mark::whole(path, MOST_NEWS),
+            None if first => Mark::end(&file).map(|mark| (mark::News::default(), mark)),
+            None => mark::whole(&file, MOST_NEWS),
         };
         let (came, mark) = read.with_context(reading)?;
         skipped += came.skipped;
         news.extend(came.lines.into_iter().filter(|line| is_error(line)));
-        memory.places.insert(path.clone(), mark);
+        memory.places.insert(log.path.clone(), mark);
     }
     let now = view.run.now;
     let new = Metric::new("new", news.len() as f64, Unit::Count);
@@ -84,15 +88,19 @@ fn within(per: Span, count: usize, news: &[String], options: &LogErrors) -> Answ
 /// Of the last lines of the log that was written last.
 fn in_the_last_lines(
     view: &View,
-    logs: &[(SystemTime, PathBuf)],
+    logs: &[Log],
     is_error: &dyn Fn(&str) -> bool,
     options: &LogErrors,
 ) -> Result<Answer> {
-    let Some((_, path)) = logs.last() else {
+    let Some(log) = logs.last() else {
         return Ok(Answer::new(State::Ok, "no log yet").metric(Metric::new("errors", 0.0, Unit::Count)));
     };
-    let name = view.loaded.home.show(path);
-    let tail = lines::last_lines(path, options.lines, options.lines as u64 * BYTES_A_LINE)
+    let name = view.loaded.home.show(&log.path);
+    let most = options.lines as u64 * BYTES_A_LINE;
+    let tail = log
+        .at
+        .open()
+        .and_then(|file| lines::last_lines_of(&file, options.lines, most))
         .with_context(|| format!("cannot read {name}"))?;
     let all = text::count(tail.len(), "line");
     let wrong: Vec<String> = tail.into_iter().filter(|line| is_error(line)).collect();
@@ -166,25 +174,21 @@ fn signature(line: &str) -> String {
 }
 
 /// The logs that the patterns name, the one written last at the end.
-fn logs(view: &View, options: &LogErrors) -> Result<Vec<(SystemTime, PathBuf)>> {
-    let mut found = Vec::new();
-    for pattern in &options.paths {
-        let full = view.loaded.home.path(Path::new(pattern));
-        let matches =
-            glob::glob(&full.to_string_lossy()).with_context(|| format!("'{pattern}' is no pattern"))?;
-        for path in matches.flatten() {
-            if let Ok(meta) = path.metadata()
-                && meta.is_file()
-                && let Ok(written) = meta.modified()
-                && path.extension().is_none_or(|extension| extension != "gz")
-            {
-                found.push((written, path));
-            }
-        }
+fn logs(view: &View, options: &LogErrors) -> Result<Vec<Log>> {
+    let home = &view.loaded.home;
+    let mut found = log_files::matching(home, &options.paths);
+    if let Some((path, why)) = found.failed.first() {
+        bail!("{}: {why}", home.show(path));
     }
-    found.sort();
-    found.dedup_by(|a, b| a.1 == b.1);
-    Ok(found)
+    // One that a pattern only happens to fit is passed over.
+    let is_named = |path: &Path| options.paths.iter().any(|pattern| home.path(pattern) == path);
+    if let Some((path, why)) = found.strange.iter().find(|(path, _)| is_named(path)) {
+        bail!("{} is {why}, which is not followed", home.show(path));
+    }
+    found.logs.append(&mut found.archived);
+    found.logs.retain(|log| !log.compressed);
+    found.logs.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    Ok(found.logs)
 }
 
 #[cfg(test)]

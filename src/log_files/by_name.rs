@@ -32,7 +32,7 @@ pub fn by_name(home: &Home, rules: &Logs) -> BTreeMap<String, Vec<Log>> {
     let globs = include.chain(usual.map(str::to_owned)).map(|glob| (None, glob));
     let all = Logs { exclude: Vec::new(), ..rules.clone() };
     let mut names: BTreeMap<String, Vec<Log>> = BTreeMap::new();
-    for log in search(home, globs, &all).logs {
+    for log in search(home, globs, &all, true).logs {
         names.entry(name_of(home, &log)).or_default().push(log);
     }
     names.values_mut().for_each(|logs| in_order(logs));

@@ -6,9 +6,11 @@ use super::names::{kin, rotated_forms};
 use super::walk::walk;
 use crate::base::Home;
 use crate::base::beneath::{Dir, FileType, Refused};
+use crate::base::mark::in_folder;
 use crate::config::Logs;
 use glob::{MatchOptions, Pattern};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -55,7 +57,28 @@ pub fn find(home: &Home, logs: &Logs) -> Found {
         let own = format!("{}/*.log", Pattern::escape(&named.to_string_lossy()));
         globs.extend(rotated_forms(&own).into_iter().chain([own]).map(|form| (None, form)));
     }
-    search(home, globs, logs)
+    search(home, globs, logs, true)
+}
+
+/// What patterns name, and nothing that was made of it.
+pub fn matching(home: &Home, patterns: &[String]) -> Found {
+    let logs = Logs { include: patterns.to_vec(), ..Logs::default() };
+    search(home, patterns.iter().map(|glob| (None, glob.clone())), &logs, false)
+}
+
+/// A file that a log was, which has another name by now: beside it, or in the archive of the last days.
+pub fn moved(home: &Home, log: &Log, number: (u64, u64)) -> Option<File> {
+    let beside = || in_folder(&log.at.root().open_dir(log.at.folder().inside()).ok()?, number);
+    let archived = || {
+        let (archive, inside) =
+            (home.dir().ok()?.open_dir("archive").ok()?, home.relative(&log.path)?.parent()?);
+        let mut days: Vec<_> =
+            archive.entries("").ok()?.flatten().map(|entry| PathBuf::from(entry.name)).collect();
+        days.retain(|day| begins_with_day(day));
+        days.sort();
+        days.iter().rev().take(3).find_map(|day| in_folder(&archive.open_dir(day.join(inside)).ok()?, number))
+    };
+    beside().or_else(archived)
 }
 
 /// Where in the archive what leaves such a log goes, on whatever day.
@@ -102,6 +125,7 @@ pub(super) fn search<'a>(
     home: &Home,
     globs: impl IntoIterator<Item = (Option<&'a str>, String)>,
     logs: &Logs,
+    with_kin: bool,
 ) -> Found {
     let mut found = Found::default();
     let mut left_alone = Vec::new();
@@ -156,8 +180,14 @@ pub(super) fn search<'a>(
                 }
             },
         };
-        let mut look =
-            Look { root, wanted: &wanted, left_alone: &left_alone, seen: &mut seen, strange: &mut strange };
+        let mut look = Look {
+            root,
+            wanted: &wanted,
+            left_alone: &left_alone,
+            with_kin,
+            seen: &mut seen,
+            strange: &mut strange,
+        };
         walk(root, &start.inside, depth, &mut |inside, kind| look.at(inside, kind), &mut |inside, error| {
             let path = root.path().join(inside);
             match Refused::of(&error) {
@@ -184,6 +214,7 @@ struct Look<'a> {
     root: &'a Arc<Dir>,
     wanted: &'a [Wanted],
     left_alone: &'a [Pattern],
+    with_kin: bool,
     seen: &'a mut BTreeMap<PathBuf, Log>,
     strange: &'a mut BTreeMap<PathBuf, String>,
 }
@@ -199,7 +230,7 @@ impl Look<'_> {
         let path = at.path();
         // Patterns are text, names are bytes: what is no character fits `?` and `*`, and nothing else.
         let text = path.to_string_lossy();
-        let of = kin(at.name().as_bytes()).map(|kin| at.beside(kin.log).path());
+        let of = kin(at.name().as_bytes()).filter(|_| self.with_kin).map(|kin| at.beside(kin.log).path());
         let of = of.as_ref().map(|path| path.to_string_lossy());
         let is = |pattern: &Pattern| {
             let is = |path: &str| pattern.matches_with(path, AS_A_SHELL);

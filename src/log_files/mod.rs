@@ -9,7 +9,7 @@ mod short;
 mod walk;
 
 pub use by_name::{by_name, by_rule};
-pub use find::{Found, find};
+pub use find::{Found, find, matching, moved};
 pub(crate) use find::{begins_with_day, is_archived, locate};
 pub use location::Location;
 pub(crate) use location::{Temp, sync_all};

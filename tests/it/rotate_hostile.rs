@@ -106,6 +106,38 @@ fn a_name_without_room_for_an_ending_gets_a_shorter_one() {
     assert!(again.stdout.contains("nothing to do") || again.code == 1, "{again:?}");
 }
 
+/// A check goes on where it was, whatever a log is called and wherever rotation put its end.
+#[test]
+fn errors_in_logs_of_any_name_are_counted_once() {
+    let sandbox = sandbox(
+        "[check.errs]\nkind = \"log_errors\"\npaths = [\"logs/*.log\", \"memory/*.jsonl\"]\nper = \"1h\"\n\
+         [logs.rule.s]\npaths = [\"memory/*.jsonl\"]\narchive = true\ndiscipline = \"rename\"\nmax_size = \"1KB\"",
+    );
+    let odd = old_log(&sandbox, b"odd\xff.log", "ERROR before the first look\n");
+    let stream = sandbox.write("memory/s.jsonl", "{}\n".repeat(1000));
+    let new = || {
+        let report = sandbox.run("ops", &["health", "--only", "errs", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+        let metrics =
+            report["findings"][0]["metrics"].as_array().unwrap_or_else(|| panic!("{report}")).clone();
+        metrics.iter().find(|metric| metric["name"] == "new").unwrap()["value"].as_f64().unwrap()
+    };
+    let append = |path: &PathBuf, text: &str| {
+        fs::File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    assert_eq!(new(), 0.0);
+    append(&odd, "an ERROR\n");
+    append(&stream, "{\"level\":\"ERROR\"}\n");
+    assert_eq!(new(), 2.0);
+    assert_eq!(new(), 0.0);
+    // The end of the stream goes to the archive, and it begins anew.
+    append(&stream, "{\"level\":\"ERROR\",\"n\":1}\n{\"level\":\"ERROR\",\"last words\":1}");
+    rotate(&sandbox, 0, &[]);
+    append(&stream, "{\"level\":\"ERROR\",\"n\":3}\n");
+    assert_eq!(new(), 3.0);
+    assert_eq!(new(), 0.0);
+}
+
 /// A tree beside the home, and whether anything of it was read into the home, changed or removed.
 struct Witness {
     folder: PathBuf,
@@ -246,7 +278,7 @@ fn what_is_noted_of_a_cut_is_no_order_to_touch_other_files() {
     }
 }
 
-/// What f60b83c noted had absolute paths.
+/// What earlier versions noted had absolute paths.
 #[test]
 fn a_cut_that_an_earlier_version_noted_is_completed() {
     let sandbox = sandbox(STREAM);

@@ -302,6 +302,8 @@ pub struct Entry {
     pub name: OsString,
     /// When it was listed.
     pub kind: FileType,
+    /// The number of the file in its file system (for a mount point: of what it covers).
+    pub inode: u64,
 }
 
 impl Iterator for Entries {
@@ -323,7 +325,7 @@ impl Iterator for Entries {
             {
                 kind = FileType::from_raw_mode(stat.st_mode);
             }
-            return Some(Ok(Entry { name: name.to_owned(), kind }));
+            return Some(Ok(Entry { name: name.to_owned(), kind, inode: entry.ino() }));
         }
     }
 }
