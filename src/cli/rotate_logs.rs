@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 ///
 /// How each log is treated is said in [logs] and [logs.rule.NAME] of the config: see docs/config.md, also for the file
 /// systems on which a log that is held open is better renamed than cut. State streams go to archive/YYYYMMDD/ first.
+/// Links, special files and files with several names are left alone, and that is said.
 /// Exit code 1: a log could not be dealt with, or is too large and has to stay so.
 #[derive(Arguments, Clone, Debug)]
 pub struct Args {

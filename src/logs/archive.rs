@@ -3,7 +3,7 @@
 
 use super::cut::{self, blank, can_collapse, collapse, next_line, whole_blocks};
 use super::ledger::{Cut, Ledger};
-use super::pack::{Part, pack};
+use super::pack::{Part, pack, refuse_holes};
 use super::plan::Care;
 use super::writers::Writers;
 use crate::base::beneath::{Options, Refused};
@@ -169,6 +169,7 @@ struct Beginning {
 
 fn beginning(log: &Location, care: &Care, writers: &mut Writers) -> io::Result<Beginning> {
     let (file, meta) = cut::open(log, writers)?;
+    refuse_holes(&meta)?;
     if !can_collapse(&file) {
         // It is not copied over itself: between the last look and the cut a line could come.
         let why = "this file system cannot take the beginning of a file away; if its writer opens it anew for each line, \

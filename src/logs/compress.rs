@@ -1,6 +1,6 @@
 //! From `NAME.log` to `NAME.log.gz`, so that at every moment one of the two is whole.
 
-use super::pack::{Part, estimate, pack, side_by_side};
+use super::pack::{Part, estimate, pack, refuse_holes, side_by_side};
 use super::writers::Writers;
 use crate::base::beneath::Options;
 use crate::base::step::step;
@@ -15,6 +15,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 /// So many logs at most are dealt with together: each takes two open files.
 const TOGETHER: usize = 64;
+/// Nothing is added to what holds more, or is a bomb.
+const MOST_CONTENT: u64 = 16 << 30;
 /// And about so many bytes of them: so much more of the disk they take at most.
 const BYTES_TOGETHER: u64 = 256 << 20;
 
@@ -60,6 +62,7 @@ fn foresee_together(at: &[Location], writers: &mut Writers) -> Vec<Result<u64>> 
         let mut open = || {
             let source = log.open()?;
             let before = source.metadata()?;
+            refuse_holes(&before)?;
             unchanged(log, &before, writers).map(|()| (source, before.len()))
         };
         sources.push(open());
@@ -134,6 +137,7 @@ impl<'a> Job<'a> {
         let reading = || format!("cannot read {}", log.path.display());
         let source = log.at.open().with_context(reading)?;
         let before = source.metadata().with_context(reading)?;
+        refuse_holes(&before).with_context(reading)?;
         unchanged(&log.at, &before, writers).with_context(reading)?;
         let (target, earlier, done) =
             match place(&log.at, &source, &before, log.whole || log.number().is_some())? {
@@ -232,8 +236,8 @@ fn place(log: &Location, source: &File, before: &Metadata, alone: bool) -> Resul
             Ok::<_, Error>(MultiGzDecoder::new(BufReader::new(&there)))
         };
         let mut content = Content::default();
-        let length = decoder().and_then(|mut decoder| io::copy(&mut decoder, &mut content));
-        let Ok(length) = length else { continue };
+        let length = decoder().and_then(|decoder| io::copy(&mut decoder.take(MOST_CONTENT), &mut content));
+        let Some(length) = length.ok().filter(|length| *length < MOST_CONTENT) else { continue };
         let size = before.len();
         // It got the log's time then. The same lines written again have another.
         if length >= size && there.metadata()?.modified()? == before.modified()? {

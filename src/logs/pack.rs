@@ -2,9 +2,11 @@
 //! 1952, 2.2).
 
 use crate::base::lines;
+use crate::base::units::Size;
 use libdeflater::{CompressionLvl, Compressor, Crc, Decompressor};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Error, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The most content of a member.
@@ -87,6 +89,21 @@ pub(super) fn pack(parts: &mut [Part<'_>]) {
             }
         }
     }
+}
+
+/// Refuses a file that is nearly all holes: however long it says it is, it takes nothing of the disk, and to pack it
+/// might never end.
+///
+/// # Errors
+/// Of kind `ResourceBusy`: it stays as it is.
+pub(super) fn refuse_holes(meta: &Metadata) -> io::Result<()> {
+    const SMALL: u64 = 1 << 30;
+    let takes = meta.blocks().saturating_mul(512);
+    if meta.len() > SMALL && meta.len() / 8 > takes {
+        let why = format!("it is nearly all holes: {} long, {} on the disk", Size(meta.len()), Size(takes));
+        return Err(Error::new(ErrorKind::ResourceBusy, why));
+    }
+    Ok(())
 }
 
 /// So many blocks of a file tell how well it packs.

@@ -120,7 +120,7 @@ fn errors_in_logs_of_any_name_are_counted_once() {
         let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
         let metrics =
             report["findings"][0]["metrics"].as_array().unwrap_or_else(|| panic!("{report}")).clone();
-        metrics.iter().find(|metric| metric["name"] == "new").unwrap()["value"].as_f64().unwrap()
+        metrics.iter().find(|metric| metric["label"] == "new").unwrap()["value"].as_f64().unwrap()
     };
     let append = |path: &PathBuf, text: &str| {
         fs::File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
@@ -309,13 +309,17 @@ fn what_is_no_log_is_left_alone_whatever_it_is() {
     let _socket = std::os::unix::net::UnixListener::bind(sandbox.path("logs/socket.log")).unwrap();
     fs::hard_link(witness.folder.join("deep.log"), sandbox.path("logs/hard.log")).unwrap();
     symlink("/dev/zero", sandbox.path("logs/zero.log")).unwrap();
-    // Ten gigabytes that take nothing of the disk.
-    let sparse = fs::File::create(sandbox.path("logs/sparse.log")).unwrap();
-    sparse.set_len(10 << 30).unwrap();
+    // As long as a file can be, and they take nothing of the disk.
+    for name in ["sparse.log", "sparse_20261101.log"] {
+        let sparse = fs::File::create(sandbox.path("logs").join(name)).unwrap();
+        sparse.set_len(15 << 40).unwrap();
+        sparse.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)).unwrap();
+    }
     let said = rotate(&sandbox, 1, &[]);
     for name in ["fifo", "socket", "zero", "hard"] {
         assert!(said.stdout.contains(&format!("left alone  logs/{name}.log")), "{name}: {}", said.stdout);
     }
+    assert!(said.stdout.contains("it is nearly all holes: 16.5 TB long"), "{}", said.stdout);
     assert!(said.stdout.contains("it has 2 names (hard links)"), "{}", said.stdout);
     witness.is_untouched();
     // As long as there is another name, taking one away takes nothing from it.
