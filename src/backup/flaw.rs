@@ -106,7 +106,7 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |path: &Name| one_line(&path.0.display().to_string(), 300);
         match self {
-            Flaw::Unreadable { why } => write!(f, "it cannot be read: {}", one_line(why, 300)),
+            Flaw::Unreadable { why } => write!(f, "it cannot be relied on: {}", one_line(why, 300)),
             Flaw::DamagedDatabase { path, why, raw: false } => {
                 write!(f, "the database {} in it is damaged: {}", name(path), one_line(why, 160))
             }

@@ -4,6 +4,7 @@
 
 use super::build::{Built, build, file_name};
 use super::crypt::Recipients;
+use super::flaw::{Flaw, NotJudged};
 use super::lock::lock;
 use super::manifest::{self, Manifest};
 use super::past::Reading;
@@ -43,6 +44,10 @@ pub struct Made {
     pub links_out: Vec<manifest::LinkOut>,
     /// What could not be kept as it was.
     pub unkept: Vec<manifest::Unkept>,
+    /// What is wrong with what is in it.
+    pub flaws: Vec<Flaw>,
+    /// Databases in it that could not be judged.
+    pub unjudged: Vec<NotJudged>,
     /// What a person should look at.
     pub problems: Vec<String>,
     /// Archives that were deleted by the rule.
@@ -149,6 +154,8 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
         files: manifest.count(),
         databases: manifest.databases.len(),
         vanished: manifest.vanished.clone(),
+        flaws: manifest.flaws(),
+        unjudged: manifest.not_judged(),
         cut: cut(&manifest),
         links_out: manifest.links_out.clone(),
         unkept: manifest.unkept.clone(),
@@ -202,8 +209,8 @@ fn after(
     manifest: &Manifest,
     made: &mut Made,
 ) -> Result<()> {
-    if let (Some(journal), Some(_)) = (journal, &made.encrypted) {
-        let _ = shelf::remember_closed(journal, &made.archive, manifest);
+    if let Some(journal) = journal {
+        let _ = shelf::remember_new(journal, &made.archive, manifest);
     }
     step("published")?;
     find::refresh_latest(loaded, journal)?;

@@ -242,10 +242,12 @@ fn look(archive: &Archive) -> Result<Option<Facts>> {
     Ok(peek(&archive.path)?.map(|manifest| Facts::of(&manifest)))
 }
 
-/// Has the journal remember an encrypted archive that was made just now: it can be asked nothing later.
-pub(super) fn remember_closed(journal: &Journal, archive: &Path, manifest: &Manifest) -> Option<()> {
+/// Has the journal remember an archive that was made just now, so that it need not be opened for that; if it
+/// is encrypted, it can be asked nothing later.
+pub(super) fn remember_new(journal: &Journal, archive: &Path, manifest: &Manifest) -> Option<()> {
     let meta = fs::symlink_metadata(archive).ok()?;
-    let facts = Facts { had: Some(Had::of(manifest)), ..Facts::of(manifest) };
+    let had = is_encrypted(archive).then(|| Had::of(manifest));
+    let facts = Facts { had, ..Facts::of(manifest) };
     let stamp = stamp_of(archive, &meta);
     records::remember(journal, archive.file_name()?.to_str()?, &stamp, &facts);
     Some(())

@@ -73,7 +73,11 @@ pub(super) fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>
         let problem = archive.problem.iter().filter(|_| archive.flaws.is_empty()).cloned();
         let flaws =
             archive.flaws.iter().take(2).map(|flaw| format!("{}: {flaw}", archive.word().to_uppercase()));
-        let notes = flaws.chain(problem).map(|note| text::one_line(&note, 200));
+        let unjudged = match archive.unjudged.len() {
+            0 => None,
+            number => Some(format!("{} not judged", text::count(number, "database"))),
+        };
+        let notes = flaws.chain(unjudged).chain(problem).map(|note| text::one_line(&note, 200));
         let because: Vec<String> = notes.chain([kept_because.join(", ")]).collect();
         let mut row = vec![
             archive.name.clone(),

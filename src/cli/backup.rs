@@ -128,6 +128,7 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid:
     for problem in &made.problems {
         context.note(&format!("look at this: {}", text::one_line(problem, 500)));
     }
+    made.unjudged.iter().for_each(|database| context.note(&format!("note: {database}")));
     if !made.vanished.is_empty() {
         let names: Vec<_> = made.vanished.iter().map(|name| name.0.display().to_string()).collect();
         context.detail(&format!("gone before they were read: {}", text::one_line(&names.join(", "), 500)));
@@ -188,6 +189,9 @@ fn log(context: &Context, loaded: &Loaded, made: Result<Made>) -> Result<Made> {
             let mut line = made.line(&loaded.home);
             for problem in &made.problems {
                 line.push_str(&format!("; {problem}"));
+            }
+            for database in &made.unjudged {
+                line.push_str(&format!("; {database}"));
             }
             if let Some(copied) = &made.remote {
                 line.push_str(&format!("; {}", remote::describe(copied)));

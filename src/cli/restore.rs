@@ -357,7 +357,11 @@ fn tell(
     };
     let line = if args.drill {
         format!(
-            "{what} of {archive} restored on trial {time}, every hash and database checked: it can be restored"
+            "{what} of {archive} restored on trial {time}, every hash and database checked{}: it can be restored",
+            match restored.unjudged.len() {
+                0 => String::new(),
+                number => format!(", {} could not be judged", text::count(number, "database")),
+            }
         )
     } else if let Some(folder) = &args.to {
         format!("{what} of {archive} restored {time} into {}{verified}", folder.display())

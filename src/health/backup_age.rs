@@ -41,6 +41,10 @@ pub(super) fn look(view: &View, options: &BackupAge) -> Result<Answer> {
         state = state.worse(flawed);
         summary.push_str(&format!("; there is no better one, and {flaw}"));
     }
+    if !latest.unjudged.is_empty() {
+        let databases = text::count(latest.unjudged.len(), "database");
+        summary.push_str(&format!("; {databases} in it could not be judged"));
+    }
     if latest.bytes == 0 {
         state = State::Critical;
         summary.push_str(", and it is empty");

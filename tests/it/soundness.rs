@@ -120,6 +120,12 @@ fn found(case: &str, flaw: &str) -> Vec<String> {
     let words = WORDS.iter().find(|(of, _)| *of == flaw).unwrap().1;
     let says = |said: &Said| format!("{}{}", said.stdout, said.stderr).contains(words);
     assert!(says(&verify_b), "{case}: {words}: {verify_b:?}");
+    if flaw.starts_with("unjudged") {
+        assert_eq!(b["unjudged"][0]["path"], "memory/case.db");
+        let listed = run("backup", &["list"]).stdout;
+        assert!(listed.contains("1 database not judged"), "{case}: {listed}");
+        assert!(sandbox.read("logs/backup.log").contains(words), "{case}: the log");
+    }
     if flaw.starts_with("unjudged") || flaw == "damaged_database" {
         // Said at every step.
         for args in
@@ -413,4 +419,25 @@ fn many_databases_need_few_open_files() {
     let list = sandbox.json(0, "backup", &["list"]);
     assert!(list["archives"][0]["standing"] == "good" && list["archives"][0]["files"] == 124, "{list}");
     sandbox.expect(0, "restore", &["--drill"]);
+}
+
+#[test]
+fn the_first_backup_of_up_waits_for_the_database_that_include_names() {
+    let sandbox = Sandbox::new();
+    let db = crate::backup::database(&sandbox.outside("seed").join("a.db"));
+    db.execute_batch("PRAGMA journal_mode=delete; CREATE TABLE t(a); INSERT INTO t VALUES(1);").unwrap();
+    drop(db);
+    // As an agent that takes a while to make its state.
+    let script = "sleep 1; cp ../seed/a.db agent.db.new; mv agent.db.new agent.db; exec sleep 60";
+    sandbox.write(
+        "ops.toml",
+        format!(
+            "[agent]\nname = \"slow\"\npreset = \"none\"\n[service.daemon]\ncommand = [\"sh\", \"-c\", \"{script}\"]\n\
+             [backup]\ninclude = [\"agent.db\"]\n"
+        ),
+    );
+    sandbox.run("ops", &["up"]);
+    let list = sandbox.json(0, "backup", &["list"]);
+    assert_eq!(list["archives"][0]["standing"], "good", "{list}");
+    sandbox.expect(0, "ops", &["stop"]);
 }
