@@ -4,9 +4,11 @@
 use super::bench::{self, Bench};
 use super::catalog;
 use super::crypt::{Encrypted, Recipients};
+use super::dump;
 use super::manifest::{Manifest, SCHEMA};
 use super::open::{self, look};
 use super::past::{Past, Reading};
+use super::places::Places;
 use super::plan::Plan;
 use super::records::{self, record_look};
 use super::shelf::Archive;
@@ -14,7 +16,6 @@ use super::sidecar::Sidecar;
 use super::space::check_space;
 use super::verify;
 use super::writer::{Writer, Written};
-use crate::base::beneath::Dir;
 use crate::base::descriptors::Raised;
 use crate::base::progress::Progress;
 use crate::base::step::step;
@@ -45,13 +46,14 @@ pub(super) fn build(
     loaded: &Loaded,
     run: &Run,
     journal: Option<&Journal>,
-    plan: Plan,
+    mut plan: Plan,
     reading: Reading,
     recipients: Option<&Recipients<'_>>,
 ) -> Result<Built> {
     let dir = &loaded.config.backup.dir;
     let bench = Bench::set_up(dir, run)?;
     bench::sweep_notes(dir, &loaded.config.agent.name)?;
+    dump::all(loaded, &bench.folder, &mut plan);
     let _raised = Raised::raise();
     let catalog = catalog::status(loaded, journal)?;
     let archives = &catalog.archives;
@@ -74,6 +76,8 @@ pub(super) fn build(
         lacking: Vec::new(),
         links_out: Vec::new(),
         unkept: Vec::new(),
+        dumps: Vec::new(),
+        no_dumps: Vec::new(),
     };
     let last = last_good(archives);
     let past = last.and_then(|last| open_past(loaded, last, &bench.folder, room));
@@ -128,8 +132,7 @@ fn write_and_verify(
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     let file = file.with_context(creating)?;
     step("begun")?;
-    let root = loaded.home.root();
-    let home = Dir::open(root).with_context(|| format!("cannot read the home {}", root.display()))?;
+    let home = Places::open(&loaded.home, &loaded.config.backup)?;
     let writer = Writer::new(&home, folder, file, manifest, past, reading, progress);
     let written = writer.with_context(creating)?.write(plan).map_err(|error| {
         let bad = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::InvalidData;

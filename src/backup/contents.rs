@@ -5,6 +5,7 @@ use super::damage::refuse;
 use super::flaw::{Flaw, NotJudged};
 use super::index;
 use super::manifest::{self, Kind, Manifest};
+use super::outside::is_plain;
 use super::reader::Shape;
 use crate::base::database::sidecars;
 use crate::base::text::{count, one_line};
@@ -54,7 +55,7 @@ pub struct Contents {
 pub struct Entry {
     /// The name in the archive of the member that has its content.
     pub member: PathBuf,
-    /// Where it belongs, relative to the home.
+    /// Where it belongs: relative to the home, or absolute outside it.
     pub path: PathBuf,
     /// What it is.
     pub shape: Shape,
@@ -152,16 +153,31 @@ impl Contents {
         self.raw.iter().filter(move |entry| wanted(&entry.path))
     }
 
+    /// What a command of `[backup.dump]` wrote, by its name.
+    pub fn dump(&self, name: &str) -> Option<Entry> {
+        let manifest = self.manifest.as_ref()?;
+        let dump = manifest.dumps.iter().find(|dump| dump.name == name)?;
+        // Its own member: what the path in the index says of it does not count.
+        let item = manifest::Item { path: manifest::Name("dump".into()), ..dump.file.clone() };
+        let entry = entry_of(&item, Path::new(&manifest.folder), &HashSet::new())?;
+        Some(Entry { member: Path::new(&manifest.folder).join(dump.member()), ..entry })
+    }
+
     /// One line on what is in it.
     pub fn describe(&self) -> String {
         let (files, databases) = (count(self.count(), "file"), count(self.sound_databases, "database"));
-        one_line(&format!("{files}, {databases}, {}", Size(self.bytes())), 200)
+        let dumps = match self.manifest.as_ref().map_or(0, |manifest| manifest.dumps.len()) {
+            0 => String::new(),
+            dumps => format!(", {}", count(dumps, "dump")),
+        };
+        one_line(&format!("{files}, {databases}{dumps}, {}", Size(self.bytes())), 200)
     }
 }
 
 fn entry_of(item: &manifest::Item, folder: &Path, databases: &HashSet<&Path>) -> Option<Entry> {
     let path = item.path.0.clone();
-    if path.as_os_str().is_empty() || path.components().any(|part| !matches!(part, Component::Normal(_))) {
+    let is_below = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+    if path.as_os_str().is_empty() || !(is_below(&path) || is_plain(&path)) {
         return None;
     }
     let (shape, size, sha256) = match &item.kind {
@@ -171,7 +187,8 @@ fn entry_of(item: &manifest::Item, folder: &Path, databases: &HashSet<&Path>) ->
     };
     Some(Entry {
         member: folder.join(manifest::member(&path)),
-        outward: leads_out(&path, &shape),
+        // Outside the home, links lead wherever the folder of an include is.
+        outward: path.is_relative() && leads_out(&path, &shape),
         database: databases.contains(path.as_path()),
         path,
         shape,

@@ -44,6 +44,10 @@ pub enum Reason {
     Fifo,
     /// A device.
     Device,
+    /// The home, which has includes of its own.
+    Home,
+    /// What the kernel shows of itself.
+    System,
 }
 
 impl Reason {
@@ -60,6 +64,8 @@ impl Reason {
             Reason::Socket => "a socket",
             Reason::Fifo => "a FIFO",
             Reason::Device => "a device",
+            Reason::Home => "the home: relative includes name what goes in",
+            Reason::System => "a file system of the kernel",
         }
     }
 }
@@ -84,6 +90,17 @@ impl AlwaysExcluded {
         paths.extend(pid_files.map(|path| (path, Reason::PidFile)));
         // A home that is its own backup folder would leave out everything.
         paths.retain(|(path, _)| path != Path::new(""));
+        AlwaysExcluded { paths }
+    }
+
+    /// What stays out of absolute includes.
+    pub(super) fn outside(config: &Config) -> AlwaysExcluded {
+        let system = ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), Reason::System));
+        let mut paths = Vec::from(system);
+        paths.push((config.agent.home.clone(), Reason::Home));
+        paths.push((config.backup.dir.clone(), Reason::Archives));
+        let pid_files = config.service.values().filter_map(|service| service.pid_file.clone());
+        paths.extend(pid_files.map(|path| (path, Reason::PidFile)));
         AlwaysExcluded { paths }
     }
 

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const BYTES: RangeInclusive<char> = '\u{10ff00}'..='\u{10ffff}';
 
 /// The globs of `[backup]`.
-pub(super) struct Globs {
+#[derive(Debug)]
+pub struct Globs {
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
 }
@@ -27,7 +28,11 @@ const OPTIONS: MatchOptions = MatchOptions {
 };
 
 impl Globs {
-    pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Globs> {
+    /// Globs of what goes in and of what stays out.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown that names one that is wrong.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Globs> {
         let compile = |globs: &[String]| {
             let compiled = globs.iter().map(|glob| {
                 let glob = glob.trim_start_matches("./").trim_end_matches('/');
@@ -41,7 +46,7 @@ impl Globs {
     }
 
     /// Whether a path is included.
-    pub(super) fn takes(&self, path: &Path) -> bool {
+    pub fn takes(&self, path: &Path) -> bool {
         self.include.iter().any(|glob| includes(glob, path))
     }
 
@@ -99,7 +104,7 @@ fn matches(glob: &Pattern, path: &Path) -> bool {
 
 /// A path as text, different ones differently: a byte that is no text is one of [`BYTES`], and so is each
 /// byte of those characters themselves.
-fn text(path: &Path) -> Cow<'_, str> {
+pub(super) fn text(path: &Path) -> Cow<'_, str> {
     let path = path.as_os_str();
     if let Some(text) = path.to_str().filter(|text| !text.contains(|c| BYTES.contains(&c))) {
         return Cow::Borrowed(text);

@@ -7,9 +7,10 @@ use super::jsonl::{self, same};
 use super::manifest::{Item, Kind, Loss, Name, member};
 use super::pack::Packer;
 use super::past;
+use super::places::Places;
 use super::plan::{Found, Shape};
 use super::tape::{SMALL, Tape};
-use crate::base::beneath::{Dir, Refused};
+use crate::base::beneath::Refused;
 use crate::base::step::step;
 use crate::base::xattrs::{self, Xattrs};
 use chrono::{DateTime, Utc};
@@ -38,7 +39,7 @@ pub(super) enum Unread {
 pub(super) fn put(
     tape: &mut Tape,
     found: &Found,
-    home: &Dir,
+    home: &Places,
     now: DateTime<Utc>,
 ) -> Result<Option<Put>, Unread> {
     let put = match found.shape {
@@ -52,12 +53,13 @@ pub(super) fn put(
     }
 }
 
-fn put_named(tape: &mut Tape, found: &Found, home: &Dir) -> Result<Option<Put>, Unread> {
+fn put_named(tape: &mut Tape, found: &Found, home: &Places) -> Result<Option<Put>, Unread> {
     let path = &found.path.0;
-    let meta = home.metadata(path).map_err(Unread::Source)?;
+    let (dir, rest) = home.at(path).map_err(Unread::Source)?;
+    let meta = dir.metadata(rest).map_err(Unread::Source)?;
     let name = member(path);
     if meta.is_dir() && found.shape == Shape::Folder {
-        let (xattrs, unkept) = match home.open_dir(path).and_then(|dir| dir.to_file()) {
+        let (xattrs, unkept) = match dir.open_dir(rest).and_then(|dir| dir.to_file()) {
             Ok(folder) => attributes(&folder, &meta),
             Err(_) => (Xattrs::default(), vec![Loss::Attributes]),
         };
@@ -68,7 +70,7 @@ fn put_named(tape: &mut Tape, found: &Found, home: &Dir) -> Result<Option<Put>, 
     if !meta.is_symlink() || found.shape != Shape::Link {
         return Ok(None);
     }
-    let target = home.read_link(path).map_err(Unread::Source)?;
+    let target = dir.read_link(rest).map_err(Unread::Source)?;
     tape.put_link(&name, &meta, &target).map_err(Unread::Archive)?;
     let item = item(found.path.clone(), Kind::Link { target: Name(target) }, &meta);
     Ok(Some(Put { item, problem: None, unkept: Vec::new() }))
@@ -93,9 +95,15 @@ pub(super) fn attributes(file: &File, meta: &Metadata) -> (Xattrs, Vec<Loss>) {
     }
 }
 
-fn put_file(tape: &mut Tape, found: &Found, home: &Dir, now: DateTime<Utc>) -> Result<Option<Put>, Unread> {
+fn put_file(
+    tape: &mut Tape,
+    found: &Found,
+    home: &Places,
+    now: DateTime<Utc>,
+) -> Result<Option<Put>, Unread> {
     let path = &found.path.0;
-    let mut file = home.open_file(path).map_err(Unread::Source)?;
+    let (dir, rest) = home.at(path).map_err(Unread::Source)?;
+    let mut file = dir.open_file(rest).map_err(Unread::Source)?;
     let mut meta = file.metadata().map_err(Unread::Source)?;
     let (xattrs, unkept) = attributes(&file, &meta);
     let lines = jsonl::is_jsonl(path);
@@ -168,6 +176,7 @@ fn some(bytes: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::beneath::Dir;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -188,7 +197,7 @@ mod tests {
         assert!(made.success());
         let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
 
-        let home = Dir::open(&root).unwrap();
+        let home = Places::only(Dir::open(&root).unwrap());
         let packer = Packer::new(tempfile::tempfile().unwrap(), None).unwrap();
         let mut tape = Tape::new(packer, "top");
         let mut put = |path: &str, shape| {

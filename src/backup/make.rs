@@ -133,7 +133,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
     }
     not_half_new(&loaded.home)?;
     let plan = plan::plan(&loaded.config)?;
-    if plan.count() == 0 {
+    if plan.count() == 0 && loaded.config.backup.dump.is_empty() {
         return Err(Fault::critical("there is nothing to back up: no file is included")
             .hint("look at include and exclude in [backup]; `backup --dry-run` shows what they find")
             .into());

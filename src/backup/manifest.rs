@@ -24,8 +24,12 @@ pub const MANIFEST: &str = "manifest.json";
 pub const CHECKSUMS: &str = "checksums.sha256";
 /// The folder of raw copies of damaged databases, below the top folder.
 pub const DAMAGED: &str = ".damaged";
+/// The folder of files from outside the home, below the top folder.
+pub const OUTSIDE: &str = ".outside";
+/// The folder of what commands of `[backup.dump]` wrote, below the top folder.
+pub const DUMPS: &str = ".dumps";
 /// The folder of files of the home whose names an archive needs for itself.
-const RENAMED: &str = ".home";
+pub const RENAMED: &str = ".home";
 
 /// The index of one archive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +74,12 @@ pub struct Manifest {
     /// What could not be kept as it was.
     #[serde(default, deserialize_with = "remarks")]
     pub unkept: Vec<Unkept>,
+    /// What commands of `[backup.dump]` wrote.
+    #[serde(default)]
+    pub dumps: Vec<Dump>,
+    /// Those that failed.
+    #[serde(default)]
+    pub no_dumps: Vec<NoDump>,
 }
 
 /// A symbolic link that leads to nothing in the archive.
@@ -159,6 +169,35 @@ impl Loss {
     }
 }
 
+/// What a command of `[backup.dump]` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// Its name in the config.
+    pub name: String,
+    /// The program and its arguments, without secrets.
+    pub command: String,
+    /// How long it took, in seconds.
+    pub seconds: u64,
+    /// Its output.
+    pub file: Item,
+}
+
+impl Dump {
+    /// Its name in the archive, below the top folder.
+    pub fn member(&self) -> PathBuf {
+        Path::new(DUMPS).join(&self.name)
+    }
+}
+
+/// A command of `[backup.dump]` that failed: there is no dump of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoDump {
+    /// Its name in the config.
+    pub name: String,
+    /// Why, for people.
+    pub why: String,
+}
+
 /// What an include of `[backup]` found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Include {
@@ -194,7 +233,7 @@ pub struct Lacking {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Flat")]
 pub struct Item {
-    /// Where it belongs, relative to the home.
+    /// Where it belongs: relative to the home, or absolute outside it.
     pub path: Name,
     /// What it is.
     #[serde(flatten)]
@@ -371,7 +410,8 @@ impl Manifest {
     /// Every item with its name in the archive, below the top folder.
     pub fn members(&self) -> impl Iterator<Item = (PathBuf, &Item)> {
         let files = self.files.iter().map(|item| (member(&item.path.0), item));
-        files.chain(self.damaged.iter().map(|item| (Path::new(DAMAGED).join(&item.path.0), item)))
+        let damaged = self.damaged.iter().map(|item| (damaged_member(&item.path.0), item));
+        files.chain(damaged).chain(self.dumps.iter().map(|dump| (dump.member(), &dump.file)))
     }
 
     /// The content of `manifest.json`: a line a file, for `grep`, and quick to read.
@@ -412,11 +452,22 @@ impl Item {
     }
 }
 
+/// The name in the archive of a raw copy of a file of a damaged database.
+pub fn damaged_member(path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(rest) => Path::new(DAMAGED).join(OUTSIDE).join(rest),
+        Err(_) => Path::new(DAMAGED).join(path),
+    }
+}
+
 /// The name in the archive of a path of the home: the same, unless an archive needs the name
-/// for itself.
+/// for itself. What is outside the home has a folder of its own.
 pub fn member(path: &Path) -> PathBuf {
+    if let Ok(rest) = path.strip_prefix("/") {
+        return Path::new(OUTSIDE).join(rest);
+    }
     let first = path.iter().next().unwrap_or_default();
-    if [MANIFEST, CHECKSUMS, DAMAGED, RENAMED].iter().any(|taken| first == *taken) {
+    if [MANIFEST, CHECKSUMS, DAMAGED, RENAMED, OUTSIDE, DUMPS].iter().any(|taken| first == *taken) {
         Path::new(RENAMED).join(path)
     } else {
         path.to_owned()

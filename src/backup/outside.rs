@@ -1,14 +1,20 @@
 //! Absolute includes of `[backup]`: what the agent keeps outside its home.
 
-use super::globs::{includes, literal};
+use super::globs::{Globs, includes, literal, text};
 use crate::config::Backup;
+use anyhow::Result;
 use glob::Pattern;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// One absolute include.
 #[derive(Clone, Debug)]
 pub struct Outside {
     pattern: Pattern,
+    /// The include, as the config has it.
+    pub(super) glob: String,
+    /// Its place among the includes.
+    pub(super) number: usize,
     /// The folder that everything it can match is in. Links on the way to it are the operator's.
     pub root: PathBuf,
 }
@@ -16,16 +22,30 @@ pub struct Outside {
 impl Outside {
     /// The absolute includes of a config.
     pub fn all(backup: &Backup) -> Vec<Outside> {
-        backup.include.iter().filter_map(|glob| Outside::new(glob)).collect()
+        let globs = backup.include.iter().enumerate();
+        globs.filter_map(|(number, glob)| Outside::new(number, glob)).collect()
     }
 
-    fn new(glob: &str) -> Option<Outside> {
+    fn new(number: usize, glob: &str) -> Option<Outside> {
         let glob = glob.trim_end_matches('/');
-        let pattern = Pattern::new(glob).ok().filter(|_| glob.starts_with('/'))?;
+        let pattern = Pattern::new(&text(Path::new(glob))).ok().filter(|_| glob.starts_with('/'))?;
         let literal = literal(&pattern);
         let names_one = literal.as_os_str() == glob;
         let root = if names_one { literal.parent()?.to_owned() } else { literal };
-        Some(Outside { pattern, root })
+        Some(Outside { pattern, glob: glob.to_owned(), number, root })
+    }
+
+    /// What to say of its folder, which cannot be opened: nothing where it may be missing, or where the
+    /// include names one path, which is missed all the same.
+    pub(super) fn unread(&self, backup: &Backup, error: &io::Error) -> Result<Option<String>> {
+        let optional = Globs::new(&backup.optional, &[])?;
+        let names_one = literal(&self.pattern).as_os_str() == self.glob.as_str();
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        if missing && (names_one || optional.takes(&self.root) || backup.optional.contains(&self.glob)) {
+            return Ok(None);
+        }
+        let (root, glob) = (self.root.display(), &self.glob);
+        Ok(Some(format!("cannot read {root}, which include in [backup] names by {glob}: {error}")))
     }
 
     /// Whether it takes in an absolute path, or the path is that of its root.

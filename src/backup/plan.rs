@@ -1,9 +1,12 @@
 //! What goes into an archive: the home, walked once, by globs.
 
+use super::dump::Dumped;
 use super::excluded::{AlwaysExcluded, LeftOut, Reason, is_lock_file};
 use super::globs::Globs;
 use super::links;
-use super::manifest::{Include, LinkOut, Name};
+use super::manifest::{Include, LinkOut, Name, NoDump};
+use super::outside::Outside;
+use super::places::Places;
 use crate::base::beneath::{Dir, Entry, FileType, Refused};
 use crate::base::{Fault, database};
 use crate::config::{Config, Kind};
@@ -35,6 +38,12 @@ pub struct Plan {
     /// The bytes of files that are no holes.
     #[serde(skip)]
     on_disk: u64,
+    /// What commands of `[backup.dump]` wrote.
+    #[serde(skip)]
+    pub(super) dumps: Vec<Dumped>,
+    /// Those that failed.
+    #[serde(skip)]
+    pub(super) no_dumps: Vec<NoDump>,
 }
 
 /// One thing that goes in.
@@ -70,7 +79,7 @@ impl Plan {
 
     /// The bytes of everything in it that are on disk: holes take no room in an archive either.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.on_disk
+        self.on_disk + self.dumps.iter().map(|dump| dump.bytes).sum::<u64>()
     }
 
     /// The bytes of its databases.
@@ -102,11 +111,33 @@ pub fn plan(config: &Config) -> Result<Plan> {
         excluded: AlwaysExcluded::new(config),
         globs,
         home: dir,
+        base: PathBuf::new(),
         plan: Plan::default(),
         wanted_folders: BTreeSet::new(),
     };
     walk.all();
-    let Walk { globs, home: dir, mut plan, wanted_folders, found_by, .. } = walk;
+    let Walk { globs, home: dir, mut plan, mut wanted_folders, mut found_by, .. } = walk;
+    for outside in Outside::all(&config.backup) {
+        let folder = match Dir::open(&outside.root) {
+            Ok(folder) => folder,
+            Err(error) => {
+                plan.problems.extend(outside.unread(&config.backup, &error)?);
+                continue;
+            }
+        };
+        let mut walk = Walk {
+            found_by: vec![0],
+            excluded: AlwaysExcluded::outside(config),
+            globs: Globs::new(std::slice::from_ref(&outside.glob), &config.backup.exclude)?,
+            home: folder,
+            base: outside.root,
+            plan,
+            wanted_folders,
+        };
+        walk.all();
+        found_by[outside.number] = walk.found_by[0];
+        (plan, wanted_folders) = (walk.plan, walk.wanted_folders);
+    }
     plan.others.extend(wanted_folders.into_iter().map(|path| Found {
         path: Name(path),
         shape: Shape::Folder,
@@ -114,8 +145,11 @@ pub fn plan(config: &Config) -> Result<Plan> {
     }));
     plan.others.sort_by(|a, b| a.path.cmp(&b.path));
     plan.databases.sort_by(|a, b| a.path.cmp(&b.path));
+    // Two includes may name the same.
+    plan.others.dedup_by(|a, b| a.path == b.path);
+    plan.databases.dedup_by(|a, b| a.path == b.path);
     plan.left_out.sort_by(|a, b| a.path.cmp(&b.path));
-    plan.look_at_links(home, &dir, &globs);
+    plan.look_at_links(home, &Places::of(dir, &config.backup), &globs);
     plan.includes = globs.includes(&config.backup, &found_by)?;
     for include in plan.includes.iter().filter(|include| include.is_missing()) {
         plan.problems.push(format!(
@@ -168,9 +202,12 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A walk through the home, beneath its descriptor: no link leads it elsewhere.
+/// A walk through the home, or the folder of an absolute include, beneath its descriptor: no link leads it
+/// elsewhere.
 struct Walk {
     home: Dir,
+    /// What paths in it begin with: nothing in the home.
+    base: PathBuf,
     globs: Globs,
     excluded: AlwaysExcluded,
     plan: Plan,
@@ -181,7 +218,7 @@ struct Walk {
 
 impl Walk {
     fn all(&mut self) {
-        let mut folders = vec![PathBuf::new()];
+        let mut folders = vec![self.base.clone()];
         while let Some(folder) = folders.pop() {
             match self.folder(&folder) {
                 Ok(below) => folders.extend(below.into_iter().rev()),
@@ -192,7 +229,7 @@ impl Walk {
 
     /// Looks at what is in one folder. Gives those in it that are to be looked into.
     fn folder(&mut self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let dir = self.home.open_dir(folder)?;
+        let dir = self.home.open_dir(folder.strip_prefix(&self.base).unwrap_or(folder))?;
         let mut entries = dir.entries("")?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let (mut below, mut databases) = (Vec::new(), BTreeSet::new());
@@ -228,8 +265,8 @@ impl Walk {
             }
         }
         if has_any {
-            let up = folder.ancestors().filter(|up| *up != Path::new("")).map(Path::to_owned);
-            self.wanted_folders.extend(up);
+            let up = folder.ancestors().take_while(|up| up.starts_with(&self.base));
+            self.wanted_folders.extend(up.filter(|up| up.file_name().is_some()).map(Path::to_owned));
         }
         Ok(below)
     }
@@ -298,13 +335,14 @@ impl Plan {
     }
 
     /// Finds the links that lead to nothing in the archive.
-    fn look_at_links(&mut self, home: &Path, dir: &Dir, globs: &Globs) {
+    fn look_at_links(&mut self, home: &Path, places: &Places, globs: &Globs) {
         let mut links_out = Vec::new();
         for link in self.others.iter().filter(|found| found.shape == Shape::Link) {
             let path = &link.path.0;
             // One that went away will be missed when it is written.
-            let Ok(target) = dir.read_link(path) else { continue };
-            let exists = |path: &Path| dir.metadata(path).is_ok();
+            let target = places.at(path).and_then(|(dir, rest)| dir.read_link(rest));
+            let Ok(target) = target else { continue };
+            let exists = |path: &Path| places.home.metadata(path).is_ok();
             links_out.extend(links::judge(home, path, &target, |path| self.has(path), exists));
             if globs.is_root(path) {
                 self.problems.push(format!(

@@ -134,7 +134,7 @@ impl Reading<'_> {
         let members = manifest.members().map(|(name, item)| (folder.join(name), item));
         let mut expected: HashMap<PathBuf, (&manifest::Item, Option<&Entry>)> =
             members.zip(entries).map(|((name, item), entry)| (name, (item, entry))).collect();
-        if expected.len() != manifest.files.len() + manifest.damaged.len() {
+        if expected.len() != manifest.files.len() + manifest.damaged.len() + manifest.dumps.len() {
             return Err(refuse(archive, "its manifest names a file twice"));
         }
         let databases: HashMap<PathBuf, &manifest::Database> = manifest

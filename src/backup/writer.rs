@@ -5,18 +5,21 @@ use super::blocks::{Block, PAGES};
 use super::body;
 use super::check::Checker;
 use super::databases::{Saved, Saving, Source};
+use super::dump::Dumped;
 use super::entry::file_item;
 use super::excluded::{LeftOut, Reason};
 use super::live::{self, Unread};
-use super::manifest::{self, Database, Item, Loss, Manifest, Name, Soundness, Unjudged, Unkept, member};
+use super::manifest::{
+    self, Database, Dump, Item, Loss, Manifest, Name, Soundness, Unjudged, Unkept, member,
+};
 use super::pack::Packer;
 use super::past::{self, Past, Reading};
+use super::places::Places;
 use super::plan::{Found, Plan, Shape, is_gone};
 use super::pool::give_way;
 use super::snapshot;
 use super::space::is_full;
 use super::tape::{SMALL, Tape};
-use crate::base::beneath::Dir;
 use crate::base::database::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::base::step::step;
@@ -31,7 +34,7 @@ use std::sync::mpsc;
 
 /// Writes archives of one home.
 pub(super) struct Writer<'a> {
-    home: &'a Dir,
+    home: &'a Places,
     /// Where copies of databases are made. Everything in it is thrown away later.
     work: &'a Path,
     past: Option<&'a Past>,
@@ -58,7 +61,7 @@ pub(super) struct Written {
 impl<'a> Writer<'a> {
     /// An archive at `file`, whose manifest says who and when and has no files yet.
     pub(super) fn new(
-        home: &'a Dir,
+        home: &'a Places,
         work: &'a Path,
         file: File,
         manifest: Manifest,
@@ -74,9 +77,10 @@ impl<'a> Writer<'a> {
     /// Writes everything.
     pub(super) fn write(mut self, plan: Plan) -> Result<Written> {
         self.manifest.problems = plan.problems;
+        self.manifest.no_dumps = plan.no_dumps;
         self.manifest.links_out = plan.links_out;
         self.manifest.unkept = plan.left_out.into_iter().filter_map(special).collect();
-        let saving = Saving::new(self.home.path(), self.work, self.past(), self.manifest.time);
+        let saving = Saving::new(self.home.home.path(), self.work, self.past(), self.manifest.time);
         let checker = Checker::begin(plan.databases.len(), false);
         step("planned")?;
         let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
@@ -108,6 +112,9 @@ impl<'a> Writer<'a> {
         })?;
         self.judge_databases(saved, checker.finish()?)?;
         self.note_lacking();
+        for dumped in plan.dumps {
+            self.put_dump(dumped)?;
+        }
         let (file, bytes, copied) = self.tape.finish(&self.manifest)?;
         step("written")?;
         Ok(Written { file, bytes, copied, unread: self.unread, manifest: self.manifest })
@@ -220,7 +227,7 @@ impl<'a> Writer<'a> {
             }
             self.note_damage(&path, &why);
             let raw = copy.with_extension("raw");
-            match snapshot::copy_set(&self.home.path().join(&path.0), &raw) {
+            match snapshot::copy_set(&self.home.home.path().join(&path.0), &raw) {
                 Ok(()) => self.put_raw(&raw, &path, &meta)?,
                 Err(error) if is_full(&error) => return Err(error),
                 // What could be copied of it is in the archive.
@@ -244,7 +251,7 @@ impl<'a> Writer<'a> {
     fn put_raw(&mut self, set: &Path, name: &Name, meta: &Metadata) -> Result<()> {
         let xattrs = self.attributes(name, meta);
         for (path, copy) in set_of(&name.0, set) {
-            let member = Path::new(manifest::DAMAGED).join(&path);
+            let member = manifest::damaged_member(&path);
             let item = self.put_copy(&member, Name(path), &copy, (meta, &xattrs))?;
             self.manifest.damaged.push(item);
             let _ = fs::remove_file(copy);
@@ -268,10 +275,23 @@ impl<'a> Writer<'a> {
         self.manifest.lacking = lacking;
     }
 
+    /// Puts in what a command wrote.
+    fn put_dump(&mut self, dumped: Dumped) -> Result<()> {
+        let member = Path::new(manifest::DUMPS).join(&dumped.name);
+        let meta = fs::metadata(&dumped.file).context("cannot read a dump")?;
+        let file = self.put_copy(&member, Name(member.clone()), &dumped.file, (&meta, &Xattrs::default()))?;
+        let seconds = dumped.took.as_secs();
+        let Dumped { name, command, .. } = dumped;
+        self.manifest.dumps.push(Dump { name, command, seconds, file });
+        step("dump put")?;
+        Ok(())
+    }
+
     /// Puts in a file that is as it was when the archive before this one was made, if it is.
     fn put_if_unchanged(&mut self, found: &Found) -> Result<bool> {
         let Some(past) = self.past() else { return Ok(false) };
-        let Ok(file) = self.home.open_file(&found.path.0) else { return Ok(false) };
+        let file = self.home.at(&found.path.0).and_then(|(dir, rest)| dir.open_file(rest));
+        let Ok(file) = file else { return Ok(false) };
         let Ok(meta) = file.metadata() else { return Ok(false) };
         let stamp = past::stamp(&meta, self.manifest.time).filter(|_| meta.is_file());
         let known = stamp.and_then(|stamp| past.file(&found.path.0, &stamp));
@@ -318,7 +338,8 @@ impl<'a> Writer<'a> {
     /// The attributes of a database. Its lock is not held any more: closing its file would let go of it.
     fn attributes(&mut self, path: &Name, meta: &Metadata) -> Xattrs {
         // One that went away since it was copied has none.
-        let Ok(file) = self.home.open_file(&path.0) else { return Xattrs::default() };
+        let file = self.home.at(&path.0).and_then(|(dir, rest)| dir.open_file(rest));
+        let Ok(file) = file else { return Xattrs::default() };
         let (xattrs, unkept) = live::attributes(&file, meta);
         self.note_unkept(path, unkept);
         xattrs

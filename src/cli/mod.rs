@@ -15,6 +15,7 @@ mod crontab;
 pub mod dashboard;
 mod detect;
 mod door;
+mod dump;
 mod explain;
 pub mod health;
 mod init;

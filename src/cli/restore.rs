@@ -1,8 +1,9 @@
 //! `restore`, `ops restore`: bring a backup back, or leave everything as it was.
 
+use super::dump;
 use super::watched::watched;
 use super::{Context, remote};
-use crate::backup::manifest::Name;
+use crate::backup::manifest::{Dump, Name};
 use crate::backup::reader::Shape;
 use crate::backup::{Entry, Flaw, NotJudged, Origin};
 use crate::base::units::{self, Size, Span};
@@ -36,6 +37,15 @@ pub struct Args {
     /// Show what is in the archive
     #[arg(long, conflicts_with = "drill")]
     pub list: bool,
+    /// Write what the command of [backup.dump.NAME] gave to standard output
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["only", "to", "list", "drill", "aside"])]
+    pub dump: Option<String>,
+    /// Give that dump to the `restore` command of [backup.dump.NAME] instead
+    #[arg(long, requires = "dump")]
+    pub load: bool,
+    /// Restore work that waited too (queues in [backup]): it will be done again
+    #[arg(long)]
+    pub queues: bool,
     /// Restore on trial into a scratch folder, check everything, note the result
     #[arg(long)]
     pub drill: bool,
@@ -94,9 +104,12 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     if args.list {
         return list(context, loaded, archive.as_deref(), &args.only);
     }
+    if let Some(name) = &args.dump {
+        return dump::run(context, loaded, journal.as_ref(), archive.as_deref(), name, &args);
+    }
     let asked = Selection { which: archive.as_deref(), only: &args.only, damaged: args.damaged };
     let prepared = restore::prepare(loaded, &context.run, journal.as_ref(), &asked);
-    let prepared = match prepared {
+    let mut prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             if let (true, Some(journal)) = (args.drill, &journal) {
@@ -105,10 +118,12 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
             return log_failure(context, loaded, error);
         }
     };
+    if args.to.is_none() && !args.drill {
+        prepared.into_home(args.queues)?;
+    }
     say_notes(context, &prepared.notes);
     if args.to.is_none() && !args.drill {
-        prepared.need_clear_way()?;
-        say_notes(context, &prepared.ways());
+        say_notes(context, &prepared.remarks());
     }
     prepared.unjudged().for_each(|database| context.note(&format!("note: {database}")));
     let said = prepared.notes.len();
@@ -255,6 +270,7 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
         stopped: &'a [String],
         unjudged: Vec<&'a NotJudged>,
         notes: &'a [String],
+        remarks: Vec<String>,
     }
     prepared.verify()?;
     if context.common.json {
@@ -267,6 +283,7 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
             stopped: &prepared.running,
             unjudged: prepared.unjudged().collect(),
             notes: &prepared.notes,
+            remarks: prepared.remarks(),
         })?;
     } else {
         context.print(&format!("{question} Nothing was done (dry run); the archive is whole."))?;
@@ -289,6 +306,7 @@ fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf
         flaws: &'a [Flaw],
         unjudged: &'a [NotJudged],
         files: Vec<Line<'a>>,
+        dumps: Vec<&'a Dump>,
     }
     #[derive(Serialize)]
     struct Line<'a> {
@@ -323,10 +341,16 @@ fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf
         });
         let files = files.collect();
         let Listing { archive, origin, flaws, unjudged, .. } = &listing;
-        context.print_json(&Document { archive, origin: *origin, flaws, unjudged, files })?;
+        let dumps = listing.manifest.iter().flat_map(|manifest| &manifest.dumps).collect();
+        context.print_json(&Document { archive, origin: *origin, flaws, unjudged, files, dumps })?;
         return Ok(State::Ok);
     }
+    let dumps = listing.manifest.iter().flat_map(|manifest| &manifest.dumps);
     let mut lines = vec![format!("{:>10}  {:19}  {:8}  path", "size", "written", "kind")];
+    for dump in dumps {
+        let (size, written) = (Size(dump.file.size()), units::local(dump.file.mtime));
+        lines.push(format!("{size:>10}  {written}  {:8}  {}", "dump", text::sanitize(&dump.name)));
+    }
     for entry in &listing.entries {
         lines.push(format!(
             "{:>10}  {}  {:8}  {}",

@@ -5,7 +5,7 @@ use super::layer::{choose_preset, merge, stands_alone};
 use super::resolve::{add_streams, clean, complete_s3, owners_home, resolve, tilde, tilde_of};
 use super::tables::{File, read_checks, table_places};
 use super::validate::validate;
-use super::{Config, disabled, place};
+use super::{Config, disabled, includes, place};
 use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::{Fault, Home};
 use anyhow::{Context, Result};
@@ -134,14 +134,15 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
         builtin_agent: read.builtin_agent,
     };
     config.agent.preset = base.as_ref().map_or("none", |preset| &preset.name).to_owned();
-    validate(&config).map_err(|(table, message)| {
-        match (places.get(&table), own, own_places.get(&table)) {
+    let wrong_in =
+        |(table, message): (String, String)| match (places.get(&table), own, own_places.get(&table)) {
             (None, Some(preset), Some(place)) => preset.wrong(Some(place.clone()), &message),
             (place, ..) => wrong(place.cloned(), &message),
-        }
-    })?;
+        };
+    validate(&config).map_err(wrong_in)?;
     disabled::drop_disabled(&mut config);
     resolve(&mut config, &home);
+    includes::wrong(&config).map_err(|why| wrong_in(("backup.include".to_owned(), why)))?;
     if let Some(s3) = &mut config.backup.s3 {
         complete_s3(s3, &config.agent.name, &lookup);
     }

@@ -12,6 +12,7 @@ mod doubts;
 mod expand;
 mod filling;
 mod find;
+mod includes;
 mod indented;
 mod layer;
 mod load;
@@ -219,7 +220,8 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Erro
 pub struct Backup {
     /// Where archives go.
     pub dir: PathBuf,
-    /// Globs, relative to the home, of what goes in. `**` crosses folders.
+    /// Globs of what goes in: relative to the home, or absolute for what is outside it. `**` crosses
+    /// folders.
     pub include: Vec<String>,
     /// Globs of what `include` may name although it does not exist: other paths that it names without
     /// wildcards are missed, with a warning.
@@ -227,6 +229,11 @@ pub struct Backup {
     /// Globs of what stays out although included. Our own state, the backups, pid and lock
     /// files, sockets and the sidecars of databases never go in.
     pub exclude: Vec<String>,
+    /// Globs of work that waits to be done. A restore into the home leaves what it says of the archive out:
+    /// it would be done again.
+    pub queues: Vec<String>,
+    /// `[backup.dump.NAME]`
+    pub dump: BTreeMap<String, Dump>,
     /// What stays.
     pub keep: Keep,
     /// Who can read archives: `age1…` or `ssh-…`, or `file:PATH` of a list of them. Empty: they are
@@ -264,6 +271,8 @@ impl Default for Backup {
             exclude: ["logs/**", "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]
                 .map(str::to_owned)
                 .into(),
+            queues: Vec::new(),
+            dump: BTreeMap::new(),
             keep: Keep::default(),
             encrypt_to: Vec::new(),
             identity: None,
@@ -271,6 +280,24 @@ impl Default for Backup {
             s3: None,
         }
     }
+}
+
+/// `[backup.dump.NAME]`: a command whose output goes into every archive.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dump {
+    /// Program and arguments, with no shell. It runs in the home, with the variables of `env_file`.
+    pub command: Vec<String>,
+    /// What loads such a dump, which it reads on its standard input.
+    #[serde(default)]
+    pub restore: Vec<String>,
+    /// How long the command may take.
+    #[serde(default = "ten_minutes")]
+    pub timeout: Span,
+}
+
+fn ten_minutes() -> Span {
+    Span::minutes(10)
 }
 
 /// `[backup.s3]`: a copy of every archive in a bucket of S3-compatible storage.

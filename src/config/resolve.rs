@@ -1,7 +1,7 @@
 //! From what the file says to what is meant: paths under the home, secrets from the environment.
 
 use super::expand::Lookup;
-use super::{Config, S3};
+use super::{Config, S3, includes};
 use crate::base::Home;
 use crate::base::owner::Owner;
 use crate::base::secret::Secret;
@@ -44,6 +44,10 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
+    let backup = &mut config.backup;
+    for globs in [&mut backup.include, &mut backup.optional, &mut backup.exclude, &mut backup.queues] {
+        globs.iter_mut().for_each(|glob| *glob = includes::resolve(glob, home.root(), user));
+    }
     config.logs.dir.iter_mut().for_each(fix);
     config.backup.identity.iter_mut().for_each(fix);
     // A bare name is looked for on PATH.

@@ -27,6 +27,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Wrong> {
         return Err(("schedule".to_owned(), "jitter: an hour at most".to_owned()));
     }
     recipients(config).map_err(|message| ("backup".to_owned(), message))?;
+    dumps(config).map_err(|message| ("backup.dump".to_owned(), message))?;
     bucket(config).map_err(|message| ("backup.s3".to_owned(), message.to_owned()))?;
     logs(config)?;
     config.alerts.validate(&alert_types(config))
@@ -105,6 +106,21 @@ fn logs(config: &Config) -> Result<(), Wrong> {
         .logs
         .validate(config.service.keys().map(String::as_str))
         .map_err(|(name, why)| ("logs.rule".to_owned(), format!("the rule '{name}': {why}")))
+}
+
+fn dumps(config: &Config) -> Result<(), String> {
+    for (name, dump) in &config.backup.dump {
+        if !plain_name(name) {
+            return Err(format!("the name '{name}' may only hold letters, digits, -, _ and ."));
+        }
+        if dump.command.first().is_none_or(String::is_empty) {
+            return Err(format!("the dump '{name}' has no command"));
+        }
+        if dump.timeout.0.is_zero() {
+            return Err(format!("the dump '{name}': no command is done in no time (timeout)"));
+        }
+    }
+    Ok(())
 }
 
 fn bucket(config: &Config) -> Result<(), &'static str> {

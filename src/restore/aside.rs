@@ -1,9 +1,9 @@
 //! What earlier restores set aside: listed, put back by the same safe exchange, deleted in time.
 
-use super::places::{Places, inner, look, open_home, outer};
 use super::record::{self, STAGING};
 use super::swap::{ASIDE, FOUND, Move, RECORD, Swap};
 use super::{Restored, Verified, exchange, survey, swap};
+use crate::backup::places::{Places, inner, look, open_home, outer};
 use crate::backup::reader::Shape;
 use crate::backup::{self, manifest::Name};
 use crate::base::beneath::{Dir, FileType};
@@ -50,7 +50,7 @@ pub struct Aside {
 
 /// All old files there are, newest first.
 pub fn asides(loaded: &Loaded) -> Result<Vec<Aside>> {
-    let places = Places::open(loaded)?;
+    let places = Places::open(&loaded.home, &loaded.config.backup)?;
     let home = &places.home;
     let reading = || format!("cannot read the home {}", home.path().display());
     let mut asides = Vec::new();
@@ -163,7 +163,7 @@ pub fn put_back(
             .hint(format!("look into it; what lies in its {FOUND} was found in the way of an undo"))
             .into());
     }
-    let places = Places::open(loaded)?;
+    let places = Places::open(&loaded.home, &loaded.config.backup)?;
     if let Some(path) = files.iter().find(|path| !places.allow(path)) {
         return Err(Fault::unknown(format!(
             "{} is outside the home, and no include in [backup] names it; nothing was changed",

@@ -1,10 +1,10 @@
 //! The dangerous part of a restore: stop, swap, start; undone if anything fails, finished or
 //! undone by the next run after a crash.
 
-use super::places::Places;
 use super::record::is_cut_short;
 use super::stage;
 use super::swap::{Phase, Swap};
+use crate::backup::places::Places;
 use crate::backup::{self, Entry};
 use crate::base::process::{self, Process};
 use crate::base::step::step;
@@ -169,7 +169,7 @@ pub fn recover(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<
         return Ok(None);
     }
     let _lock = backup::lock(loaded, run)?;
-    let places = Places::open(loaded)?;
+    let places = Places::open(&loaded.home, &loaded.config.backup)?;
     let Some(mut swap) = Swap::load(&loaded.home, &places)? else { return Ok(None) };
     let services = Services { home: &loaded.home, config: &loaded.config, run };
     let when = units::local(swap.at);

@@ -7,8 +7,8 @@
 //! [`recover`].
 
 mod aside;
+mod dump;
 mod exchange;
-mod places;
 mod record;
 mod room;
 mod select;
@@ -19,19 +19,24 @@ mod transfer;
 mod trial;
 
 pub use aside::{Aside, asides, find_aside, prune_asides, put_back};
+pub use dump::{Dumped, take_dump};
 pub use exchange::recover;
 pub use select::Selection;
 pub use survey::Obstacle;
 pub use trial::note_drill;
 
+use crate::backup::places::{Places, open_home};
 use crate::backup::reader::Shape;
-use crate::backup::{self, Contents, Entry, Flaw, NotJudged, Origin, Readable, manifest::Name};
+use crate::backup::{
+    self, Contents, Entry, Flaw, NotJudged, Origin, Readable,
+    manifest::{Manifest, Name},
+};
 use crate::base::progress::Progress;
 use crate::base::step::step;
+use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, database, durable, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use places::Places;
 use record::STAGING;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -45,7 +50,7 @@ use swap::Swap;
 /// When the note cannot be understood.
 #[doc(hidden)]
 pub fn was_cut_short(home: &crate::base::Home) -> Result<bool> {
-    Ok(Swap::load(home, &places::Places::only(places::open_home(home)?))?.is_some())
+    Ok(Swap::load(home, &Places::only(open_home(home)?))?.is_some())
 }
 
 /// An archive and what restoring it would do.
@@ -70,6 +75,9 @@ pub struct Prepared<'a> {
     whole: bool,
     places: Places,
     survey: Survey,
+    /// What only a restore into the home leaves out.
+    held_back: Vec<String>,
+    only: Vec<PathBuf>,
     loaded: &'a Loaded,
     run: &'a Run,
     journal: Option<&'a Journal>,
@@ -142,8 +150,8 @@ pub fn look(
     newer.extend(notes);
     newer.extend(select::judge(loaded, journal, &archive, &contents, &asked)?);
     let raw = contents.only_raw().map(|entry| entry.member.clone()).collect();
-    let Contents { origin, flaws, unjudged, .. } = contents;
-    Ok(Listing { archive, origin, entries, raw, flaws, unjudged, notes: newer })
+    let Contents { origin, flaws, unjudged, manifest, .. } = contents;
+    Ok(Listing { archive, origin, entries, raw, flaws, unjudged, notes: newer, manifest })
 }
 
 /// What is in an archive.
@@ -163,6 +171,8 @@ pub struct Listing {
     pub unjudged: Vec<NotJudged>,
     /// What cannot, and other things a person should know.
     pub notes: Vec<String>,
+    /// What it says of itself, if it is one of ours.
+    pub manifest: Option<Manifest>,
 }
 
 /// Chooses an archive, and looks at what it would replace. Changes nothing of the agent's. Of an
@@ -187,7 +197,7 @@ pub fn prepare<'a>(
     let damaged = |error: &anyhow::Error| condemn(loaded, run, journal, &archive, error);
     let scratch = loaded.home.staging();
     // We hold the lock, so whatever is there is of a run that is no more.
-    let places = Places::open(loaded)?;
+    let places = Places::open(&loaded.home, &loaded.config.backup)?;
     let _ = places.home.remove_tree(STAGING);
     let made = places.home.make_dir(STAGING, 0o700).map(drop);
     made.with_context(|| format!("cannot create the folder {}", scratch.display())).map_err(|error| {
@@ -204,7 +214,6 @@ pub fn prepare<'a>(
     let flawed = !newer.is_empty() || !flaws.is_empty();
     let (wanted, notes) = select::entries(loaded, &archive, &contents, asked)?;
     let notes = newer.into_iter().chain(flaws).chain(notes).collect();
-    let survey = survey_of(&places, &wanted)?;
     let running = exchange::running(loaded, run)?;
     // Archives of earlier versions do not say where in them a file is.
     let known = |entry: &Entry| entry.shape != Shape::File || entry.at.is_some();
@@ -214,18 +223,28 @@ pub fn prepare<'a>(
         readable,
         contents,
         wanted,
-        replaced: survey.there,
+        replaced: 0,
         running,
         notes,
         flawed,
         whole,
         places,
-        survey,
+        survey: Survey::default(),
+        held_back: Vec::new(),
+        only: asked.only.to_vec(),
         loaded,
         run,
         journal,
         _lock: lock,
     })
+}
+
+/// What a restore into the home leaves out, for people.
+struct Target {
+    /// It is as it should be.
+    held_back: Vec<String>,
+    /// Somebody should look at it.
+    notes: Vec<String>,
 }
 
 /// Looks at where everything is to go.
@@ -287,17 +306,51 @@ impl Prepared<'_> {
         condemn(self.loaded, self.run, self.journal, &self.archive, error);
     }
 
-    /// Refuses a restore into the home that something there stands in the way of.
+    /// Says that it is to go into the home: leaves out what does not belong there, and looks at what is in
+    /// the way. `queues`: work that waited then is to be done again.
     ///
     /// # Errors
-    /// A [`Fault`] of state Unknown that names it, with what to do.
-    pub fn need_clear_way(&self) -> Result<()> {
+    /// A [`Fault`] of state Unknown when something stands in the way, or nothing is left.
+    pub fn into_home(&mut self, queues: bool) -> Result<()> {
+        let Target { held_back, notes } = self.leave_out(queues)?;
+        self.held_back = held_back;
+        self.notes.extend(notes);
+        if self.count() == 0 {
+            return Err(Fault::unknown("nothing of it belongs into the home; nothing was changed")
+                .hint(self.held_back.first().or(self.notes.last()).cloned().unwrap_or_default())
+                .into());
+        }
+        self.survey = survey_of(&self.places, &self.wanted)?;
+        self.replaced = self.survey.there;
         self.survey.need_clear_way()
     }
 
-    /// What people should know before a restore into the home, besides what is in it.
-    pub fn ways(&self) -> Vec<String> {
-        self.survey.notes()
+    /// What people should know before a restore into the home, besides the notes.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.held_back.clone();
+        let outside = self.wanted.iter().filter(|entry| entry.path.is_absolute());
+        let outside: Vec<_> = outside.filter(|entry| entry.shape != Shape::Folder).collect();
+        if let [first, ..] = outside[..] {
+            remarks.push(format!(
+                "{} outside the home, such as {}",
+                text::count(outside.len(), "file"),
+                first.path.display()
+            ));
+        }
+        remarks.extend(self.survey.notes());
+        let dumps = self.contents.manifest.iter().flat_map(|manifest| &manifest.dumps);
+        let archive = self.archive.file_name().unwrap_or_default().display().to_string();
+        remarks.extend(dumps.map(|dump| {
+            let (name, size) = (&dump.name, Size(dump.file.size()));
+            let how = match self.loaded.config.backup.dump.get(name).filter(|dump| !dump.restore.is_empty()) {
+                Some(dump) => format!(" and --load gives it to `{}`", backup::shown_command(&dump.restore)),
+                None => String::new(),
+            };
+            format!("the dump {name} ({size}) is not loaded: `restore {archive} --dump {name}` writes it to stdout,{how}")
+                .trim_end_matches(',')
+                .to_owned()
+        }));
+        remarks
     }
 
     /// Restores into the home. `force`: services that do not stop are killed.
@@ -307,7 +360,7 @@ impl Prepared<'_> {
     /// that failed too, the message says what is left to do.
     pub fn carry_out(mut self, force: bool) -> Result<Restored> {
         let home = &self.loaded.home;
-        self.need_clear_way()?;
+        self.survey.need_clear_way()?;
         let staged = Path::new(STAGING).join(&self.run.id);
         let staging = home.path(&staged);
         self.need_room(home.root())?;

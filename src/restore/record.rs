@@ -1,8 +1,8 @@
 //! `.ops/restore.json`, and its copy beside old files: written by us, read like anything else in the home.
 
-use super::places::{Places, is_below, open_home};
 use super::swap::{ASIDE, Phase, RECORD, Swap};
 use crate::backup::manifest::Name;
+use crate::backup::places::{Places, is_below, open_home};
 use crate::base::beneath::Dir;
 use crate::base::step::step;
 use crate::base::{Fault, Home, render, text};

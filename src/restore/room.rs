@@ -1,8 +1,8 @@
 //! Whether there is room for a restore, and what to say when there is none.
 
 use super::Prepared;
-use super::places::inner;
 use crate::backup;
+use crate::backup::places::inner;
 use crate::base::units::Size;
 use crate::base::{Fault, durable};
 use anyhow::{Context, Result};

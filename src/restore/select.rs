@@ -1,10 +1,12 @@
 //! Which archive is meant (`latest`, a name, a path, or a time), and what of it is wanted.
 
+use super::{Prepared, Target};
+use crate::backup::Globs;
 use crate::backup::reader::Shape;
 use crate::backup::refuse;
 use crate::backup::{self, Contents, Entry, Flaw, Origin, catalog};
 use crate::base::units::{self, parse_time};
-use crate::base::{Fault, Journal, database};
+use crate::base::{Fault, Journal, database, text};
 use crate::config::Loaded;
 use anyhow::Result;
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveTime, Utc};
@@ -192,6 +194,57 @@ pub(super) fn entries(
     }
     tree_of(&wanted).map_err(|why| refuse(archive, &why))?;
     Ok((wanted, notes))
+}
+
+impl Prepared<'_> {
+    /// Takes out of what is wanted what does not belong into the home: our config, and work that waited,
+    /// unless they are asked for; and what no include of today names outside the home.
+    pub(super) fn leave_out(&mut self, queues: bool) -> Result<Target> {
+        let home = self.loaded.home.root();
+        let config =
+            self.loaded.config.file.strip_prefix(home).unwrap_or(&self.loaded.config.file).to_owned();
+        let only: Vec<&Path> = self.only.iter().map(|path| path.strip_prefix(home).unwrap_or(path)).collect();
+        let named = |path: &Path| only.iter().any(|only| path.starts_with(only));
+        let waiting = Globs::new(&self.loaded.config.backup.queues, &[])?;
+        let (mut queued, mut outside, mut own) = (0, Vec::new(), false);
+        let places = &self.places;
+        self.wanted.retain(|entry| {
+            let path = entry.path.as_path();
+            let is_file = entry.shape != Shape::Folder;
+            if path.is_absolute() && !places.allow(path) {
+                outside.extend(is_file.then(|| path.display().to_string()));
+                false
+            } else if path == config && !only.contains(&path) {
+                own = true;
+                false
+            } else if is_file && !queues && !named(path) && waiting.takes(path) {
+                queued += 1;
+                false
+            } else {
+                true
+            }
+        });
+        let mut held_back = Vec::new();
+        if own {
+            let name = config.display();
+            held_back
+                .push(format!("{name} stays as it is: it has commands in it; --only {name} restores it"));
+        }
+        if queued > 0 {
+            held_back.push(format!(
+                "{} of work that waited then stay out, to be done once and not twice: --queues restores them",
+                text::count(queued, "file")
+            ));
+        }
+        let mut notes = Vec::new();
+        if let [first, ..] = &outside[..] {
+            notes.push(format!(
+                "{} outside the home stay out, such as {first}: no include in [backup] names them; --to takes them",
+                text::count(outside.len(), "file")
+            ));
+        }
+        Ok(Target { held_back, notes })
+    }
 }
 
 /// Whether these make a tree: an index may say anything, and a link above a file leads it

@@ -1,8 +1,8 @@
 //! Lays files of an archive ready in a folder, verified on the way, whole and synced.
 
 use super::Prepared;
-use super::places::{Places, inner, look};
 use super::transfer;
+use crate::backup::places::{Places, inner, look};
 use crate::backup::reader::Shape;
 use crate::backup::{self, Content, Entry};
 use crate::base::beneath::{Dir, Options};

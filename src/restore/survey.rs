@@ -1,6 +1,6 @@
 //! What stands in the way of files: found before anything is moved.
 
-use super::places::{Places, look};
+use crate::backup::places::{Places, look};
 use crate::backup::reader::Shape;
 use crate::base::beneath::{Dir, Refused};
 use crate::base::{Fault, text};

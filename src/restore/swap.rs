@@ -2,11 +2,11 @@
 //! is made, and what has been done is read from the disk, so that a crash at any point can be
 //! undone or finished.
 
-use super::places::{self, Places, inner, look};
 use super::record::STAGING;
 use super::survey::{self, There};
 use super::transfer::{self, Spot};
 use crate::backup::manifest::Name;
+use crate::backup::places::{self, Places, inner, look};
 use crate::base::beneath::{Dir, FileType};
 use crate::base::step::step;
 use crate::base::{Home, Run, database, units};

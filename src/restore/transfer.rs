@@ -1,6 +1,6 @@
 //! Moves and copies beneath folders that are held, also from one file system to another.
 
-use super::places::look;
+use crate::backup::places::look;
 use crate::base::beneath::{Dir, Options};
 use crate::base::xattrs::{self, ACL};
 use anyhow::{Context, Result};

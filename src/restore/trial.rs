@@ -1,8 +1,8 @@
 //! Restores that leave the agent alone: into another folder, and on trial.
 
-use super::places::{self, Places, inner, look};
 use super::transfer::{self, Spot};
 use super::{Prepared, Restored, stage};
+use crate::backup::places::{self, Places, inner, look};
 use crate::backup::{self, reader::Shape};
 use crate::base::beneath::{Dir, Refused};
 use crate::base::database::{self, Verdict};

@@ -124,7 +124,9 @@ fn restore_state(work: Work<'_>, note: &Note, added: &mut Option<String>) -> Res
     let archive = note.archive.0.to_string_lossy();
     // What was damaged before the upgrade is no reason to leave the agent half new.
     let asked = Selection { which: Some(&archive), only: &[], damaged: true };
-    let prepared = restore::prepare(loaded, run, journal, &asked)?;
+    let mut prepared = restore::prepare(loaded, run, journal, &asked)?;
+    // The backup was made a moment ago, and stopped work with it.
+    prepared.into_home(true)?;
     let (entries, damaged) = (&prepared.contents.entries, prepared.contents.not_sound());
     let known = entries.iter().map(|entry| entry.path.as_path()).chain(damaged).map(Path::to_owned).collect();
     let restored = prepared.carry_out(true)?;

@@ -37,6 +37,7 @@ mod logs;
 mod managers;
 mod mutants;
 mod origin;
+mod outside;
 mod plugins;
 mod presets;
 mod probes;

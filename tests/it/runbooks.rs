@@ -148,6 +148,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("upgrade-and-rollback", "ops run", "runs already"),
     ("upgrade_unfinished", "ops run", "runs already"),
     ("troubleshooting", "ops run", "is with systemd"),
+    // Nothing is dumped there: tests/it/outside.rs has those.
+    ("backup-and-restore", "ops restore --dump NAME --load", "has no command `restore`"),
+    ("disaster-recovery", "ops restore --dump NAME --load", "has no command `restore`"),
     // None was: tests/it/upgrade.rs has those.
     ("upgrade-and-rollback", "ops upgrade --back", "no upgrade of this home was cut short"),
     ("upgrade-and-rollback", "ops upgrade --keep", "no upgrade of this home was cut short"),

@@ -275,7 +275,7 @@ pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Resul
 }
 
 /// Whether a child has ended; it stays to be waited for.
-fn has_ended(child: rustix::process::Pid) -> Result<bool> {
+pub fn has_ended(child: rustix::process::Pid) -> Result<bool> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     Ok(waitid(WaitId::Pid(child), options)?.is_some())

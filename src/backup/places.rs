@@ -1,11 +1,13 @@
-//! The folders that a restore writes into, held open: the home, and what absolute includes name outside it.
+//! The folders that backups read and restores write, held open: the home, and what absolute includes name
+//! outside it.
 //!
-//! Nothing is written, moved or removed but below one of them, through no link.
+//! Nothing is read, written, moved or removed but below one of them, through no link.
 
-use crate::backup::Outside;
+use super::manifest::{OUTSIDE, RENAMED};
+use super::outside::{Outside, is_plain};
 use crate::base::beneath::{Dir, Refused};
 use crate::base::{Home, durable};
-use crate::config::Loaded;
+use crate::config::Backup;
 use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -15,36 +17,34 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where files from outside the home lie in an archive, in a folder of old files, and below `--to`.
-pub(super) const OUTSIDE: &str = ".outside";
-/// Where files of the home lie there whose own names begin with one of these.
-const RENAMED: &str = ".home";
-
-/// The home, and what may be restored outside it.
+/// The home, and what is read and restored outside it.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places {
     /// The home.
-    pub(super) home: Dir,
+    pub home: Dir,
     outside: Vec<(Outside, OnceCell<Dir>)>,
 }
 
 impl Places {
-    pub(super) fn open(loaded: &Loaded) -> Result<Places> {
-        let outside = Outside::all(&loaded.config.backup);
-        Ok(Places {
-            home: open_home(&loaded.home)?,
-            outside: outside.into_iter().map(|outside| (outside, OnceCell::new())).collect(),
-        })
+    /// The home, and what the absolute includes of `[backup]` name.
+    pub fn open(home: &Home, backup: &Backup) -> Result<Places> {
+        Ok(Places::of(open_home(home)?, backup))
+    }
+
+    /// [`Places::open`], of a home that is held already.
+    pub fn of(home: Dir, backup: &Backup) -> Places {
+        let outside = Outside::all(backup).into_iter().map(|outside| (outside, OnceCell::new()));
+        Places { home, outside: outside.collect() }
     }
 
     /// One folder and nothing else.
-    pub(super) fn only(folder: Dir) -> Places {
+    pub fn only(folder: Dir) -> Places {
         Places { home: folder, outside: Vec::new() }
     }
 
     /// Whether a restore may touch this path: a relative one of the home, or an absolute one that an
     /// include of `[backup]` names.
-    pub(super) fn allow(&self, path: &Path) -> bool {
+    pub fn allow(&self, path: &Path) -> bool {
         if path.is_absolute() {
             return self.outside.iter().any(|(outside, _)| outside.covers(path));
         }
@@ -56,7 +56,7 @@ impl Places {
     /// # Errors
     /// [`Refused::Outside`] for a path that is not allowed; `NotFound` when the folder of an include is
     /// missing.
-    pub(super) fn at<'p>(&self, path: &'p Path) -> io::Result<(&Dir, &'p Path)> {
+    pub fn at<'p>(&self, path: &'p Path) -> io::Result<(&Dir, &'p Path)> {
         if !path.is_absolute() {
             return Ok((&self.home, path));
         }
@@ -71,7 +71,7 @@ impl Places {
     }
 
     /// Makes a folder, with what is missing above it.
-    pub(super) fn make_folder(&self, path: &Path, mode: u32) -> Result<()> {
+    pub fn make_folder(&self, path: &Path, mode: u32) -> Result<()> {
         let making = || format!("cannot create the folder {}", path.display());
         let (dir, rest) = match self.at(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && path.is_absolute() => {
@@ -86,7 +86,7 @@ impl Places {
     }
 
     /// Removes a folder if nothing is in it.
-    pub(super) fn remove_if_empty(&self, path: &Path) {
+    pub fn remove_if_empty(&self, path: &Path) {
         let removed = match self.at(path) {
             Ok((dir, rest)) if !rest.as_os_str().is_empty() => dir.remove_dir(rest),
             // The root of an include, or a folder above it.
@@ -99,14 +99,14 @@ impl Places {
 
     /// Whether it may make, and so remove, this folder: one of the home, or one that leads to what an
     /// include names.
-    pub(super) fn allow_folder(&self, path: &Path) -> bool {
+    pub fn allow_folder(&self, path: &Path) -> bool {
         let leads_to = |(outside, _): &(Outside, OnceCell<Dir>)| outside.root.starts_with(path);
-        self.allow(path) || (crate::backup::is_plain(path) && self.outside.iter().any(leads_to))
+        self.allow(path) || (is_plain(path) && self.outside.iter().any(leads_to))
     }
 }
 
 /// The home, held.
-pub(super) fn open_home(home: &Home) -> Result<Dir> {
+pub fn open_home(home: &Home) -> Result<Dir> {
     Dir::open(home.root()).with_context(|| format!("cannot open the home {}", home.root().display()))
 }
 
@@ -123,13 +123,13 @@ fn parent_and_name(path: &Path) -> io::Result<(Dir, &OsStr)> {
 }
 
 /// Whether a path is relative and made of normal parts.
-pub(super) fn is_below(path: &Path) -> bool {
+pub fn is_below(path: &Path) -> bool {
     let normal = |part| matches!(part, std::path::Component::Normal(_));
     !path.as_os_str().is_empty() && path.components().all(normal)
 }
 
 /// Where a path lies in a folder that has a place for all of them: laid ready, set aside, or below `--to`.
-pub(super) fn inner(path: &Path) -> Cow<'_, Path> {
+pub fn inner(path: &Path) -> Cow<'_, Path> {
     if let Ok(rest) = path.strip_prefix("/") {
         return Cow::Owned(Path::new(OUTSIDE).join(rest));
     }
@@ -141,7 +141,7 @@ pub(super) fn inner(path: &Path) -> Cow<'_, Path> {
 }
 
 /// The path that lies there: [`inner`] backwards.
-pub(super) fn outer(path: &Path) -> PathBuf {
+pub fn outer(path: &Path) -> PathBuf {
     if let Ok(rest) = path.strip_prefix(OUTSIDE) {
         return Path::new("/").join(rest);
     }
@@ -152,7 +152,7 @@ pub(super) fn outer(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Also when a link is in the way.
-pub(super) fn look(dir: &Dir, path: &Path) -> io::Result<Option<std::fs::Metadata>> {
+pub fn look(dir: &Dir, path: &Path) -> io::Result<Option<std::fs::Metadata>> {
     match dir.metadata(path) {
         Ok(meta) => Ok(Some(meta)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
@@ -161,7 +161,7 @@ pub(super) fn look(dir: &Dir, path: &Path) -> io::Result<Option<std::fs::Metadat
 }
 
 /// Makes the names in folders last: those of one file system together, where they are many.
-pub(super) fn sync<'a>(folders: impl IntoIterator<Item = (&'a Dir, PathBuf)>) -> Result<()> {
+pub fn sync<'a>(folders: impl IntoIterator<Item = (&'a Dir, PathBuf)>) -> Result<()> {
     /// So many syncs one by one take about as long as one of a file system that is not busy.
     const FEW: usize = 8;
     let syncing =
