@@ -18,6 +18,7 @@ mod hostile_homes;
 mod mail;
 mod managers;
 mod many_databases;
+mod mounts;
 mod nagios;
 mod owners;
 mod page;
