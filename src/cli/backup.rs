@@ -235,6 +235,8 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
         bytes: u64,
         #[serde(flatten)]
         plan: &'a Plan,
+        /// The names of the commands whose output would go in.
+        dumps: Vec<&'a str>,
         pruning: &'a Pruning,
     }
     let plan = backup::plan::plan(&loaded.config)?;
@@ -242,7 +244,8 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
     let state = if plan.problems.is_empty() { State::Ok } else { State::Warning };
     if context.common.json {
         let (files, bytes) = (plan.count(), plan.bytes());
-        context.print_json(&Would { dry_run: true, files, bytes, plan: &plan, pruning: &pruning })?;
+        let dumps = loaded.config.backup.dump.keys().map(String::as_str).collect();
+        context.print_json(&Would { dry_run: true, files, bytes, plan: &plan, dumps, pruning: &pruning })?;
         return Ok(state);
     }
     let mut lines = Vec::new();
@@ -261,6 +264,10 @@ fn dry_run(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Res
     }
     for problem in &plan.problems {
         context.note(&format!("look at this: {}", text::one_line(problem, 500)));
+    }
+    for (name, dump) in &loaded.config.backup.dump {
+        let command = backup::shown_command(&dump.command);
+        lines.push(format!("{:>10}  {:8}  {}: what `{command}` writes", "?", "dump", text::sanitize(name)));
     }
     for verdict in pruning.verdicts.iter().filter(|verdict| !verdict.keep) {
         lines.push(format!("would prune {}: {}", verdict.name, verdict.reasons.join(", ")));

@@ -177,6 +177,9 @@ fn dumps_are_in_the_archive_and_are_loaded_when_told() {
     let (sandbox, _) = with_store(DUMP);
     let server = sandbox.home.with_file_name("server");
     fs::write(&server, "rows of a server").unwrap();
+    let would = sandbox.expect(0, "backup", &["--dry-run"]).stdout;
+    assert!(would.contains("pg: what `sh -c"), "{would}");
+    assert_eq!(sandbox.json(0, "backup", &["--dry-run"])["dumps"][0], "pg");
     sandbox.expect(0, "backup", &[]);
     let verified = sandbox.expect(0, "backup", &["verify", "latest"]);
     assert!(verified.stdout.contains("1 dump"), "{verified:?}");
