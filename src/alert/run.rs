@@ -13,7 +13,7 @@ use super::{channel::Channel, held, recovery, throttle};
 use crate::base::maintenance::Maintenance;
 use crate::base::step::step;
 use crate::base::units::local;
-use crate::base::{Fault, Journal, Run, State, events, upgrade};
+use crate::base::{Fault, Journal, Run, State, events, upgrade, watchdog};
 use crate::config::{ChannelName, Loaded};
 use crate::health;
 use crate::service::Services;
@@ -96,6 +96,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     // What begins or ends while we look is at it as well.
     let before = Maintenance::now(&loaded.home, run.now);
     let held = upgrade::holds(&loaded.home);
+    watchdog::phase("the checks");
     let mut report = health::check(loaded, run, (!dry).then_some(&journal));
     summary.health = report.state;
     if !dry && let Err(error) = health::record(&loaded.home, Some(&journal), run, &report) {
@@ -182,6 +183,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
         notes.push(format!("given up: {line}"));
         let _ = events::append(&loaded.home, "alerts", run, "WARNING", "Given up", &line);
     }
+    watchdog::phase("sending messages");
     summary.messages = deliver(alerts, Some(&journal), run, &outbox, posting.as_ref());
     summary.state = judge(&summary);
     if !held_back.is_empty() {

@@ -14,7 +14,7 @@ use super::{find, plan, records, remote, shelf};
 use crate::base::step::step;
 use crate::base::text::count;
 use crate::base::units::Size;
-use crate::base::{Fault, Home, Journal, Run, State, units, upgrade};
+use crate::base::{Fault, Home, Journal, Run, State, units, upgrade, watchdog};
 use crate::config::Loaded;
 use anyhow::Result;
 use serde::Serialize;
@@ -132,6 +132,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
             .into());
     }
     not_half_new(&loaded.home)?;
+    watchdog::phase("listing what is to be archived");
     let plan = plan::plan(&loaded.config)?;
     if plan.count() == 0 && loaded.config.backup.dump.is_empty() {
         return Err(Fault::critical("there is nothing to back up: no file is included")
@@ -141,6 +142,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
     let dir = &loaded.config.backup.dir;
     let gone = records::gone(loaded, journal);
     let recipients = Recipients::ready(&loaded.config.backup)?;
+    watchdog::phase("writing the archive");
     let built = build(loaded, run, journal, plan, reading, recipients.as_ref());
     let Built { path, bytes, copied, unread, manifest, poisoned } =
         built.map_err(|error| no_space(error, dir))?;
@@ -170,10 +172,12 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
     };
     made.problems.extend(gone.map(|gone| format!("{gone}: is a disk not mounted?")));
     // The archive is safe now, whatever else goes wrong.
+    watchdog::phase("pruning old archives");
     if let Err(error) = after(loaded, run, journal, &name, &manifest, &mut made) {
         made.problems.push(format!("the archive is whole, but {error:#}"));
     }
     drop(held);
+    watchdog::phase("copying to the bucket");
     made.remote = remote::copy(loaded, run, journal, false);
     made.problems.extend(made.remote.iter().flat_map(|copied| copied.problems.clone()));
     if !made.problems.is_empty() {

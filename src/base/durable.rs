@@ -4,7 +4,6 @@ use super::beneath::{Dir, Options};
 use super::{Fault, Home, Run};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,14 +14,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Replaces a file whole, in a folder that the operator named: written beside it, fsynced, renamed over it,
-/// folder fsynced. A reader sees the old content or the new, never a part; `mode` is that of the new file,
-/// and its owner that of the folder ([`hand_over`]). A file of ours in the home: [`Home::replace`].
+/// folder fsynced. A reader sees the old content or the new, never a part; `mode` is that of the new file. A file
+/// of ours in the home: [`Home::replace`].
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    replace_with(path, mode, |folder, file| {
-        file.write_all(content)?;
-        hand_over_file(folder, file);
-        Ok(())
-    })
+    replace_with(path, mode, |_, file| file.write_all(content))
 }
 
 /// [`replace`] with content that is written piece by piece, by a file that stays ours.
@@ -36,35 +31,6 @@ pub fn replace_with(
         folder.replace_with(path.file_name().unwrap_or_default(), mode, |file| write(&folder, file))
     };
     work().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// What root has made in another user's folder is that user's from now on, who could not go on with it
-/// else. Best effort; nothing but a new file or folder of root's, with no other name, is given away.
-pub fn hand_over(path: &Path) {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let give = || -> io::Result<()> {
-        // By what is open: the owner may put something else in place of a name meanwhile.
-        let folder = Dir::open(parent(path))?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let name = path.file_name().unwrap_or_default();
-        hand_over_file(&folder, &File::from(openat(&folder, name, flags, Mode::empty())?));
-        Ok(())
-    };
-    let _ = give();
-}
-
-/// [`hand_over`] of what is open, in its folder.
-pub fn hand_over_file(folder: &Dir, made: &File) {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let (Ok(owner), Ok(meta)) = (folder.metadata(""), made.metadata()) else { return };
-    let only = meta.is_dir() || (meta.is_file() && meta.nlink() <= 1);
-    if meta.uid() == 0 && owner.uid() != 0 && only {
-        let _ = fchown(made, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())));
-    }
 }
 
 /// Removes a file that the operator named, or a link of that name, if it is there.
@@ -217,16 +183,13 @@ pub fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Creates a folder and what is missing above it; new ones get `mode`, and the owner of the one above.
+/// Creates a folder and what is missing above it; new ones get `mode`.
 pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(folder)
-        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    missing.iter().rev().for_each(|made| hand_over(made));
-    Ok(())
+        .with_context(|| format!("cannot create the folder {}", folder.display()))
 }
 
 /// The folder a path is in.

@@ -5,7 +5,7 @@ use super::beneath::{self, Dir, Options, Refused};
 use super::{Fault, Home, durable};
 use anyhow::{Context, Result};
 use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// No file of our state is larger.
@@ -61,11 +61,7 @@ impl Home {
     pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<()> {
         let write = || {
             let (folder, name) = self.folder_of(path)?;
-            folder.replace_with(&name, mode, |file| {
-                file.write_all(content)?;
-                durable::hand_over_file(&folder, file);
-                Ok(())
-            })
+            folder.replace(&name, content, mode)
         };
         write()
             .map_err(|error| self.explain(error))
@@ -90,9 +86,7 @@ impl Home {
     pub fn open_with(&self, path: &Path, options: &Options) -> Result<File> {
         let open = || {
             let (folder, name) = self.folder_of(path)?;
-            let file = folder.open_with(&name, options)?;
-            durable::hand_over_file(&folder, &file);
-            Ok(file)
+            folder.open_with(&name, options)
         };
         open().map_err(|error| self.explain(error)).with_context(|| format!("cannot open {}", path.display()))
     }
@@ -122,11 +116,7 @@ impl Home {
         }
         let (folder, rel) = self.place(path)?;
         match folder.open_dir(&rel) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = folder.make_dir(&rel, mode)?;
-                durable::hand_over(path);
-                Ok(made)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.make_dir(&rel, mode),
             opened => opened,
         }
     }

@@ -1,39 +1,39 @@
-//! The user whose a home is, where root looks after it.
+//! Users: who a number is, and what comes with that.
 
 use super::process;
+use anyhow::{Context, Result};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// A user who is not root.
+/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The user's number.
     pub uid: u32,
-    /// The login name; none: the number has no name here.
-    pub name: Option<String>,
+    /// The main group.
+    pub gid: u32,
+    /// All groups.
+    pub groups: Vec<u32>,
+    /// The login name.
+    pub name: String,
     /// The user's home folder.
-    pub folder: Option<PathBuf>,
+    pub folder: PathBuf,
 }
 
 impl Owner {
-    /// The owner of a folder, if we are root and the folder is not root's. None as well when there is no
-    /// such folder. Where a directory service knows the user it is asked, for 10 s at most.
-    pub fn to_be(folder: &Path) -> Option<Owner> {
-        let uid = Owner::uid_to_be(folder)?;
+    /// The user of this number; none: there is none of this name here. Where a directory service knows the user
+    /// it is asked, for 10 s at most.
+    ///
+    /// # Errors
+    /// When the user's groups cannot be told.
+    pub fn find(uid: u32) -> Result<Option<Owner>> {
         let of_file = || entry(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid);
-        let nameless = || Owner { uid, name: None, folder: None };
-        Some(of_file().or_else(|| asked(uid)).unwrap_or_else(nameless))
-    }
-
-    /// Only the number of [`Owner::to_be`]: nobody is asked.
-    pub fn uid_to_be(folder: &Path) -> Option<u32> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
-        fs::metadata(folder).ok().map(|meta| meta.uid()).filter(|uid| *uid != 0)
+        let Some(owner) = of_file().or_else(|| asked(uid)) else { return Ok(None) };
+        let groups = ask("id", &["-G", &owner.name])?;
+        let groups = groups.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>();
+        Ok(Some(Owner { groups: groups.context("`id -G` printed no numbers")?, ..owner }))
     }
 }
 
@@ -45,7 +45,7 @@ fn asked(uid: u32) -> Option<Owner> {
     entry(&ask(program, &words).ok()?, uid)
 }
 
-fn ask(program: &str, words: &[&str]) -> anyhow::Result<String> {
+fn ask(program: &str, words: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(words).env("LC_ALL", "C");
     let output = process::run(command, None, Duration::from_secs(10))?;
@@ -57,9 +57,11 @@ fn ask(program: &str, words: &[&str]) -> anyhow::Result<String> {
 fn entry(text: &str, uid: u32) -> Option<Owner> {
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, number, .., folder, _] = &fields[..] else { return None };
-        let folder = Some(PathBuf::from(folder)).filter(|folder| folder.is_absolute());
-        (number.parse() == Ok(uid)).then(|| Owner { uid, name: Some((*name).to_owned()), folder })
+        let [name, _, number, gid, .., folder, _] = &fields[..] else { return None };
+        let (name, folder) = ((*name).to_owned(), PathBuf::from(folder));
+        let gid = gid.parse().ok()?;
+        let is_it = number.parse() == Ok(uid) && folder.is_absolute() && !name.is_empty();
+        is_it.then(|| Owner { uid, gid, groups: Vec::new(), name, folder })
     })
 }
 
@@ -73,8 +75,16 @@ mod tests {
                     me:x:1000:100:Me, A:/home/me:/bin/sh\n\
                     _mac:*:501:20::0:0:Mac User:/Users/mac:/bin/zsh\n";
         let me = entry(text, 1000).unwrap();
-        assert_eq!((me.name.as_deref(), me.folder), (Some("me"), Some("/home/me".into())));
-        assert_eq!(entry(text, 501).unwrap().folder, Some("/Users/mac".into()));
+        assert_eq!((me.name.as_str(), me.gid, me.folder.to_str()), ("me", 100, Some("/home/me")));
+        let mac = entry(text, 501).unwrap();
+        assert_eq!((mac.gid, mac.folder.to_str()), (20, Some("/Users/mac")));
         assert_eq!(entry(text, 7), None);
+    }
+
+    #[test]
+    fn groups_come_with_a_user() {
+        let root = Owner::find(0).unwrap().unwrap();
+        assert!(root.groups.contains(&0));
+        assert_eq!(Owner::find(3_999_999_999).unwrap(), None);
     }
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Marks that a step of the work is reached.
 ///
 /// `OPS_ABORT_AT` ends the process here as a power cut would; `OPS_FAIL_AT` makes the step fail
-/// as a full disk would; `OPS_STOP_AT` stops the process until it gets SIGCONT. They take the name of a step or its number, counted from 1 in each
+/// as a full disk would; `OPS_STOP_AT` stops the process until it gets SIGCONT; `OPS_HANG_AT` makes the step hang. They
+/// take the name of a step or its number, counted from 1 in each
 /// process.
 ///
 /// # Errors
@@ -30,6 +31,11 @@ pub fn step(name: &str) -> io::Result<()> {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
         // It takes effect in another thread first.
         std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    if told("OPS_HANG_AT") {
+        // As a file system does whose server is gone: in a system call that does not return.
+        let (mut nothing, _writer) = io::pipe()?;
+        io::Read::read_exact(&mut nothing, &mut [0])?;
     }
     if told("OPS_FAIL_AT") {
         return Err(io::Error::new(io::ErrorKind::StorageFull, format!("no space left (at step {name})")));

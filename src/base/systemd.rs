@@ -1,6 +1,7 @@
 //! systemd: where its units are, how their settings are written, and `systemctl`, asked with a deadline, of
 //! the user's own manager or of the system's.
 
+use super::privilege::as_manager;
 use super::process::{self, Output};
 use super::{Fault, text};
 use anyhow::{Context, Result, bail};
@@ -32,7 +33,7 @@ pub fn systemctl(
     for word in words {
         command.arg(word.as_ref());
     }
-    let Output { status, stdout, stderr } = process::run(command, None, limit)?;
+    let Output { status, stdout, stderr } = as_manager(!user, || process::run(command, None, limit))?;
     if !status.success() {
         let said = String::from_utf8_lossy(&stderr);
         bail!("systemctl does not answer: {}", text::one_line(&said, 300));

@@ -5,6 +5,7 @@ use crate::base::maintenance::Maintenance;
 use crate::base::render::document;
 use crate::base::text::harmless;
 use crate::base::units::Span;
+use crate::base::watchdog::{self, Watchdog};
 use crate::base::{Fault, Journal, Run, State, format};
 use crate::config::{self, Loaded};
 use crate::health::Report;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Options of every program.
 #[derive(Args, Clone, Debug)]
@@ -50,6 +52,9 @@ pub enum Color {
     Never,
 }
 
+/// How long the config, and the home that it names, may take to answer.
+const TO_LOAD: Duration = Duration::from_secs(120);
+
 /// One invocation, as a verb sees it.
 #[derive(Debug)]
 pub struct Context {
@@ -81,6 +86,9 @@ impl Context {
 
     /// Finds and reads the config; the home must be there.
     pub fn load(&self) -> Result<Loaded> {
+        // Before it is known how long the run may take.
+        let _watchdog = Watchdog::begin(&self.run, TO_LOAD, None);
+        watchdog::phase("reading the config");
         let file = config::find(self.common.config.as_deref(), self.common.home.as_deref())?;
         let loaded = config::load(&file, self.common.home.as_deref())?;
         let home = loaded.home.root();

@@ -3,6 +3,7 @@
 use super::timers::{self, Wish};
 use super::{Context, crontab};
 use crate::base::manager::Manager;
+use crate::base::privilege::Keep;
 use crate::base::{Fault, State};
 use crate::config::Loaded;
 use crate::schedule;
@@ -27,6 +28,13 @@ pub struct Args {
     /// Only say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+}
+
+impl Args {
+    /// The crontab, and the user's own manager, are the owner's.
+    pub(super) fn keep(&self) -> Keep {
+        if self.user || self.print { Keep::Nothing } else { Keep::Manager }
+    }
 }
 
 /// Who runs the jobs.

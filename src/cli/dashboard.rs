@@ -1,8 +1,10 @@
 //! `ops dashboard`, and the program `dashboard`: how everything is.
 
 use super::Context;
+use super::watched::tell_overrun;
 use crate::base::text::harmless;
 use crate::base::units::Span;
+use crate::base::watchdog::Watchdog;
 use crate::base::{Fault, Journal, Run, State};
 use crate::config::Loaded;
 use crate::dashboard::{self, Snapshot};
@@ -49,6 +51,9 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
     if args.view == View::Watch && io::stdout().is_terminal() && !context.common.json {
         return watch(context, &loaded, journal.as_ref(), args.interval.0);
     }
+    let limit = Job::Dashboard.limit(&loaded.config.schedule);
+    let _watchdog = Watchdog::begin(&context.run, limit, Some((&loaded.home, Job::Dashboard.key())));
+    tell_overrun(context, &loaded, Job::Dashboard.key());
     let mut snapshot = dashboard::gather(&loaded, &context.run, journal.as_ref());
     context.tell(&mut snapshot.health);
     match args.view {

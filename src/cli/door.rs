@@ -2,10 +2,13 @@
 
 use super::context::{Common, Context};
 use crate::base::State;
-use crate::service;
+use crate::base::privilege::{self, Keep, Places};
+use crate::base::session;
+use crate::config;
 use anyhow::Result;
 use clap::{Args, Command, FromArgMatches};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs a small program: its arguments `A` beside the common ones, and its one verb.
@@ -14,7 +17,7 @@ pub fn door<A: Args>(
     about: &'static str,
     verb: fn(&Context, A) -> Result<State>,
 ) -> ExitCode {
-    if let Some(code) = service::exec_session_if_asked() {
+    if let Some(code) = session::exec_session_if_asked() {
         return code;
     }
     let command = A::augment_args(Common::augment_args(command(name, about)));
@@ -25,7 +28,9 @@ pub fn door<A: Args>(
     let parsed =
         Common::from_arg_matches(&matches).and_then(|common| Ok((common, A::from_arg_matches(&matches)?)));
     match parsed {
-        Ok((common, args)) => finish(&Context::new(name, common), |context| verb(context, args)),
+        Ok((common, args)) => {
+            as_owner(&Context::new(name, common), Keep::Nothing, None, |context| verb(context, args))
+        }
         Err(error) => usage(&error),
     }
 }
@@ -40,6 +45,40 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     let state = if error.use_stderr() { State::Unknown } else { State::Ok };
     ExitCode::from(state.code())
+}
+
+/// Runs a verb as the owner of what it is about, if we are root. `new_home`: where a home is to be, if neither
+/// option nor config says so.
+pub(super) fn as_owner(
+    context: &Context,
+    keep: Keep,
+    new_home: Option<&Path>,
+    verb: impl FnOnce(&Context) -> Result<State>,
+) -> ExitCode {
+    let common = &context.common;
+    match become_owner(common.config.as_deref(), common.home.as_deref(), new_home, keep) {
+        Ok(None) => finish(context, verb),
+        Ok(Some(code)) => code,
+        Err(error) => finish(context, |_| Err(error)),
+    }
+}
+
+/// Becomes the owner of a home and a config, before either is read. Root's own config is read for the home it
+/// names.
+pub(super) fn become_owner(
+    config: Option<&Path>,
+    home: Option<&Path>,
+    new_home: Option<&Path>,
+    keep: Keep,
+) -> Result<Option<ExitCode>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let config = config::find(config, home).ok();
+    let named = config.as_deref().filter(|_| home.is_none()).and_then(config::home_named);
+    let home = home.map(Path::to_owned).or(named);
+    let home = home.or_else(|| new_home.filter(|_| config.is_none()).map(Path::to_owned));
+    privilege::become_owner(&Places { home, config }, keep)
 }
 
 /// Runs a verb and reports its failure.

@@ -1,7 +1,9 @@
 //! `health-check` for Nagios, `ops health` for people.
 
+use super::watched::tell_overrun;
 use super::{Context, explain};
 use crate::base::units::Span;
+use crate::base::watchdog::{self, Watchdog};
 use crate::base::{Fault, Run, State, durable, text};
 use crate::config::Loaded;
 use crate::health::{self, Due, Report, nagios, prometheus, table};
@@ -67,6 +69,10 @@ fn run_as(context: &Context, args: Args, spell: impl Fn(&Report) -> String) -> R
     if let Some(file) = &args.prom {
         is_prom(file)?;
     }
+    let limit = loaded.config.schedule.limit.health_check.0;
+    let limit = if limit.is_zero() { limit } else { limit + args.wait.unwrap_or_default().0 };
+    let _watchdog = Watchdog::begin(&context.run, limit, Some((&loaded.home, "health_check")));
+    tell_overrun(context, &loaded, "health_check");
     let mut report = look(context, &loaded, &args);
     context.tell(&mut report);
     if let Some(file) = &args.prom {
@@ -91,6 +97,7 @@ fn look(context: &Context, loaded: &Loaded, args: &Args) -> Report {
         (None, true) => Due::Only,
     };
     let report = loop {
+        watchdog::phase("the checks");
         let report = health::check_some(loaded, &run, journal.as_ref(), &args.only, due);
         let left = args.wait.unwrap_or_default().0.saturating_sub(begun.elapsed());
         if report.state == State::Ok || left.is_zero() {

@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::base::manager::Manager;
+use crate::base::privilege::Keep;
 use crate::base::process::Process;
 use crate::base::units::Span;
-use crate::base::{Fault, State, process};
+use crate::base::{Fault, State, privilege, process};
 use crate::service::{Change, Installation, Removal, Services};
 use anyhow::{Context as _, Result};
 use clap::{Args as Arguments, ValueEnum};
@@ -32,6 +33,13 @@ pub(super) struct Args {
     /// Only show what would be written
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
+
+impl Args {
+    /// Root's own user manager is not the system's.
+    pub(super) fn keep(&self) -> Keep {
+        if self.user { Keep::Nothing } else { Keep::Manager }
+    }
 }
 
 /// Which manager.
@@ -157,7 +165,7 @@ pub(super) fn scope(
     user: bool,
     dry_run: bool,
 ) -> Result<bool> {
-    let root = rustix::process::geteuid().is_root();
+    let root = privilege::manages_system();
     // Where neither answers, it is shown as it is where they do.
     let usual = || manager.check(true).is_ok() || (dry_run && manager.check(false).is_err());
     let system = system || (root && !user && usual());

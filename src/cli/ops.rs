@@ -6,8 +6,10 @@ use super::{
     restore, rotate_logs, run, service, troubleshoot, up, upgrade,
 };
 use crate::base::State;
+use crate::base::privilege::Keep;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Keep a long-running AI agent alive, backed up, quiet and visible
@@ -83,7 +85,7 @@ enum Verb {
 
 /// Runs `ops`.
 pub fn main() -> ExitCode {
-    if let Some(code) = crate::service::exec_session_if_asked() {
+    if let Some(code) = crate::base::session::exec_session_if_asked() {
         return code;
     }
     if let Some(code) = run::part_if_asked() {
@@ -92,9 +94,24 @@ pub fn main() -> ExitCode {
     match Ops::try_parse() {
         Ok(Ops { common, verb }) => {
             let context = Context::new(&verb.as_ref().map_or("ops".to_owned(), name), common);
-            door::finish(&context, |context| dispatch(context, verb))
+            let (keep, new_home) = verb.as_ref().map_or((Keep::Nothing, None), needs);
+            door::as_owner(&context, keep, new_home, |context| dispatch(context, verb))
         }
         Err(error) => door::usage(&error),
+    }
+}
+
+/// What a verb keeps of root's where the home is somebody else's, and where it would make a home.
+fn needs(verb: &Verb) -> (Keep, Option<&'static Path>) {
+    match verb {
+        Verb::Install(args) => (args.keep(), None),
+        Verb::CronInstall(args) => (args.keep(), None),
+        Verb::Uninstall(_) | Verb::CronUninstall(_) => (Keep::Manager, None),
+        // Of services that the system's manager has, until it is known that there are none.
+        Verb::Start(_) | Verb::Stop(_) => (Keep::Manager, None),
+        Verb::Restart(args) if !args.backup => (Keep::Manager, None),
+        Verb::Init(_) => (Keep::Nothing, Some(Path::new("."))),
+        _ => (Keep::Nothing, None),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::backup::manifest::{Dump, Name};
 use crate::backup::reader::Shape;
 use crate::backup::{Entry, Flaw, NotJudged, Origin};
 use crate::base::units::{self, Size, Span};
-use crate::base::{Fault, Journal, State, events, text};
+use crate::base::{Fault, Journal, State, events, text, watchdog};
 use crate::config::Loaded;
 use crate::restore::{self, Aside, Listing, Prepared, Restored, Selection, Verified};
 use crate::schedule::Job;
@@ -131,6 +131,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     if args.dry_run {
         return dry_run(context, &prepared, &question);
     }
+    watchdog::phase(if args.drill { "a test restore" } else { "the restore" });
     let restored = if args.drill {
         prepared.drill()
     } else if let Some(folder) = &args.to {
@@ -228,6 +229,8 @@ fn list_asides(context: &Context, loaded: &Loaded) -> Result<State> {
 
 /// Finishes or undoes a restore that was cut short, and says so.
 pub(super) fn finish_earlier(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<()> {
+    let _hold = watchdog::hold();
+    watchdog::phase("undoing a restore that was cut short");
     if let Some(said) = restore::recover(loaded, &context.run, journal)? {
         context.note(&said);
         events::append(&loaded.home, "backup", &context.run, "WARNING", "Restore recovered", &said)?;

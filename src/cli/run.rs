@@ -3,6 +3,7 @@
 use super::context::{Color, Common, Context};
 use super::door;
 use super::restore::finish_earlier;
+use crate::base::privilege::{self, Places};
 use crate::base::{Fault, State};
 use crate::config::{self, Loaded, Restart};
 use crate::schedule::{self, Job};
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const PART: &str = "this is a part of `ops run`, not to be called by itself";
@@ -167,6 +168,7 @@ fn stay(plan: Option<&OsString>) -> ExitCode {
     door::finish(&bare(), |context| {
         let plan = plan.and_then(|plan| serde_json::from_str::<Plan>(plan.to_str()?).ok());
         let plan = plan.ok_or_else(|| Fault::unknown(PART))?;
+        own(plan.home.root(), &plan.config)?;
         supervise::resident(&plan, &context.run, &schedule::next)
     })
 }
@@ -178,11 +180,21 @@ fn bare() -> Context {
     Context::new("ops run", common)
 }
 
+/// `ops run` became the owner of the home before it ran its parts.
+fn own(home: &Path, config: &Path) -> Result<()> {
+    let places = Places { home: Some(home.to_owned()), config: Some(config.to_owned()) };
+    match privilege::owner(&places)? {
+        Some(_) => Err(Fault::unknown(PART).into()),
+        None => Ok(()),
+    }
+}
+
 /// Becomes a service, or ends it. Gives an exit code of its own.
 fn part(context: &Context, word: &str, arguments: &[OsString]) -> Result<Option<u8>> {
     let [home, config, name, rest @ ..] = arguments else {
         return Err(Fault::unknown(PART).into());
     };
+    own(Path::new(home), Path::new(config))?;
     let loaded = config::load(&PathBuf::from(config), Some(&PathBuf::from(home)))?;
     let services = Services { home: &loaded.home, config: &loaded.config, run: &context.run };
     let name = name.to_string_lossy();

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::base::units::{self, Span};
-use crate::base::{Fault, State};
+use crate::base::{Fault, State, privilege};
 use crate::config::Loaded;
 use crate::service::{Liveness, Services, Started};
 use anyhow::Result;
@@ -69,6 +69,7 @@ pub(super) fn start(context: &Context, args: StartArgs) -> Result<State> {
     each(context, args.service.as_deref(), args.dry_run, |services, name| {
         let started = services.start(name)?;
         let outcome = match started {
+            Started::Already(_) if services.pending_stop(name).is_some() => "already running, told to stop",
             Started::Already(_) => "already running",
             Started::New(_) => "started",
         };
@@ -118,6 +119,10 @@ fn each(
     let _maintenance = (!dry_run).then(|| context.maintenance(&loaded, Span::minutes(15)));
     let Loaded { config, home } = loaded;
     let services = Services { home: &home, config: &config, run: &context.run };
+    let by_system = |name: &String| matches!(services.installed(name), Ok(Some(one)) if one.system);
+    if !services.installed_names().unwrap_or_default().iter().any(by_system) {
+        privilege::keep_nothing()?;
+    }
     let mut outcomes = Vec::new();
     let mut lines = Vec::new();
     let names = services.names(only)?;

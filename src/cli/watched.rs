@@ -4,7 +4,8 @@
 use super::Context;
 use crate::alert::Deadman;
 use crate::base::secret::Secret;
-use crate::base::{Fault, Journal, State};
+use crate::base::watchdog::{self, Overrun, Watchdog};
+use crate::base::{Fault, Journal, State, events};
 use crate::config::{Loaded, channels};
 use crate::schedule::Job;
 use anyhow::Result;
@@ -17,6 +18,11 @@ pub(super) fn watched(
     job: Job,
     work: impl FnOnce() -> Result<State>,
 ) -> Result<State> {
+    let key = job.key();
+    let limit = job.limit(&loaded.config.schedule);
+    let _watchdog = Watchdog::begin(&context.run, limit, Some((&loaded.home, key)));
+    watchdog::phase(key);
+    tell_overrun(context, loaded, key);
     let work = || {
         let done = work();
         let state = done.as_ref().map_or_else(|error| Fault::of(error).0, |state| *state);
@@ -43,6 +49,25 @@ pub(super) fn watched(
         context.note(&format!("the dead-man's switch was not reached: {why}"));
     }
     done
+}
+
+/// Says once that the last run of a job ended itself, here and in the log that people grep.
+pub(super) fn tell_overrun(context: &Context, loaded: &Loaded, key: &str) {
+    let Some(overrun) = Overrun::find(&loaded.home, key) else { return };
+    let words = overrun.describe();
+    context.note(&words);
+    let log = match key {
+        "alert" => "alerts",
+        "rotate_logs" => "rotation",
+        "backup" | "drill" => "backup",
+        _ => "cron",
+    };
+    let written = events::append(&loaded.home, log, &context.run, "ERROR", "Run not done in time", &words);
+    if written.is_ok()
+        && let Err(error) = Overrun::forget(&loaded.home, key)
+    {
+        context.note(&format!("{error:#}"));
+    }
 }
 
 fn address(deadman: &channels::Deadman, job: Job) -> Option<&Secret> {

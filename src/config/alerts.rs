@@ -1,6 +1,7 @@
 //! `[alerts]`: when people are told, how, and what is tried before.
 
-use super::channels::{Alertmanager, Command, Deadman, Desktop, Email, Gotify, Ntfy, Telegram, Webhook};
+use super::channels::{Alertmanager, Command, Deadman, Desktop, Email, Gotify, Ntfy, Telegram, Tls, Webhook};
+use super::validate::is_this_machine;
 use crate::base::Home;
 use crate::base::secret::Secret;
 use crate::base::units::Span;
@@ -232,6 +233,14 @@ impl Alerts {
         }
         if let Some(gotify) = self.gotify.as_ref().filter(|gotify| !http(&gotify.url)) {
             return wrong(".gotify", format!("url = \"{}\" is no http:// or https:// address", gotify.url));
+        }
+        if let Some(email) = &self.email
+            && (email.tls == Tls::None && email.password.is_some())
+            && !(email.allow_plaintext || is_this_machine(&email.host))
+        {
+            let message = "tls = \"none\" sends the password to another machine in clear; use starttls or tls, or \
+                           allow_plaintext = true where nobody else is on the way";
+            return wrong(".email", message.to_owned());
         }
         if self.runbooks.as_ref().is_some_and(|url| !http(url)) {
             return wrong(".runbooks", "runbooks is no http:// or https:// address".to_owned());

@@ -1,10 +1,10 @@
 //! What is known of an agent whose config cannot be read: where its home is.
 
 use super::expand;
+use super::load::read_trusted;
 use super::resolve::{clean, resolve, tilde};
 use super::{Agent, Alerts, Backup, BuiltinAgent, Config, Dashboard, Loaded, Logs, Schedule, Upgrade};
 use crate::base::Home;
-use crate::base::beneath::{SMALL, read_small_file};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use std::path::Path;
 /// services, no checks. For looking at what is there all the same.
 pub fn bare(file: &Path, home: Option<&Path>) -> Loaded {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let source = read_small_file(&file, SMALL).unwrap_or_default();
-    let source = String::from_utf8_lossy(&source);
+    // Of one that others could have written, nothing.
+    let source = read_trusted("config", &file, "").unwrap_or_default();
     let agent = |key: &str| {
         let (root, _) = toml::de::DeTable::parse_recoverable(&source);
         let written = root.get_ref().get("agent")?.get_ref().get(key)?.get_ref().as_str()?.to_owned();

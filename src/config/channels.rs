@@ -69,6 +69,9 @@ pub struct Email {
     /// The password: `${VAR}`, `file:PATH` or `command:…`.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Whether the password may go to another machine in clear.
+    #[serde(default)]
+    pub allow_plaintext: bool,
     /// The sender: `name@host` or `Name <name@host>`.
     pub from: String,
     /// The recipients.

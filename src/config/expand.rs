@@ -1,5 +1,6 @@
 //! `${VAR}` and `${VAR:-default}` in the strings of a config; `$${` stands for `${`.
 
+use crate::base::secret::names_source;
 use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -23,8 +24,16 @@ pub(super) fn expand_value(value: &mut Spanned<DeValue<'_>>, lookup: &Lookup<'_>
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) if text.contains("${") => {
-            let expanded = expand(text, lookup).map_err(|message| (span, message))?;
-            *text = expanded.into();
+            let plain = |name: &str| lookup(name).map(|value| plain(name, value)).transpose();
+            let expanded = match text.starts_with("command:") {
+                true => expand_with(text, &plain),
+                false => expand(text, lookup),
+            }
+            .map_err(|message| (span.clone(), message))?;
+            // Where a secret is, only the config itself says: the mark of what a variable brought is an empty span.
+            let span =
+                if names_source(&expanded) && !names_source(text) { span.start..span.start } else { span };
+            *value = Spanned::new(span, DeValue::String(expanded.into()));
             Ok(())
         }
         DeValue::Array(items) => items.iter_mut().try_for_each(|item| expand_value(item, lookup)),
@@ -33,8 +42,27 @@ pub(super) fn expand_value(value: &mut Spanned<DeValue<'_>>, lookup: &Lookup<'_>
     }
 }
 
+/// A value that goes into the command of a secret, where the shell would act on more than letters: whoever writes
+/// the environment file writes no commands.
+fn plain(name: &str, value: String) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
+    if value.starts_with('-') || !value.chars().all(is_plain) {
+        return Err(format!(
+            "the variable {name} has characters that a shell would act on: `command:` takes none of that"
+        ));
+    }
+    Ok(value)
+}
+
 /// Expands one text.
 pub(super) fn expand(text: &str, lookup: &Lookup<'_>) -> Result<String, String> {
+    expand_with(text, &|name| Ok(lookup(name)))
+}
+
+fn expand_with(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Result<Option<String>, String>,
+) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -54,7 +82,7 @@ pub(super) fn expand(text: &str, lookup: &Lookup<'_>) -> Result<String, String> 
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(format!("'${{{}}}' does not name a variable", &body[..end]));
         }
-        match (lookup(name).filter(|value| !value.is_empty()), default) {
+        match (lookup(name)?.filter(|value| !value.is_empty()), default) {
             (Some(value), _) => out.push_str(&value),
             (None, Some(default)) => out.push_str(default),
             (None, None) => {

@@ -3,6 +3,7 @@
 use super::expand::Lookup;
 use super::preset::Preset;
 use super::tables::{File, WrongAt, read_checks};
+use crate::base::Fault;
 use anyhow::Result;
 use serde::Deserialize;
 use std::ops::Range;
@@ -30,7 +31,15 @@ pub(super) fn choose_preset(
                     .hint(format!("presets: {known}, none, or a path to one that ends in .toml"))
                     .into())
             }
-            found => found.map_err(|error| wrong(Some(span), &format!("{error:#}")).into()),
+            Err(error) => {
+                let fault = wrong(Some(span), &format!("{error:#}"));
+                Err(match Fault::of(&error).1 {
+                    Some(hint) => fault.hint(hint),
+                    None => fault,
+                }
+                .into())
+            }
+            found => found,
         },
         // A value of the wrong type is reported when the table is read.
         Some((_, None)) => Ok(None),

@@ -2,18 +2,18 @@
 
 use super::expand::{self, Lookup};
 use super::layer::{choose_preset, merge, stands_alone};
-use super::resolve::{add_streams, clean, complete_s3, owners_home, resolve, tilde, tilde_of};
+use super::resolve::{add_streams, clean, complete_s3, resolve, tilde};
 use super::tables::{File, read_checks, table_places};
 use super::validate::validate;
 use super::{Config, disabled, includes, place};
 use crate::base::beneath::{SMALL, read_small_file};
-use crate::base::{Fault, Home};
+use crate::base::{Fault, Home, durable, trust};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue, Deserializer};
 
 /// A config, and where it came from.
@@ -34,13 +34,29 @@ const EVERYWHERE: [&str; 4] = ["HOME", "LOGNAME", "PATH", "USER"];
 /// A [`Fault`] of state Unknown with file, line and column for whatever is wrong in it.
 pub fn load(file: &Path, home: Option<&Path>) -> Result<Loaded> {
     let file = std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
-    let bytes = read_small_file(&file, SMALL).map_err(|error| {
-        Fault::unknown(format!("cannot read {}: {error}", file.display())).hint("--config names another file")
-    })?;
-    let source = String::from_utf8(bytes).map_err(|error| {
-        Fault::unknown(format!("{}: byte {} is not UTF-8", file.display(), error.utf8_error().valid_up_to()))
-    })?;
+    let source = read_trusted("config", &file, "--config names another file")?;
     parse(&file, &source, home)
+}
+
+/// Reads a file that decides what we run: only if nobody but us and root can change it.
+pub(super) fn read_trusted(what: &str, path: &Path, hint: &str) -> Result<String> {
+    let bytes = read_small_file(path, SMALL).map_err(|error| {
+        Fault::unknown(format!("cannot read the {what} {}: {error}", path.display())).hint(hint)
+    })?;
+    trust::check(what, path)?;
+    let not_text = |at| Fault::unknown(format!("{}: byte {at} is not UTF-8", path.display()));
+    String::from_utf8(bytes).map_err(|error| not_text(error.utf8_error().valid_up_to()).into())
+}
+
+/// The home that a config names, as far as that can be told without its environment file: asked before anything
+/// else of it is believed.
+pub fn home_named(file: &Path) -> Option<PathBuf> {
+    let file = std::path::absolute(file).ok()?;
+    let source = read_trusted("config", &file, "").ok()?;
+    let root = DeTable::parse(&source).ok()?;
+    let home = root.get_ref().get("agent").and_then(|agent| agent.get_ref().get("home")?.get_ref().as_str());
+    let home = expand::expand(home.unwrap_or_default(), &|name| std::env::var(name).ok()).ok()?;
+    Some(clean(&durable::parent(&file).join(tilde(Path::new(&home)))))
 }
 
 /// [`load`], of a text that is to be the config of this absolute path.
@@ -74,7 +90,7 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
     };
     let home = Home::new(clean(&home));
     let variables = match written("env_file") {
-        Some(path) => read_env_file(&home.path(tilde_of(Path::new(&path), || owners_home(&home))))?,
+        Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
         None => BTreeMap::new(),
     };
     let base = choose_preset(&root, folder, &wrong)?;
@@ -95,6 +111,8 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
         expand::expand_value(value, &lookup as &Lookup<'_>)
             .map_err(|(span, message)| wrong(Some(span), &message))?;
     }
+
+    recipients_are_written(root.get_ref()).map_err(|(span, message)| wrong(Some(span), &message))?;
 
     // Of the file only: what stands in a preset has no place in it.
     let places = table_places(root.get_ref());
@@ -152,11 +170,27 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
     Ok(Loaded { config, home })
 }
 
+/// A variable brings keys to encrypt to, but no file of them.
+fn recipients_are_written(root: &DeTable<'_>) -> Result<(), expand::Wrong> {
+    let to = root.get("backup").and_then(|backup| backup.get_ref().get("encrypt_to"));
+    let all = to.into_iter().flat_map(|to| match to.get_ref() {
+        DeValue::Array(all) => all.iter().collect(),
+        _ => vec![to],
+    });
+    for one in all {
+        if one.span().is_empty() {
+            return Err((
+                one.span(),
+                "encrypt_to: a file of recipients is written as file:PATH, not by a variable".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Reads the variables of an environment file.
 pub fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>> {
-    let unread = |why: String| Fault::unknown(format!("cannot read the env_file {}: {why}", path.display()));
-    let bytes = read_small_file(path, SMALL).map_err(|error| unread(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| unread("it is not UTF-8".to_owned()))?;
+    let text = read_trusted("env_file", path, "set env_file in [agent], or take it out")?;
     expand::env_file(&text)
         .map_err(|(line, message)| Fault::unknown(format!("{}:{line}: {message}", path.display())).into())
 }

@@ -160,3 +160,36 @@ fn secrets_are_not_shown() {
     assert!(!shown.contains("T0P53CR3T"), "{shown}");
     assert!(!format!("{:?}", loaded.config).contains("T0P53CR3T"));
 }
+
+#[test]
+fn nothing_secret_goes_to_another_machine_in_clear() {
+    let s3 = |endpoint: &str, more: &str| {
+        read(&format!("[backup.s3]\nbucket = \"b\"\nendpoint = \"{endpoint}\"\n{more}")).is_ok()
+    };
+    for here in ["http://localhost:9000", "http://127.0.0.2", "http://[::1]:9000/x", "https://s3.example"] {
+        assert!(s3(here, ""), "{here}");
+    }
+    for away in [
+        "http://s3.example",
+        "http://127.0.0.1.example/",
+        "http://localhost@s3.example:80",
+        "http://[fd00::1]/",
+    ] {
+        assert!(!s3(away, ""), "{away}");
+        assert!(s3(away, "allow_plaintext = true"), "{away}");
+    }
+    let mail = |host: &str, more: &str| {
+        read(&format!("[alerts.email]\nhost = \"{host}\"\nfrom = \"a@b.c\"\nto = []\n{more}")).is_ok()
+    };
+    let login = "tls = \"none\"\nuser = \"me\"\npassword = \"s\"\n";
+    assert!(mail("localhost", login) && mail("::1", login) && mail("relay", "tls = \"none\""));
+    assert!(!mail("relay", login) && !mail("10.0.0.1", login));
+    assert!(mail("relay", &format!("{login}allow_plaintext = true\n")));
+}
+
+#[test]
+fn what_a_service_is_told_is_not_shown() {
+    let loaded = read("[service.bot]\ncommand = [\"x\"]\nenv = { API_TOKEN = \"sk-123\" }\n").unwrap();
+    let shown = toml::to_string(&loaded.config).unwrap();
+    assert!(shown.contains("API_TOKEN") && !shown.contains("sk-123"), "{shown}");
+}

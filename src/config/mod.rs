@@ -34,7 +34,7 @@ pub use alerts::{Alerts, ChannelName};
 pub use bare::bare;
 pub use check::{Check, Kind};
 pub use find::{find, program};
-pub use load::{Loaded, load, parse, read_env_file};
+pub use load::{Loaded, home_named, load, parse, read_env_file};
 pub use logs::Logs;
 pub use origin::{Origin, origins};
 pub use recognise::{Recognised, recognise};
@@ -43,9 +43,9 @@ pub use template::starter;
 pub use upgrade::Upgrade;
 pub use validate::plain_name;
 
-use crate::base::secret::Secret;
+use crate::base::secret::{REDACTED, Secret};
 use crate::base::units::Span;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -137,6 +137,7 @@ pub struct Service {
     /// The folder it runs in; the agent's home unless said otherwise.
     pub cwd: PathBuf,
     /// Environment to set, with the same words filled in.
+    #[serde(serialize_with = "hide_values")]
     pub env: BTreeMap<String, String>,
     /// Environment to take away.
     pub env_remove: Vec<String>,
@@ -248,6 +249,11 @@ pub struct Backup {
     pub s3: Option<S3>,
 }
 
+/// Only the names: what a service is told may be secret.
+fn hide_values<S: Serializer>(env: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(env.keys().map(|name| (name, REDACTED)))
+}
+
 /// A text alone is a list of one. An error quotes nothing: it may be a key in the wrong place.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -306,6 +312,9 @@ fn ten_minutes() -> Span {
 pub struct S3 {
     /// Its address, such as `https://s3.eu-west-1.amazonaws.com`.
     pub endpoint: String,
+    /// Whether archives may go to another machine in clear (`http://`).
+    #[serde(default)]
+    pub allow_plaintext: bool,
     /// The bucket. It must exist.
     pub bucket: String,
     /// The region it is in.
@@ -411,12 +420,48 @@ pub struct Schedule {
     pub report: String,
     /// Up to this much later, each home at a moment of its own.
     pub jitter: Span,
+    /// How long a run of each may take.
+    pub limit: Limits,
+}
+
+/// `[schedule.limit]`: a run that takes longer ends itself; `"0s"`: none does.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// `health-check`, besides what `--wait` says.
+    pub health_check: Span,
+    /// Health check and alerts.
+    pub alert: Span,
+    /// Log rotation.
+    pub rotate_logs: Span,
+    /// Backup, with its copy in the bucket.
+    pub backup: Span,
+    /// A restore on trial.
+    pub drill: Span,
+    /// The status page.
+    pub dashboard: Span,
+    /// The report by mail.
+    pub report: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            health_check: Span::minutes(10),
+            alert: Span::minutes(30),
+            rotate_logs: Span::minutes(3 * 60),
+            backup: Span::minutes(12 * 60),
+            drill: Span::minutes(12 * 60),
+            dashboard: Span::minutes(10),
+            report: Span::minutes(10),
+        }
+    }
 }
 
 impl Schedule {
     /// When each job runs, by its key.
     fn times(&self) -> [(&'static str, &str); 6] {
-        let Schedule { alert, rotate_logs, backup, drill, dashboard, report, jitter: _ } = self;
+        let Schedule { alert, rotate_logs, backup, drill, dashboard, report, jitter: _, limit: _ } = self;
         [
             ("alert", alert),
             ("rotate_logs", rotate_logs),
@@ -438,6 +483,7 @@ impl Default for Schedule {
             dashboard: "* * * * *".to_owned(),
             report: "0 9 * * 0".to_owned(),
             jitter: Span::seconds(0),
+            limit: Limits::default(),
         }
     }
 }

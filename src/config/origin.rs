@@ -1,10 +1,10 @@
 //! Where each key of a check was set: in the file, in its preset, or nowhere.
 
 use super::Loaded;
+use super::load::read_trusted;
 use super::preset::Preset;
 use crate::base::Fault;
-use crate::base::beneath::read_small_text;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub enum Origin {
 /// When the config cannot be read any more.
 pub fn origins(loaded: &Loaded, check: &str) -> Result<BTreeMap<String, Origin>> {
     let file = &loaded.config.file;
-    let source = read_small_text(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let source = read_trusted("config", file, "--config names another file")?;
     let parse = |source: &str, origin: &dyn Fn(usize) -> Origin| -> Result<Vec<(String, Origin)>> {
         let root = DeTable::parse(source)
             .map_err(|error| Fault::unknown(format!("{}: {}", file.display(), error.message())))?;

@@ -4,8 +4,8 @@
 use super::check::Pattern;
 use super::expand::{self, Lookup};
 use super::indented;
+use super::load::read_trusted;
 use super::place;
-use crate::base::beneath::read_small_text;
 use crate::base::{Fault, lines};
 use anyhow::Result;
 use serde::Deserialize;
@@ -152,10 +152,8 @@ impl Preset {
             return Ok(None);
         }
         let path = folder.join(super::resolve::tilde(Path::new(name)));
-        let source = read_small_text(&path).map_err(|error| {
-            Fault::unknown(format!("cannot read the preset {}: {error}", path.display()))
-                .hint("`ops init --list` shows those that come along; of your own, the path")
-        })?;
+        let hint = "`ops init --list` shows those that come along; of your own, the path";
+        let source = read_trusted("preset", &path, hint)?;
         Ok(Some(Preset { name: name.to_owned(), source: Cow::Owned(source), file: Some(path) }))
     }
 

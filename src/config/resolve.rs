@@ -3,10 +3,8 @@
 use super::expand::Lookup;
 use super::{Config, S3, includes};
 use crate::base::Home;
-use crate::base::owner::Owner;
 use crate::base::secret::Secret;
 use glob::Pattern;
-use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 
 /// Fills in what `[backup.s3]` takes from the agent's name and the environment. A key in the file
@@ -38,9 +36,7 @@ pub(super) fn add_streams(config: &mut Config) {
 
 /// Makes every path absolute, under the home.
 pub(super) fn resolve(config: &mut Config, home: &Home) {
-    let user = LazyCell::new(|| owners_home(home));
-    let user = || (*user).clone();
-    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde_of(path, user)));
+    let fix = |path: &mut PathBuf| *path = clean(&home.path(tilde(path)));
     config.agent.home = home.root().to_owned();
     config.agent.env_file.iter_mut().for_each(fix);
     fix(&mut config.backup.dir);
@@ -56,7 +52,7 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     }
     for recipient in &mut config.backup.encrypt_to {
         if let Some(path) = recipient.strip_prefix("file:") {
-            *recipient = format!("file:{}", clean(&home.path(tilde_of(Path::new(path), user))).display());
+            *recipient = format!("file:{}", clean(&home.path(tilde(Path::new(path)))).display());
         }
     }
     if let Some(s3) = &mut config.backup.s3 {
@@ -78,23 +74,13 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     config.alerts.resolve(home, fix);
 }
 
-/// The home folder of the user as whom the agent runs: of its owner, where we are root.
-pub(super) fn owners_home(home: &Home) -> Option<PathBuf> {
-    Owner::to_be(home.root()).map_or_else(user_home, |owner| owner.folder)
-}
-
 pub(super) fn user_home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// `~` and `~/…` are the user's home folder.
 pub(super) fn tilde(path: &Path) -> PathBuf {
-    tilde_of(path, user_home)
-}
-
-/// `~` and `~/…` are this home folder.
-pub(super) fn tilde_of(path: &Path, user: impl FnOnce() -> Option<PathBuf>) -> PathBuf {
-    let of_user = |rest| Some(user()?.join(rest));
+    let of_user = |rest| Some(user_home()?.join(rest));
     path.strip_prefix("~").ok().and_then(of_user).unwrap_or_else(|| path.to_owned())
 }
 

@@ -15,6 +15,61 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    /// Every key that takes a secret, each as `V`.
+    const ALL: &str = "[check.a]\nkind = \"tcp\"\naddress = \"localhost:1\"\nsend = \"V\"\n\
+        [check.b]\nkind = \"http\"\nurl = \"http://localhost\"\nheaders = { A = \"V\" }\nuser = \"u\"\npassword = \"V\"\nbody = \"V\"\nmethod = \"POST\"\n\
+        [check.c]\nkind = \"command\"\ncommand = [\"x\"]\nenv = { A = \"V\" }\n\
+        [check.d]\nkind = \"json\"\nurl = \"http://localhost\"\nheaders = { A = \"V\" }\nvalue = \"a\"\nwarn = \"1\"\n\
+        [alerts.email]\nhost = \"h\"\nfrom = \"a@b.c\"\nto = []\npassword = \"V\"\n\
+        [alerts.webhook]\nurl = \"V\"\nsecret = \"V\"\nheaders = { A = \"V\" }\n\
+        [alerts.telegram]\ntoken = \"V\"\nchat = \"1\"\n[alerts.ntfy]\nurl = \"V\"\ntoken = \"V\"\n\
+        [alerts.gotify]\nurl = \"http://localhost\"\ntoken = \"V\"\n[alerts.alertmanager]\nurl = \"V\"\nheaders = { A = \"V\" }\n\
+        [alerts.deadman]\nalert = \"V\"\nbackup = \"V\"\nrotate_logs = \"V\"\ndrill = \"V\"\n\
+        [backup.s3]\nendpoint = \"http://localhost\"\nbucket = \"b\"\naccess_key = \"V\"\nsecret_key = \"V\"\nsession_token = \"V\"\n";
+
+    #[test]
+    fn a_variable_brings_values_and_neither_files_nor_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ops.toml");
+        let witness = dir.path().join("witness");
+        std::fs::write(dir.path().join("s"), "from the file\n").unwrap();
+        let load = |value: &str, env: &str| {
+            std::fs::write(dir.path().join("env"), env).unwrap();
+            let text =
+                format!("[agent]\nenv_file = \"env\"\n{}", ALL.replace("\"V\"", &format!("\"{value}\"")));
+            std::fs::write(&file, text).unwrap();
+            crate::config::load(&file, None).map(|loaded| loaded.config.secrets())
+        };
+        let count = ALL.matches("\"V\"").count();
+        for env in [
+            format!("X=command:touch {}; echo v", witness.display()),
+            "X=file:/etc/passwd".to_owned(),
+            "X=file:s".to_owned(),
+        ] {
+            let secrets = load("${X}", &env).unwrap();
+            assert_eq!(secrets.len(), count);
+            assert!(secrets.iter().all(|secret| secret.reveal().unwrap() == env["X=".len()..]), "{env}");
+        }
+        for (value, env) in [("${A}${B}", "A=file\nB=:s"), ("${N:-file:s}", ""), ("f${A}", "A=ile:s")] {
+            let secrets = load(value, env).unwrap();
+            assert!(secrets.iter().all(|secret| secret.reveal().unwrap() == "file:s"), "{value}");
+        }
+        assert!(!witness.exists());
+        // What the file itself says holds; in a command a variable is a word and no more.
+        let said = load("file:${X}", "X=s").unwrap();
+        assert!(said.iter().all(|secret| secret.reveal().unwrap() == "from the file"));
+        let said = load("command:echo ${X}", "X=word").unwrap();
+        assert!(said.iter().all(|secret| secret.reveal().unwrap() == "word"));
+        for bad in ["a;touch b", "$(id)", "`id`", "a b", "-n", "a'b", "a>b", "a\\b"] {
+            let error = load("command:echo ${X}", &format!("X={bad}")).unwrap_err();
+            assert!(error.to_string().contains("the variable X has characters"), "{bad}: {error}");
+        }
+        std::fs::write(dir.path().join("env"), "X=file:/etc/shadow\n").unwrap();
+        std::fs::write(&file, "[agent]\nenv_file = \"env\"\n[backup]\nencrypt_to = [\"${X}\"]\n").unwrap();
+        let error = crate::config::load(&file, None).unwrap_err();
+        assert!(error.to_string().contains("not by a variable"), "{error}");
+    }
+
     #[test]
     fn every_secret_that_is_not_shown_is_among_them() {
         let dir = tempfile::tempdir().unwrap();

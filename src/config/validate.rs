@@ -123,10 +123,35 @@ fn dumps(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
+/// The host in an address without its scheme: `user@host:port/path`, `[::1]:9000`.
+fn host_of(address: &str) -> &str {
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether a host is this very machine, so that nobody is on the way.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_loopback = |address: std::net::IpAddr| address.to_canonical().is_loopback();
+    name == "localhost" || name.ends_with(".localhost") || host.parse().is_ok_and(is_loopback)
+}
+
 fn bucket(config: &Config) -> Result<(), &'static str> {
     if let Some(s3) = &config.backup.s3 {
         if !(s3.endpoint.starts_with("http://") || s3.endpoint.starts_with("https://")) {
             return Err("endpoint is no http:// or https:// address");
+        }
+        if let Some(address) = s3.endpoint.strip_prefix("http://")
+            && !s3.allow_plaintext
+            && !is_this_machine(host_of(address))
+        {
+            return Err("endpoint: by http:// archives go to another machine in clear; use https://, or \
+                        allow_plaintext = true where nobody else is on the way");
         }
         if s3.bucket.is_empty() || s3.bucket.contains('/') {
             return Err("bucket is not the name of a bucket");

@@ -90,7 +90,10 @@ fn services(loaded: &Loaded, run: &Run) -> Vec<Service> {
                         "running",
                         format!("its pid file names {pid}, which is '{command}'"),
                     ),
-                    None => (State::Ok, "running", String::new()),
+                    None => match services.pending_stop(name) {
+                        Some(pending) => (State::Warning, "stopping", pending.describe()),
+                        None => (State::Ok, "running", String::new()),
+                    },
                 },
                 Liveness::Dead(why) => match status.stopped_by_operator {
                     Some(stopped) => (State::Critical, "stopped", stopped.told(run.now)),

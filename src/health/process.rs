@@ -45,6 +45,9 @@ pub(super) fn look(view: &View, options: &Process) -> Result<Answer> {
         let summary = format!("{name} (pid {pid}) is stopped by a signal");
         Answer::new(State::Critical, summary)
             .remedy("`kill -CONT` lets it go on; `ops restart --force` starts it anew")
+    } else if let Some(pending) = view.services().pending_stop(name) {
+        Answer::new(State::Warning, pending.describe())
+            .remedy("wait until it has ended, or `ops restart --force`")
     } else {
         Answer::new(State::Ok, format!("{name} runs as pid {pid} for {uptime}, {}", Size(process.rss)))
     };

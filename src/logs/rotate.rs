@@ -9,7 +9,7 @@ use super::report::{Done, Outcome, Rotation};
 use super::work::Work;
 use super::writers::sees_all;
 use crate::base::units::Size;
-use crate::base::{Home, Run, State, lines};
+use crate::base::{Home, Run, State, lines, watchdog};
 use crate::config::Loaded;
 use crate::log_files::{Log, find, is_archived};
 use chrono::Local;
@@ -31,6 +31,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
     let mut work = Work::new(loaded, run, how.dry);
     let today = work.today;
     work.begin();
+    watchdog::phase("looking for logs");
     let found = find(home, rules);
     let (count, before) = (found.logs.len(), total(&found.logs));
     work.report_strange(&found);
@@ -76,6 +77,7 @@ pub fn rotate(loaded: &Loaded, run: &Run, how: How) -> Rotation {
             tasks.push(Task { log, action: Action::Compress, why });
         }
     }
+    watchdog::phase("cutting and compressing logs");
     // What makes room comes first: compressing needs some.
     tasks.sort_by_key(|task| task.action);
     let packed = tasks.partition_point(|task| task.action < Action::Compress);

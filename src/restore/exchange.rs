@@ -98,10 +98,16 @@ fn put_back(
 ) -> anyhow::Error {
     match undo(places, swap, services) {
         Ok(()) => {
-            let mut message = format!("{cause:#}; everything was put back as it was");
-            if !swap.services.is_empty() {
-                message.push_str(&format!(", {} runs again", swap.services.join(", ")));
-            }
+            let message = match services.pending_stops(&swap.services) {
+                Some(pending) => {
+                    format!("{cause:#}; the files are as they were, but {pending}; `alert` starts it then")
+                }
+                None if swap.services.is_empty() => format!("{cause:#}; everything was put back as it was"),
+                None => {
+                    let runs = swap.services.join(", ");
+                    format!("{cause:#}; everything was put back as it was, {runs} runs again")
+                }
+            };
             let fault = Fault::critical(message);
             match Fault::of(&cause).1 {
                 Some(hint) => fault.hint(hint).into(),

@@ -7,6 +7,7 @@ use crate::config::when::{When, parse};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::time::Duration;
 
 /// One of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,20 @@ impl Job {
             Job::Dashboard => "dashboard",
             Job::Report => "report",
         }
+    }
+
+    /// How long a run of it may take.
+    pub fn limit(self, schedule: &Schedule) -> Duration {
+        let limit = &schedule.limit;
+        match self {
+            Job::Alert => limit.alert,
+            Job::RotateLogs => limit.rotate_logs,
+            Job::Backup => limit.backup,
+            Job::Drill => limit.drill,
+            Job::Dashboard => limit.dashboard,
+            Job::Report => limit.report,
+        }
+        .0
     }
 
     /// The words after `ops` that do it.

@@ -6,6 +6,7 @@ use super::job::Job;
 use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::launchd::escaped;
 use crate::base::manager::Manager;
+use crate::base::privilege::{self, as_manager};
 use crate::base::systemd::quoted;
 use crate::base::{Fault, Home, durable, launchd, systemd, text};
 use crate::config::Loaded;
@@ -204,7 +205,10 @@ pub fn installed_timers(home: &Home) -> Result<Option<(Timers, SystemTime)>> {
             .hint("`ops cron-install` with the same --manager writes it anew")
     };
     let timers: Timers = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let foreign = |file: &&TimerFile| !timers.manager.can_be_ours(timers.system, &file.unit, &file.path);
+    let foreign = |file: &&TimerFile| {
+        !timers.manager.can_be_ours(timers.system, &file.unit, &file.path)
+            || (timers.system && !privilege::may_order(&file.path))
+    };
     if let Some(file) = timers.files.iter().find(foreign) {
         return Err(damaged(format!("it names {:?} as {:?}", file.path, file.unit)).into());
     }
@@ -274,12 +278,14 @@ impl Timers {
             before.stop(gone.clone())?;
         }
         for file in gone {
-            durable::remove(&file.path)?;
+            as_manager(before.is_some_and(|before| before.system), || durable::remove(&file.path))?;
         }
         home.replace(&record(home), &serde_json::to_vec_pretty(self)?, 0o600)?;
         for file in &self.files {
-            durable::make_folder(durable::parent(&file.path), 0o755)?;
-            durable::replace(&file.path, file.text.as_bytes(), 0o644)?;
+            as_manager(self.system, || {
+                durable::make_folder(durable::parent(&file.path), 0o755)?;
+                durable::replace(&file.path, file.text.as_bytes(), 0o644)
+            })?;
         }
         match self.manager {
             Manager::Systemd => {
@@ -308,7 +314,7 @@ impl Timers {
     pub fn uninstall(&self, home: &Home) -> Result<()> {
         self.stop(self.files.iter())?;
         for file in &self.files {
-            durable::remove(&file.path)?;
+            as_manager(self.system, || durable::remove(&file.path))?;
         }
         if self.manager == Manager::Systemd {
             systemd::reload(self.system)?;

@@ -5,7 +5,6 @@ use super::manager::Definition;
 use super::record::Record;
 use super::tree::{self, MARKER, Mark};
 use super::{Liveness, Services, Status, Stopped};
-use crate::base::owner::Owner;
 use crate::base::process::Process;
 use crate::base::{arguments, beneath, text};
 use anyhow::Result;
@@ -16,15 +15,11 @@ use std::path::Path;
 pub(super) fn look(services: &Services<'_>, name: &str) -> Result<Status> {
     let service = services.service(name)?;
     let record = Record::read(services.home, name);
-    // A copy of a home has the record and the pid file of the first one: whose it is, its mark says. And
-    // what is written in another user's home is that one's word: it has root signal nothing of others.
-    let (home, owner) = (tree::home(services), Owner::uid_to_be(services.home.root()));
+    // A copy of a home has the record and the pid file of the first one: whose it is, its mark says.
+    let home = tree::home(services);
     let may_be_ours = |process: &Process| {
         let mark = process.environment(MARKER).and_then(|text| Mark::parse(&text.to_string_lossy()));
-        match mark {
-            Some(mark) => record.owns(&mark, name, &home),
-            None => owner.is_none_or(|owner| owner == process.uid),
-        }
+        mark.is_none_or(|mark| record.owns(&mark, name, &home))
     };
     let started = match &record.identity {
         Some(identity) => identity.find()?.filter(may_be_ours),

@@ -13,7 +13,6 @@ mod manager;
 mod ports;
 mod ready;
 mod record;
-mod session;
 mod start;
 mod stop;
 pub mod supervise;
@@ -21,10 +20,11 @@ mod tree;
 
 pub use detect::{Detected, Detection, Kind};
 pub use manager::{Change, Definition, Installation, Removal, Unconfigured};
-pub use session::exec_session_if_asked;
 
+use crate::base::durable::{Lock, PATIENCE};
 use crate::base::manager::Manager;
 use crate::base::process::{Identity, Process};
+use crate::base::watchdog::{self, Hold};
 use crate::base::{Fault, Home, Run, text, units, upgrade};
 use crate::config::{self, Config};
 use anyhow::Result;
@@ -107,6 +107,25 @@ impl Started {
         match self {
             Started::Already(process) | Started::New(process) => process,
         }
+    }
+}
+
+/// A service that was told to end (TERM) and runs on: it may end at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingStop {
+    /// The service.
+    pub service: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was told.
+    pub since: DateTime<Utc>,
+}
+
+impl PendingStop {
+    /// As a clause.
+    pub fn describe(&self) -> String {
+        let (name, pid, since) = (&self.service, self.pid, units::local(self.since));
+        format!("{name} (pid {pid}) was told to stop {since} and has not ended yet: it may at any time")
     }
 }
 
@@ -282,10 +301,8 @@ impl Services<'_> {
     /// that is to run again.
     ///
     /// # Errors
-    /// A [`Fault`] of state Unknown when something beside it may be the service as well, or we are root and
-    /// it is another user's.
+    /// A [`Fault`] of state Unknown when something beside it may be the service as well.
     pub fn may_start(&self, name: &str) -> Result<()> {
-        start::refuse_as_root(self, name)?;
         double::refuse_beside(self, name, &self.status(name)?.liveness)
     }
 
@@ -323,6 +340,19 @@ impl Services<'_> {
         Ok(start::start(self, name, true)?.process().clone())
     }
 
+    /// Whether a service was told to end and has not yet, as far as is known.
+    pub fn pending_stop(&self, name: &str) -> Option<PendingStop> {
+        let stopping = Record::read(self.home, name).stopping?;
+        let process = stopping.identity.find().ok()??;
+        Some(PendingStop { service: name.to_owned(), pid: process.identity.pid, since: stopping.at })
+    }
+
+    /// [`Services::pending_stop`] of several, as a clause; none: there is none.
+    pub fn pending_stops<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> Option<String> {
+        let all: Vec<_> = names.into_iter().filter_map(|name| self.pending_stop(name)).collect();
+        (!all.is_empty()).then(|| all.iter().map(PendingStop::describe).collect::<Vec<_>>().join("; "))
+    }
+
     /// Whether this process replaced one that we were told to end: then it is no sign of a crash.
     pub fn was_asked_for(&self, name: &str, identity: &Identity) -> bool {
         let record = Record::read(self.home, name);
@@ -351,10 +381,13 @@ impl Services<'_> {
         ["stdout", "stderr"].map(|stream| self.home.log(&format!("{name}_{stream}")))
     }
 
-    fn lock(&self, name: &str) -> Result<crate::base::durable::Lock> {
+    /// While this is held, the run is not ended by its watchdog: a service between stop and start would stay down.
+    fn lock(&self, name: &str) -> Result<(Hold, Lock)> {
         self.service(name)?;
-        let patience = crate::base::durable::PATIENCE;
-        crate::base::durable::Lock::take(self.home, &format!("service-{name}"), self.run, patience)
+        let hold = watchdog::hold();
+        let lock = Lock::take(self.home, &format!("service-{name}"), self.run, PATIENCE)?;
+        watchdog::phase(format!("the service {name}"));
+        Ok((hold, lock))
     }
 
     /// A word of the config with `{ops}`, `{home}` and `{config}` filled in.

@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub stopped_by_operator: Option<DateTime<Utc>>,
     /// We were told to end it: its next start is no sign of a crash.
     pub ended: bool,
+    /// Whom we told to end with TERM, until it has: it may do so at any time.
+    pub stopping: Option<Stopping>,
     /// The one before it was ended so.
     pub asked_for: bool,
     /// A supervisor started it.
@@ -39,11 +41,22 @@ pub(super) struct Record {
     pub refused: Option<String>,
 }
 
+/// A process that was told to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stopping {
+    /// Which.
+    pub identity: Identity,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 impl Record {
     /// Of a service that this run starts now.
     pub(super) fn of(services: &Services<'_>, service: &str, identity: Identity) -> Record {
         let run = services.run.id.clone();
-        let asked_for = Record::read(services.home, service).ended;
+        let before = Record::read(services.home, service);
+        let told = before.stopping.map(|stopping| stopping.identity);
+        let asked_for = before.ended || (told.is_some() && told == before.identity);
         Record { identity: Some(identity), started: Some(Utc::now()), run, asked_for, ..Record::default() }
     }
 

@@ -4,11 +4,10 @@ use super::identify::{self, Claim};
 use super::manager::Definition;
 use super::record::Record;
 use super::tree::{MARKER, Mark};
-use super::{Liveness, Services, Started, double, ports, ready, session, stop, supervise};
+use super::{Liveness, Services, Started, double, ports, ready, stop, supervise};
 use crate::base::notice::Notice;
-use crate::base::owner::Owner as User;
 use crate::base::process::Process;
-use crate::base::{Fault, Home, beneath, durable, events, text};
+use crate::base::{Fault, Home, beneath, durable, events, session, text};
 use crate::config::{self, Owner, Service};
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -42,26 +41,6 @@ pub(super) fn want(services: &Services<'_>, name: &str) -> Result<()> {
     Record { disabled: false, ..wanted }.write(services.home, name)
 }
 
-/// Root's daemon in another user's home would leave files that its owner cannot go on with, and whoever may
-/// write in that home would be root: nothing that is written there can allow it.
-pub(super) fn refuse_as_root(services: &Services<'_>, name: &str) -> Result<()> {
-    let root = services.home.root();
-    let is_ours = User::uid_to_be(root).is_none();
-    if is_ours || services.supervised(name) || Definition::installed(services.home, name)?.is_some() {
-        return Ok(());
-    }
-    let Some(owner) = User::to_be(root) else { return Ok(()) };
-    let home = root.display();
-    let user = owner.name.map_or(format!("#{}", owner.uid), |name| name);
-    Err(Fault::unknown(format!(
-        "{name} was not started: {home} is the home of {user}'s agent, and this would run it as root"
-    ))
-    .hint(format!(
-        "sudo -u '{user}' ops start {name} --home '{home}'; or `ops install --system`, which runs it as {user}"
-    ))
-    .into())
-}
-
 /// With `force`, what is left of its last run is killed if it does not end by itself.
 pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<Started> {
     let service = services.service(name)?;
@@ -70,7 +49,6 @@ pub(super) fn start(services: &Services<'_>, name: &str, force: bool) -> Result<
     if let Liveness::Running(process) = status.liveness {
         return Ok(Started::Already(process));
     }
-    refuse_as_root(services, name)?;
     double::refuse(services, name, &status.liveness)?;
     // A supervisor does that itself, and again each time that it tries.
     if !services.supervised(name) {

@@ -2,7 +2,7 @@
 
 use super::identify::{Claim, read_pid_file};
 use super::manager::Definition;
-use super::record::Record;
+use super::record::{Record, Stopping};
 use super::tree::{self, Mark};
 use super::{Liveness, Services, Status, ports};
 use crate::base::notice::Notice;
@@ -10,6 +10,7 @@ use crate::base::process::{Identity, Process, Signal};
 use crate::base::{Fault, durable, events};
 use crate::config::Service;
 use anyhow::{Context, Result};
+use chrono::Utc;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -111,12 +112,20 @@ fn end_service(
     note()?;
     let waiting = format!("{name} (pid {pid}) was told to stop; waiting up to {}", service.stop_grace);
     let _notice = Notice::begin(services.run, waiting);
+    let stopping = Stopping { identity: process.identity.clone(), at: Utc::now() };
+    note_stopping(services, name, Some(stopping));
     end(&process.identity, service, force, &mut note).with_context(|| format!("cannot stop {name}"))?;
+    note_stopping(services, name, None);
     end_rest(&known, CHILDREN_GRACE)?;
     drop_pid_file(service, pid)?;
     check_ports(name, service)?;
     log(services, &format!("{name}, pid {pid}"));
     Ok(true)
+}
+
+/// Whoever looks meanwhile, or after a stop that took too long, is to know. Not noted, the stop goes on all the same.
+fn note_stopping(services: &Services<'_>, name: &str, stopping: Option<Stopping>) {
+    let _ = Record { stopping, ..Record::read(services.home, name) }.write(services.home, name);
 }
 
 /// Has its manager stop it, if it has one: else that would start it again. Whether this ended it.

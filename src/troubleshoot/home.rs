@@ -105,17 +105,9 @@ fn judge(facts: &Facts) -> Vec<Cause> {
         );
     }
     if let Some((owner, _)) = facts.other {
-        let (who, know) = match facts.us {
-            0 => (
-                "root".to_owned(),
-                "as root the crontab is root's, and ops start refuses what no manager of the system starts: sudo -u; \
-                 what backup and rotate-logs make here is given to the owner",
-            ),
-            us => (format!("user {us}"), "as another user you see less, and what you start runs as you"),
-        };
-        let text = format!("{home} belongs to user {owner}, and you are {who}");
-        let cause = Cause::new("home_not_ours", State::Warning, 20, text);
-        causes.push(cause.run("ops troubleshoot").advise(know));
+        let text = format!("{home} belongs to user {owner}, and you are user {}", facts.us);
+        let cause = Cause::new("home_not_ours", State::Warning, 20, text).run("ops troubleshoot");
+        causes.push(cause.advise("as another user you see less, and what you start runs as you"));
     }
     for folder in &facts.closed {
         causes.push(

@@ -7,7 +7,7 @@ use crate::base::process::Process;
 use crate::base::status_file::{StatusFile, Unreadable};
 use crate::base::{Home, Journal, State, text, units};
 use crate::config::{Kind, Loaded, Service};
-use crate::service::{self, Detected, Liveness, Status, Unconfigured};
+use crate::service::{self, Detected, Liveness, PendingStop, Status, Unconfigured};
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
@@ -67,6 +67,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
         let (varied, look_alikes) = alike(of(service::Kind::Stranger));
         let me = Process::find(std::process::id()).ok().flatten();
         let last = view.services(loaded).last_start(name);
+        found.causes.extend(view.services(loaded).pending_stop(name).map(|pending| told_to_stop(&pending)));
         let facts = Facts {
             service: name.to_owned(),
             now: view.run.now,
@@ -102,6 +103,15 @@ fn alike(strangers: Vec<Detected>) -> (Vec<Detected>, Vec<Detected>) {
     let like = |process: &Detected| process.why.iter().any(|why| why.contains("command line is that of"));
     let options = |process: &Detected| process.why.iter().any(|why| why.ends_with("but for its options"));
     strangers.into_iter().filter(like).partition(options)
+}
+
+fn told_to_stop(pending: &PendingStop) -> Cause {
+    let name = &pending.service;
+    Cause::new("stop_pending", State::Warning, 15, pending.describe())
+        .of(name)
+        .seen(format!("ps -o pid,stat,wchan,args -p {}", pending.pid))
+        .run(format!("ops restart {name} --force"))
+        .advise("it may be finishing its work: wait if it can be; --force kills it")
 }
 
 fn not_configured(one: &Unconfigured) -> Cause {

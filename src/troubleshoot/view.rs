@@ -7,7 +7,7 @@ use crate::base::maintenance::Maintenance;
 use crate::base::own_files::is_missing;
 use crate::base::{Fault, Home, Journal, Run, State, units};
 use crate::config::{self, Loaded, Service};
-use crate::service::{Definition, Liveness, Services, Status};
+use crate::service::{Liveness, Services, Status};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -131,8 +131,7 @@ impl View {
         }
     }
 
-    /// The owner of the home, where that is not who looks: what is done here should be done as that user. As
-    /// root it may be right, where the manager of the system runs every service.
+    /// The owner of the home, where that is not who looks: what is done here should be done as that user.
     pub(super) fn other_owner(&self) -> Option<u32> {
         let root = self.agent.as_ref()?.home.root();
         let owner = match root.metadata() {
@@ -143,15 +142,7 @@ impl View {
             }
             Err(_) => return None,
         };
-        let us = rustix::process::geteuid();
-        let by_system = || {
-            let mut each = self.each().peekable();
-            let of_system =
-                |definition: Option<Definition>| definition.is_some_and(|definition| definition.system);
-            each.peek().is_some()
-                && each.all(|(loaded, name, ..)| self.services(loaded).installed(name).is_ok_and(of_system))
-        };
-        Some(owner).filter(|owner| *owner != us.as_raw() && !(us.is_root() && by_system()))
+        Some(owner).filter(|owner| *owner != rustix::process::geteuid().as_raw())
     }
 
     /// Whether the config, and with it the home, may not be looked at.

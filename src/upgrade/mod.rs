@@ -252,7 +252,8 @@ pub fn upgrade(
         }
         Err(error) => {
             let left = back::put_back(work, &mut note, &mut progress);
-            conclude(loaded, &note, &mut done, &format!("not upgraded: {error:#}"), left)?;
+            let pending = work.services().pending_stops(&note.services);
+            conclude(loaded, &note, &mut done, &format!("not upgraded: {error:#}"), left, pending)?;
         }
     }
     done.steps = progress.steps;
@@ -286,7 +287,9 @@ pub fn go_back(
         steps: Vec::new(),
         remedies: Vec::new(),
     };
-    conclude(loaded, &note, &mut done, &note.describe(&loaded.home), left)?;
+    let services = Services { home: &loaded.home, config: &loaded.config, run };
+    let pending = services.pending_stops(&note.services);
+    conclude(loaded, &note, &mut done, &note.describe(&loaded.home), left, pending)?;
     if done.outcome == Outcome::PutBack {
         done.state = State::Ok;
     }
@@ -388,7 +391,14 @@ fn can_go_back(loaded: &Loaded, made: &Made, force: bool) -> Result<()> {
 }
 
 /// Says how putting back ended. The note stays as long as something is left to do.
-fn conclude(loaded: &Loaded, note: &Note, done: &mut Done, what: &str, left: back::Left) -> Result<()> {
+fn conclude(
+    loaded: &Loaded,
+    note: &Note,
+    done: &mut Done,
+    what: &str,
+    left: back::Left,
+    pending: Option<String>,
+) -> Result<()> {
     done.state = State::Critical;
     let program_stays = note.changed && loaded.config.upgrade.rollback.is_empty();
     if left.troubles.is_empty() {
@@ -398,6 +408,10 @@ fn conclude(loaded: &Loaded, note: &Note, done: &mut Done, what: &str, left: bac
             true => format!("{what}; the state in the backup was put back"),
             false => format!("{what}; everything was put back as it was"),
         };
+        if let Some(pending) = pending {
+            done.text = format!("{what}; nothing else was changed, but {pending}; `alert` starts it then");
+            done.remedies = vec!["ops status".to_owned()];
+        }
     } else {
         done.outcome = Outcome::NotPutBack;
         done.text = format!("{what}; and it could not all be put back: {}", left.troubles.join("; "));

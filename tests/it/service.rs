@@ -500,3 +500,76 @@ fn a_copy_of_a_home_has_no_hand_on_the_agent_of_the_first() {
     assert_eq!(sandbox.json(0, "ops", &["stop"])["services"][0]["outcome"], "stopped");
     assert!(!alive(pid));
 }
+
+/// The agent hangs in a call when it is told to stop: it may still obey at any time, and everybody is to know.
+#[test]
+fn a_stop_that_took_too_long_is_known_until_it_is_over() {
+    let sandbox = Sandbox::new();
+    // Takes TERM note of only when `go` is there.
+    sandbox.write(
+        "run.sh",
+        "trap '' TERM\necho up >up\nwhile [ ! -e go ]; do sleep 0.05; done\ntrap - TERM\nkill -TERM $$\n",
+    );
+    sandbox.write("memory/state.json", "{}\n");
+    sandbox.write(
+        "ops.toml",
+        "[alerts.desktop]\nenabled = false\n[backup]\ninclude = [\"memory/**\"]\n[service.bot]\ncommand = [\"sh\", \"run.sh\"]\nready = \"alive\"\n\
+         stop_grace = \"200ms\"\n[check.bot]\nkind = \"process\"\nservice = \"bot\"\n[upgrade]\nsettle = \"0s\"\n",
+    );
+    let start = || {
+        sandbox.expect(0, "ops", &["start"]);
+        wait_until("its trap is set", || sandbox.path("up").exists());
+    };
+    let known = || {
+        let health = sandbox.expect(1, "health-check", &[]);
+        assert!(health.stdout.contains("was told to stop"), "{health:?}");
+        let status = sandbox.run("ops", &["status"]);
+        assert!(status.stdout.contains("stopping"), "{status:?}");
+        let causes = sandbox.json(1, "ops", &["troubleshoot"]);
+        assert!(causes["causes"].to_string().contains("stop_pending"), "{causes}");
+    };
+    let obeys = || {
+        let pid = agent_ops_pid(&sandbox);
+        sandbox.write("go", "");
+        wait_until("it obeyed", || !Process::find(pid).unwrap().is_some_and(|process| process.alive()));
+        for file in ["go", "up"] {
+            std::fs::remove_file(sandbox.path(file)).unwrap();
+        }
+        let health = sandbox.run("health-check", &[]);
+        assert!(!health.stdout.contains("was told to stop"), "{health:?}");
+    };
+    start();
+    sandbox.expect(0, "backup", &[]);
+    for words in [&["upgrade", "--yes", "--", "true"][..], &["restore", "latest", "--yes"], &["restart"]] {
+        let said = sandbox.expect(2, "ops", words);
+        assert!(
+            !said.stderr.contains("put back as it was") && !said.stdout.contains("put back as it was"),
+            "{said:?}"
+        );
+        if words[0] != "restart" {
+            let all = format!("{}{}", said.stdout, said.stderr);
+            assert!(all.contains("was told to stop") && all.contains("has not ended yet"), "{all}");
+        }
+        known();
+        obeys();
+        // It did not crash: recovery starts it again. Not three times in a row without a pause.
+        if words[0] == "upgrade" {
+            let alert = sandbox.run("alert", &[]);
+            assert!(alert.stdout.contains("bot"), "{alert:?}");
+        } else {
+            sandbox.expect(0, "ops", &["start"]);
+        }
+        wait_until("it runs again", || sandbox.path("up").exists());
+    }
+    // With --force the stop is over at once.
+    sandbox.expect(2, "ops", &["stop"]);
+    known();
+    sandbox.expect(0, "ops", &["stop", "--force"]);
+    let status = sandbox.run("ops", &["status"]);
+    assert!(!status.stdout.contains("stopping"), "{status:?}");
+}
+
+fn agent_ops_pid(sandbox: &Sandbox) -> u32 {
+    let record: serde_json::Value = serde_json::from_str(&sandbox.read(".ops/service/bot.json")).unwrap();
+    record["identity"]["pid"].as_u64().unwrap() as u32
+}

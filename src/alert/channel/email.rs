@@ -1,18 +1,17 @@
 //! A mail by SMTP.
 
+use super::smtp::{Encryption, Failure, Server};
 use crate::alert::message::Message;
 use crate::alert::outcome::Outcome;
 use crate::base::State;
-use crate::base::beneath::{SMALL, read_small_file};
 use crate::base::secret::redact;
 use crate::base::text::one_line;
+use crate::base::tls;
 use crate::config::channels::{Email, Tls};
 use anyhow::{Context, Result};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{self, TlsParameters};
-use lettre::{SmtpTransport, Transport};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The most one answer of the server may take; the whole is bounded by the caller.
@@ -26,19 +25,16 @@ pub(super) fn send(email: &Email, message: &Message, deadline: Instant) -> Outco
     };
     let hide = |why: String| one_line(&redact(&why, password.as_deref().unwrap_or_default()), 300);
     let prepared =
-        mail(email, message).and_then(|mail| Ok((mail, transport(email, password.as_deref(), deadline)?)));
-    let (mail, transport) = match prepared {
+        mail(email, message).and_then(|mail| Ok((mail, server(email, password.as_deref(), deadline)?)));
+    let (mail, server) = match prepared {
         Ok(prepared) => prepared,
         // Wrong settings: the next message may find them mended.
         Err(error) => return Outcome::Failed(hide(format!("{error:#}"))),
     };
-    match transport.send(&mail) {
-        Ok(_) => Outcome::Delivered(None),
-        Err(error) => {
-            let permanent = error.is_permanent();
-            let why = hide(explain(&error));
-            if permanent { Outcome::Refused(why) } else { Outcome::Failed(why) }
-        }
+    match server.send(&mail) {
+        Ok(()) => Outcome::Delivered(None),
+        Err(Failure { permanent: true, why }) => Outcome::Refused(hide(why)),
+        Err(Failure { permanent: false, why }) => Outcome::Failed(hide(why)),
     }
 }
 
@@ -57,25 +53,10 @@ pub(in crate::alert) fn send_text(
         let mail = envelope(email, agent, &uid, subject, SystemTime::now())?
             .singlepart(SinglePart::plain(body.to_owned()))
             .context("cannot write the mail")?;
-        let transport = transport(email, password.as_deref(), Instant::now() + limit)?;
-        transport.send(&mail).map(drop).map_err(|error| anyhow::anyhow!(hide(explain(&error))))
+        let server = server(email, password.as_deref(), Instant::now() + limit)?;
+        server.send(&mail).map_err(|failure| anyhow::anyhow!(hide(failure.why)))
     };
     work().map_err(|error| one_line(&format!("{error:#}"), 300))
-}
-
-/// The library's own words, which name the cause; but it calls a wait that was too long
-/// "temporarily unavailable".
-fn explain(error: &lettre::transport::smtp::Error) -> String {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-        {
-            return "the server did not answer in time".to_owned();
-        }
-        cause = error.source();
-    }
-    error.to_string()
 }
 
 fn mail(email: &Email, message: &Message) -> Result<lettre::Message> {
@@ -145,33 +126,22 @@ fn html(message: &Message) -> String {
     page.into_string()
 }
 
-fn transport(email: &Email, password: Option<&str>, deadline: Instant) -> Result<SmtpTransport> {
-    let parameters = || -> Result<TlsParameters> {
-        let mut builder = TlsParameters::builder(email.host.clone());
-        if let Some(path) = &email.ca_file {
-            let pem =
-                read_small_file(path, SMALL).with_context(|| format!("cannot read {}", path.display()))?;
-            let certificate = client::Certificate::from_pem(&pem)
-                .with_context(|| format!("{} holds no certificate", path.display()))?;
-            builder = builder.add_root_certificate(certificate);
-        }
-        builder.build().context("cannot set up TLS")
-    };
-    let (tls, port) = match email.tls {
-        Tls::Starttls => (client::Tls::Required(parameters()?), 587),
-        Tls::Tls => (client::Tls::Wrapper(parameters()?), 465),
-        Tls::None => (client::Tls::None, 25),
+fn server<'a>(email: &'a Email, password: Option<&str>, deadline: Instant) -> Result<Server<'a>> {
+    let (encryption, port) = match email.tls {
+        Tls::Starttls => (Encryption::Starttls(tls::with_authority(email.ca_file.as_deref())?), 587),
+        Tls::Tls => (Encryption::Wrapped(tls::with_authority(email.ca_file.as_deref())?), 465),
+        Tls::None => (Encryption::None, 25),
     };
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-    let mut builder = SmtpTransport::builder_dangerous(email.host.as_str())
-        .port(email.port.unwrap_or(port))
-        .tls(tls)
-        .timeout(Some(left.min(READ)));
-    if let Some(user) = &email.user {
-        builder =
-            builder.credentials(Credentials::new(user.clone(), password.unwrap_or_default().to_owned()));
-    }
-    Ok(builder.build())
+    let password = password.unwrap_or_default();
+    Ok(Server {
+        host: &email.host,
+        port: email.port.unwrap_or(port),
+        encryption,
+        login: email.user.as_ref().map(|user| Credentials::new(user.clone(), password.to_owned())),
+        patience: left.min(READ),
+        deadline,
+    })
 }
 
 /// An agent's name as part of a Message-ID.

@@ -7,6 +7,7 @@ mod document;
 pub(super) mod email;
 mod gotify;
 mod ntfy;
+mod smtp;
 mod telegram;
 mod webhook;
 

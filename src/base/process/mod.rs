@@ -21,7 +21,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// A process that can be told from any other, before and after it.
@@ -219,6 +219,7 @@ pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Resul
         .spawn()
         .with_context(|| format!("cannot run {name}"))?;
     let group = rustix::process::Pid::from_child(&child);
+    let _running = Running::note(group);
     let deadline = Instant::now() + limit;
 
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
@@ -272,6 +273,34 @@ pub fn run(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Resul
     };
     let (stdout, stderr) = (all(stdout), all(stderr));
     Ok(Output { status, stdout, stderr })
+}
+
+/// The groups of programs that run now.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A program that runs, until this is dropped.
+struct Running(i32);
+
+impl Running {
+    fn note(group: rustix::process::Pid) -> Running {
+        let group = group.as_raw_nonzero().get();
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
+        Running(group)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Ends all programs that [`run`] waits for: before a process ends that nothing else ends.
+pub(super) fn end_all() {
+    let Ok(running) = RUNNING.try_lock() else { return };
+    for group in running.iter().filter_map(|group| rustix::process::Pid::from_raw(*group)) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
 }
 
 /// Whether a child has ended; it stays to be waited for.

@@ -6,6 +6,7 @@ use super::{Definition, asked, record};
 use crate::base::beneath::{Dir, Entry, SMALL, read_small_file};
 use crate::base::manager::Manager;
 use crate::base::own_files::is_missing;
+use crate::base::privilege::as_manager;
 use crate::base::{self, Fault, Home, durable, launchd, systemd};
 use crate::service::Services;
 use crate::service::record::Record;
@@ -89,18 +90,8 @@ pub(in crate::service) fn install(
     if dry {
         return Ok(installation);
     }
-    if let Some((path, settings)) = &installation.kept {
-        durable::make_folder(durable::parent(path), 0o755)?;
-        let earlier = read_small_file(path, SMALL).unwrap_or_default();
-        let earlier = String::from_utf8_lossy(&earlier);
-        durable::replace(path, format!("{earlier}{settings}").as_bytes(), 0o644)?;
-    }
     let definition = &installation.definition;
-    if installation.change != Change::Unchanged {
-        durable::make_folder(durable::parent(&definition.path), 0o755)?;
-        durable::replace(&definition.path, definition.text.as_bytes(), 0o644)
-            .with_context(|| advice(definition.system))?;
-    }
+    as_manager(definition.system, || write(&installation)).with_context(|| advice(definition.system))?;
     definition.note(services.home, name)?;
     // The manager opens them before the service is there.
     services.home.make_folder(&services.home.logs())?;
@@ -117,6 +108,22 @@ pub(in crate::service) fn install(
         }
     }
     Ok(installation)
+}
+
+/// Writes a definition, and what goes on of the one before.
+fn write(installation: &Installation) -> Result<()> {
+    if let Some((path, settings)) = &installation.kept {
+        durable::make_folder(durable::parent(path), 0o755)?;
+        let earlier = read_small_file(path, SMALL).unwrap_or_default();
+        let earlier = String::from_utf8_lossy(&earlier);
+        durable::replace(path, format!("{earlier}{settings}").as_bytes(), 0o644)?;
+    }
+    let Definition { path, text, .. } = &installation.definition;
+    if installation.change != Change::Unchanged {
+        durable::make_folder(durable::parent(path), 0o755)?;
+        durable::replace(path, text.as_bytes(), 0o644)?;
+    }
+    Ok(())
 }
 
 fn advice(system: bool) -> &'static str {
@@ -236,7 +243,7 @@ pub(in crate::service) fn uninstall(
         if let (Some(kept), Some(found)) = (&removal.kept, &found) {
             services.home.replace(kept, found, 0o600)?;
         }
-        durable::remove(&definition.path)?;
+        as_manager(definition.system, || durable::remove(&definition.path))?;
         if definition.manager == Manager::Systemd {
             base::systemd::reload(definition.system)?;
         }

@@ -18,7 +18,7 @@ use super::Stopped;
 use super::record::Record;
 use crate::base::manager::Manager;
 use crate::base::own_files::is_missing;
-use crate::base::{Fault, Home};
+use crate::base::{Fault, Home, privilege};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -60,7 +60,10 @@ impl Definition {
                 .hint("`ops install` writes it anew; remove it if no manager runs the service")
         };
         let noted: Definition = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if noted.unit.is_empty() || !noted.manager.can_be_ours(noted.system, &noted.unit, &noted.path) {
+        if noted.unit.is_empty()
+            || !noted.manager.can_be_ours(noted.system, &noted.unit, &noted.path)
+            || (noted.system && !privilege::may_order(&noted.path))
+        {
             return Err(damaged(format!("it names {:?} as {:?}", noted.path, noted.unit)).into());
         }
         // Whoever may write in the home is not to say what of another agent's is stopped and removed.
@@ -118,8 +121,13 @@ impl Definition {
     fn refused(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
         let message = format!("{} was told to {what} {}: {error:#}", self.manager.name(), self.unit);
         let fault = Fault::critical(message);
-        match self.system && !rustix::process::geteuid().is_root() {
-            true => fault.hint("the manager of the system obeys root: try sudo").into(),
+        match self.system && !privilege::manages_system() {
+            true => {
+                let unit = &self.unit;
+                fault
+                    .hint(format!("the manager of the system obeys root: sudo systemctl {what} {unit}"))
+                    .into()
+            }
             false => fault.into(),
         }
     }

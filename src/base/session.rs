@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-const WORD: &str = "__exec-session";
+/// The secret word.
+pub const WORD: &str = "__exec-session";
 
 /// Every program of ours, called with the secret word first, becomes the program behind it, in
 /// a new session. Otherwise does nothing.
@@ -32,7 +33,7 @@ pub fn exec_session_if_asked() -> Option<ExitCode> {
 
 /// What `nohup`, or `&` in a script, had us ignore would be ignored by the service too, for good: no shell may
 /// trap it. What is handled is reset by exec.
-pub(super) fn heed_signals() {
+pub fn heed_signals() {
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGCHLD] {
         // Where that cannot be, all is as whoever called us has it.
         let _ = signal_hook::flag::register(signal, Arc::default());
@@ -40,7 +41,7 @@ pub(super) fn heed_signals() {
 }
 
 /// A command that will run `words` in a session of its own, with its pid.
-pub(super) fn in_own_session(words: &[String]) -> std::io::Result<Command> {
+pub fn in_own_session(words: &[String]) -> std::io::Result<Command> {
     // On Linux also right when our own file was replaced or deleted meanwhile.
     let me = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
     let mut command = Command::new(me);
