@@ -9,7 +9,7 @@
 //! has lost it: an exec sets the saved user id to the effective one.
 
 use super::owner::Owner;
-use super::{Fault, trust};
+use super::{Fault, beneath, trust};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -123,7 +123,7 @@ pub fn may_order(file: &Path) -> bool {
     let Some(owner) = ACTS_AS.get() else { return true };
     let timer = file.extension().is_some_and(|extension| extension == "timer");
     let unit = if timer { file.with_extension("service") } else { file.to_owned() };
-    match std::fs::read_to_string(unit) {
+    match beneath::read_small_text(unit) {
         Ok(text) => text.lines().any(|line| line.strip_prefix("User=") == Some(&owner.name)),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }

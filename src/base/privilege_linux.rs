@@ -1,6 +1,7 @@
 //! Linux: user ids belong to a thread. They are set before there is a second one, and every later one begins
 //! with them.
 
+use crate::base::beneath;
 use crate::base::owner::Owner;
 use anyhow::{Context, Result};
 use rustix::process::{Gid, Pid, Uid, getegid, geteuid, getgid, getgroups, getuid};
@@ -59,7 +60,7 @@ fn alone() -> io::Result<()> {
 
 /// Whether this thread could be root again.
 pub(super) fn keeps_root() -> bool {
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let status = beneath::read_small_text("/proc/thread-self/status").unwrap_or_default();
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     uids.split_whitespace().nth(2) == Some("0")
 }
@@ -92,12 +93,18 @@ impl Drop for Raised<'_> {
     }
 }
 
+/// Whether what we run could type into a terminal.
+fn has_terminal() -> bool {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).is_ok()
+}
+
 /// Runs this program again, as the user that we are by now. On a terminal it gets a session of its own: what the
 /// user's commands write to root's terminal must not be typed into root's shell (TIOCSTI).
 pub(super) fn run_again(_: &Owner, environment: &[(OsString, OsString)]) -> Result<ExitCode> {
     let running = || "cannot run our own program";
     let mut again = super::again(environment)?;
-    if std::process::id() == 1 || File::open("/dev/tty").is_err() {
+    if std::process::id() == 1 || !has_terminal() {
         return Err(again.exec()).with_context(running);
     }
     let mut signals =

@@ -5,7 +5,7 @@
 //! is ours. Write permission for a group is accepted where the group is its owner's alone (user private groups,
 //! umask 002), and for root's group.
 
-use super::Fault;
+use super::{Fault, beneath};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -13,6 +13,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const STICKY: u32 = 0o1000;
+
+/// The most that the files of users and groups may have.
+const MOST_USERS: u64 = 64 << 20;
 
 /// Checks that nobody but us and root can change what `path` leads to, or put something else in its place.
 /// `what` is what to call it in the error ("config").
@@ -111,7 +114,10 @@ fn is_private_group(path: &Path, meta: &Metadata) -> bool {
     if meta.gid() == 0 {
         return true;
     }
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let read = |path| {
+        let bytes = beneath::read_small_file(path, MOST_USERS).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     is_private(&read("/etc/passwd"), &read("/etc/group"), meta.uid(), meta.gid())
 }
 
