@@ -1,16 +1,16 @@
 //! The globs of `[backup]`: below the home, or absolute; and those that can never match.
 
 use super::Config;
-use super::resolve::{clean, tilde_of};
+use super::resolve::{clean, tilde};
 use glob::{MatchOptions, Pattern};
 use std::path::{Component, Path, PathBuf};
 
 /// A glob as it is matched: `~` filled in, and relative where it names what is in the home.
-pub(super) fn resolve(glob: &str, home: &Path, user: impl FnOnce() -> Option<PathBuf>) -> String {
+pub(super) fn resolve(glob: &str, home: &Path) -> String {
     if !glob.starts_with('/') && !glob.starts_with('~') {
         return glob.to_owned();
     }
-    let absolute = clean(&tilde_of(Path::new(glob), user));
+    let absolute = clean(&tilde(Path::new(glob)));
     let below = absolute.strip_prefix(home).ok().filter(|below| below.file_name().is_some());
     below.unwrap_or(&absolute).to_string_lossy().into_owned()
 }

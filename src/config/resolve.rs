@@ -42,7 +42,7 @@ pub(super) fn resolve(config: &mut Config, home: &Home) {
     fix(&mut config.backup.dir);
     let backup = &mut config.backup;
     for globs in [&mut backup.include, &mut backup.optional, &mut backup.exclude, &mut backup.queues] {
-        globs.iter_mut().for_each(|glob| *glob = includes::resolve(glob, home.root(), user));
+        globs.iter_mut().for_each(|glob| *glob = includes::resolve(glob, home.root()));
     }
     config.logs.dir.iter_mut().for_each(fix);
     config.backup.identity.iter_mut().for_each(fix);
