@@ -113,7 +113,8 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         let Ok(records) = fs::read_dir(self.path(".ops/service")) else { return };
         for record in records.flatten() {
-            let Ok(text) = fs::read_to_string(record.path()) else { continue };
+            // A test may have put anything there.
+            let Ok(text) = agent_ops::base::beneath::read_small_text(record.path()) else { continue };
             let Ok(record) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
             let Ok(identity) =
                 serde_json::from_value::<agent_ops::base::process::Identity>(record["identity"].clone())

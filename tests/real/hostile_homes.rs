@@ -39,10 +39,12 @@ service = "daemon"
 [check.memory]
 kind = "sqlite"
 paths = ["memory/*.db"]
+timeout = "1s"
 [check.rows]
 kind = "sql"
 database = "memory/agent.db"
 query = "SELECT count(*) FROM t"
+timeout = "1s"
 [check.lines]
 kind = "jsonl"
 paths = ["memory/*.jsonl"]
@@ -60,7 +62,8 @@ kind = "log_errors"
 paths = ["logs/daemon.log"]
 [backup]
 include = ["memory/**", "value.json"]
-[schedule]
+[alerts]
+recover = false
 "#;
 
 const PLACES: [&str; 46] = [
@@ -112,8 +115,19 @@ const PLACES: [&str; 46] = [
     "archive",
 ];
 
-/// Folders that are swapped for a link to the outside and back.
-const FOLDERS: [&str; 7] = ["memory", "memory/deep", "logs", ".ops", ".ops/service", ".ops/locks", "backups"];
+/// Files that the config names.
+const NAMED: [&str; 6] = [
+    "logs/daemon.log",
+    "logs/daemon_status.json",
+    "logs/daemon.pid",
+    "memory/agent.db",
+    "memory/state.jsonl",
+    "value.json",
+];
+
+/// Folders that are swapped for a link to the outside and back. The folder of backups is not among them: it is
+/// opened by the path that the operator named.
+const FOLDERS: [&str; 6] = ["memory", "memory/deep", "logs", ".ops", ".ops/service", ".ops/locks"];
 
 const PROGRAMS: [&[&str]; 21] = [
     &["health-check"],
@@ -226,10 +240,14 @@ fn good(sandbox: &Sandbox) {
 }
 
 /// Puts something hostile in the place of a file or folder.
-fn spoil(random: &mut Random, home: &Path, outside: &Path) -> String {
+fn spoil(random: &mut Random, home: &Path, outside: &Path, of_another: bool) -> String {
     let place = random.one(&PLACES);
     let path = home.join(place);
-    let kind = random.below(13);
+    let kind = match random.below(13) {
+        // Where the config names the file a link is followed, with the rights of the user alone.
+        4 | 5 if !of_another && NAMED.contains(&place) => 0,
+        kind => kind,
+    };
     if kind < 11 {
         if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             let _ = fs::rename(&path, home.join(format!("away-{}", random.below(1 << 30))));
@@ -371,9 +389,10 @@ fn hostile_homes_lead_nowhere_and_hold_nobody_up() {
         let outside = outside(&sandbox);
         fs::remove_dir(&sandbox.home).unwrap();
         copy(&template.home, &sandbox.home);
-        let mut told: Vec<String> =
-            (0..1 + random.below(4)).map(|_| spoil(&mut random, &sandbox.home, &outside)).collect();
         let of_another = random.below(2) == 0;
+        let mut told: Vec<String> = (0..1 + random.below(4))
+            .map(|_| spoil(&mut random, &sandbox.home, &outside, of_another))
+            .collect();
         if of_another {
             give(&sandbox.home);
             fs::set_permissions(&outside, Permissions::from_mode(0o700)).unwrap();
