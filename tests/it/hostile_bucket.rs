@@ -11,9 +11,9 @@ use std::fs;
 fn a_storage_that_lies_harms_nothing() {
     let storage = Storage::start();
     let sandbox = with_bucket(with_files(), &storage);
-    // A body that never comes is not waited for any longer than that.
-    sandbox.write("ops.toml", sandbox.read("ops.toml").replace("timeout = \"9s\"", "timeout = \"200ms\""));
     backup(0, &sandbox);
+    // A body that never comes is not waited for any longer than that.
+    sandbox.write("ops.toml", sandbox.read("ops.toml").replace("timeout = \"9s\"", "timeout = \"400ms\""));
     let archive = archives(&sandbox).remove(0);
     let whole = fs::read(&archive).unwrap();
     let objects = storage.store().objects.clone();
