@@ -14,6 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let file = folder::folder("env").join(".env");
     std::fs::write(&file, bytes).unwrap();
     if let Ok(variables) = read_env_file(&file) {
-        assert!(variables.keys().all(|name| !name.is_empty() && !name.contains('=')));
+        assert!(variables.keys().all(|name| !name.is_empty() && !name.contains(['=', '\0'])));
+        assert!(variables.values().all(|value| !value.contains('\0')));
     }
 });

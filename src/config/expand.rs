@@ -107,7 +107,13 @@ pub(super) fn env_file(text: &str) -> Result<BTreeMap<String, String>, (usize, S
         }
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, value) = line.split_once('=').ok_or((index + 1, "a line without '='".to_owned()))?;
-        let value = value.trim();
+        let (name, value) = (name.trim(), value.trim());
+        if name.is_empty() {
+            return Err((index + 1, "a line without a name".to_owned()));
+        }
+        if line.contains('\0') {
+            return Err((index + 1, "a NUL byte, which no variable can hold".to_owned()));
+        }
         let quoted = ['"', '\'']
             .iter()
             .find_map(|&quote| value.strip_prefix(quote).and_then(|inner| inner.strip_suffix(quote)));
@@ -115,7 +121,7 @@ pub(super) fn env_file(text: &str) -> Result<BTreeMap<String, String>, (usize, S
             Some(inner) => inner,
             None => value.split(" #").next().unwrap_or_default().trim_end(),
         };
-        variables.insert(name.trim().to_owned(), value.to_owned());
+        variables.insert(name.to_owned(), value.to_owned());
     }
     Ok(variables)
 }
@@ -147,6 +153,9 @@ mod tests {
         assert_eq!(read["B"], "x#y");
         assert_eq!(read["C"], "z");
         assert_eq!(env_file("A=1\noops").unwrap_err().0, 2);
+        // No process could be started with these.
+        assert_eq!(env_file("\n=1\nA=2").unwrap_err().0, 2);
+        assert_eq!(env_file("A=\0").unwrap_err().0, 1);
     }
 
     proptest! {
