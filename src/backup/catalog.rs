@@ -88,8 +88,13 @@ impl Catalog {
             format!("the newer backup {} is {}: {}{more}", archive.name, archive.word(), flaws.join("; "))
         });
         let more = newer.count();
-        let more = (more > 0)
-            .then(|| format!("so are {} made before it, after the last good one", count(more, "backup")));
+        let more = (more > 0).then(|| {
+            format!(
+                "{} more between it and the last good one {} flaws too",
+                count(more, "backup"),
+                if more == 1 { "has" } else { "have" }
+            )
+        });
         first.into_iter().chain(more).collect()
     }
 
