@@ -90,7 +90,7 @@ impl Catalog {
         let more = newer.count();
         let more = (more > 0).then(|| {
             format!(
-                "{} more between it and the last good one {} flaws too",
+                "{} between it and the last good one {} flaws too",
                 count(more, "backup"),
                 if more == 1 { "has" } else { "have" }
             )
