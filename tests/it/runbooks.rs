@@ -61,7 +61,7 @@ impl Stage {
         for word in &mut words {
             *word = match word.as_str() {
                 "NAME" if health => "scratch".to_owned(),
-                "ARCHIVE" | "NAME" => self.archive.clone(),
+                "ARCHIVE" | "THAT_ARCHIVE" | "NAME" => self.archive.clone(),
                 "CHECK" | "TYPE" => "scratch".to_owned(),
                 "PATH" => "memory/notes.md".to_owned(),
                 "/srv/bot" | "~/DHARMIC_GODEL_CLAW" if init => look.display().to_string(),
