@@ -160,6 +160,8 @@ mod tests {
             lacking: Vec::new(),
             links_out: Vec::new(),
             unkept: Vec::new(),
+            dumps: Vec::new(),
+            no_dumps: Vec::new(),
         };
         let mut entries = Contents::of(&path, manifest).unwrap().entries;
         let read = |entries: &[Entry], below: &str| {
