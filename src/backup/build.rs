@@ -88,7 +88,7 @@ pub(super) fn build(
         manifest.lacking = had.unwrap_or_default().expected(&loaded.config, last, &catalog, run.now);
     }
     let part = bench.folder.join(PART);
-    let attempt = |past: Option<&Past>, plan: Plan| {
+    let attempt = |past: Option<&Past>, plan: &Plan| {
         // In a thread of its own, because it gives way to others for good.
         std::thread::scope(|scope| {
             let write =
@@ -96,11 +96,11 @@ pub(super) fn build(
             scope.spawn(write).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the backup died")))
         })
     };
-    let (written, poisoned) = match (attempt(past.as_ref(), plan.clone()), past) {
+    let (written, poisoned) = match (attempt(past.as_ref(), &plan), past) {
         // What was copied was not what it was said to be. Never trust it twice.
         (Err(error), Some(past)) if error.is::<Poisoned>() => {
             let poisoned = condemn(loaded, run, journal, &past.archive);
-            (attempt(None, plan)?, Some(poisoned))
+            (attempt(None, &plan)?, Some(poisoned))
         }
         (done, _) => (done?, None),
     };
@@ -121,7 +121,7 @@ fn write_and_verify(
     run: &Run,
     folder: &Path,
     manifest: Manifest,
-    plan: Plan,
+    plan: &Plan,
     past: Option<&Past>,
     reading: Reading,
 ) -> Result<Written> {

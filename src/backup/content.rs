@@ -1,14 +1,14 @@
 //! The content of files on its way out of an archive: hashed by a thread of its own, while
 //! whoever reads it does something else with it.
 
-use super::damage::unreadable;
+use super::damage::{MOST_PROBLEMS, unreadable};
 use crate::base::text::hex;
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -22,27 +22,32 @@ const HOLE: usize = 64 << 10;
 
 enum Job {
     More(Arc<Vec<u8>>),
-    End,
+    /// The end of a file, which should have this hash.
+    End(PathBuf, String),
 }
 
 /// Hashes one file after another.
 pub(super) struct Hasher {
     queue: mpsc::SyncSender<Job>,
-    thread: JoinHandle<Vec<String>>,
+    thread: JoinHandle<Vec<PathBuf>>,
 }
 
 impl Hasher {
     pub(super) fn begin() -> Hasher {
         let (queue, coming) = mpsc::sync_channel(WAITING);
         let thread = std::thread::spawn(move || {
-            let (mut hash, mut hashes) = (Sha256::new(), Vec::new());
+            let (mut hash, mut wrong) = (Sha256::new(), Vec::new());
             for job in coming {
                 match job {
                     Job::More(piece) => hash.update(piece.as_slice()),
-                    Job::End => hashes.push(hex(&hash.finalize_reset())),
+                    Job::End(name, expected) => {
+                        if hex(&hash.finalize_reset()) != expected && wrong.len() < MOST_PROBLEMS {
+                            wrong.push(name);
+                        }
+                    }
                 }
             }
-            hashes
+            wrong
         });
         Hasher { queue, thread }
     }
@@ -51,8 +56,8 @@ impl Hasher {
         self.queue.send(job).map_err(|_| anyhow!("the hashing ended early"))
     }
 
-    /// The SHA-256 of each file, in order, hexadecimal.
-    pub(super) fn finish(self) -> Result<Vec<String>> {
+    /// The names of the first files that have another SHA-256 than they should.
+    pub(super) fn finish(self) -> Result<Vec<PathBuf>> {
         drop(self.queue);
         self.thread.join().map_err(|_| anyhow!("the hashing ended early"))
     }
@@ -123,10 +128,10 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    /// Reads what nobody wanted.
-    pub(super) fn end(mut self) -> Result<()> {
+    /// Reads what nobody wanted. All of it should have this hash.
+    pub(super) fn end(mut self, name: &Path, sha256: &str) -> Result<()> {
         while self.piece()?.is_some() {}
-        self.hasher.add(Job::End)
+        self.hasher.add(Job::End(name.to_owned(), sha256.to_owned()))
     }
 }
 
@@ -181,17 +186,21 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
-    fn unpacked(content: &[u8], dir: &Path) -> (Vec<u8>, u64, String) {
+    fn unpacked(content: &[u8], dir: &Path) -> (Vec<u8>, u64) {
         let (target, hasher) = (dir.join("file"), Hasher::begin());
         let _ = fs::remove_file(&target);
         let (mut inner, mut done) = (content, 0);
         let mut reading = Content::new(Path::new("x"), &mut inner, content.len() as u64, &hasher);
         let file = File::create(&target).unwrap();
         reading.unpack(&file, &target, &mut |bytes| done += bytes).unwrap();
-        reading.end().unwrap();
+        let sha256 = hex(&Sha256::digest(content));
+        reading.end(Path::new("right"), &sha256).unwrap();
+        let mut empty = io::empty();
+        Content::new(Path::new("x"), &mut empty, 0, &hasher).end(Path::new("wrong"), "ab").unwrap();
         assert_eq!(done, content.len() as u64);
         let blocks = fs::metadata(&target).unwrap().blocks();
-        (fs::read(&target).unwrap(), blocks * 512, hasher.finish().unwrap().remove(0))
+        assert_eq!(hasher.finish().unwrap(), [Path::new("wrong")]);
+        (fs::read(&target).unwrap(), blocks * 512)
     }
 
     proptest! {
@@ -206,9 +215,8 @@ mod tests {
                 .flat_map(|&(zero, length)| (0..length).map(move |n| if zero { 0 } else { n as u8 | 1 }))
                 .collect();
             let dir = tempfile::tempdir().unwrap();
-            let (found, _, sha256) = unpacked(&content, dir.path());
+            let (found, _) = unpacked(&content, dir.path());
             prop_assert!(found == content);
-            prop_assert_eq!(sha256, hex(&Sha256::digest(&content)));
         }
     }
 
@@ -217,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut content = vec![0; 8 << 20];
         content[3 << 20] = 1;
-        let (found, space, _) = unpacked(&content, dir.path());
+        let (found, space) = unpacked(&content, dir.path());
         assert!(found == content);
         assert!(space <= 256 << 10, "{space} bytes for one");
     }

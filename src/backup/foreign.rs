@@ -36,20 +36,18 @@ pub(super) fn unpack(archive: &Path, contents: &Contents, take: &mut Take<'_>) -
         .filter(|entry| entry.shape == Shape::File)
         .map(|entry| (entry.member.as_path(), entry))
         .collect();
-    let (hasher, mut expected) = (Hasher::begin(), Vec::new());
+    let hasher = Hasher::begin();
     reader::walk(archive, &mut |member, inner| {
         let Some(entry) = entries.remove(member.name.as_path()) else { return Ok(()) };
         let mut content = Content::new(archive, inner, entry.size, &hasher);
         take(entry, &mut content)?;
-        content.end()?;
-        expected.push(entry);
-        Ok(())
+        content.end(&entry.member, &entry.sha256)
     })?;
-    let changed = expected.iter().zip(hasher.finish()?).find(|(entry, found)| entry.sha256 != *found);
-    match changed.map(|(entry, _)| *entry).or(entries.into_values().next()) {
+    let missing = entries.into_values().next().map(|entry| entry.member.clone());
+    match hasher.finish()?.into_iter().next().or(missing) {
         None => Ok(()),
-        Some(entry) => {
-            bail!("{} is not what was verified a moment ago; did the archive change?", entry.member.display())
+        Some(member) => {
+            bail!("{} is not what was verified a moment ago; did the archive change?", member.display())
         }
     }
 }

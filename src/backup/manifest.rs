@@ -3,13 +3,14 @@
 pub use crate::base::database::Unjudged;
 pub use crate::base::name::Name;
 
+use super::hashed::Hashed;
 use super::limits::remarks;
 use crate::base::text::one_line;
 use crate::base::xattrs::Xattrs;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, BufWriter};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -414,25 +415,39 @@ impl Manifest {
         files.chain(damaged).chain(self.dumps.iter().map(|dump| (dump.member(), &dump.file)))
     }
 
-    /// The content of `manifest.json`: a line a file, for `grep`, and quick to read.
-    pub fn json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Lines))?;
-        text.push(b'\n');
-        Ok(text)
+    /// Writes `manifest.json`: a line a file, for `grep`, and quick to read.
+    pub fn write_json(&self, mut out: impl io::Write) -> io::Result<()> {
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Lines))?;
+        out.write_all(b"\n")
     }
 
-    /// The content of `checksums.sha256`, in the order of the archive; `manifest` is the hash
-    /// of the manifest's own file.
-    pub fn checksums(&self, manifest: &str) -> Vec<u8> {
+    /// Writes `checksums.sha256`, in the order of the archive; `manifest` is the hash of the manifest's own
+    /// file.
+    pub fn write_checksums(&self, manifest: &str, mut out: impl io::Write) -> io::Result<()> {
         let mut text = Vec::new();
         for (name, item) in self.members() {
             if let Kind::File { sha256, .. } = &item.kind {
                 checksum_line(&mut text, sha256, &name);
+                out.write_all(&text)?;
+                text.clear();
             }
         }
         checksum_line(&mut text, manifest, Path::new(MANIFEST));
-        text
+        out.write_all(&text)
+    }
+
+    /// The SHA-256 of `manifest.json`.
+    pub fn hash(&self) -> io::Result<String> {
+        let mut text = Hashed::new(io::sink(), None);
+        self.write_json(BufWriter::new(&mut text))?;
+        Ok(text.finish())
+    }
+
+    /// The SHA-256 of `checksums.sha256`.
+    pub fn hash_of_checksums(&self, manifest: &str) -> io::Result<String> {
+        let mut text = Hashed::new(io::sink(), None);
+        self.write_checksums(manifest, BufWriter::new(&mut text))?;
+        Ok(text.finish())
     }
 }
 

@@ -22,6 +22,7 @@ mod databases;
 mod dump;
 mod entry;
 mod excluded;
+mod expected;
 mod extents;
 mod find;
 mod flaw;

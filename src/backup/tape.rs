@@ -4,16 +4,15 @@
 use super::blocks::{BLOCK, Block};
 use super::body::Body;
 use super::entry::{header, header_of};
+use super::hashed::Hashed;
 use super::manifest::{CHECKSUMS, MANIFEST, Manifest};
 use super::pack::Packer;
-use crate::base::text::hex;
 use crate::base::xattrs::Xattrs;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use libdeflater::crc32;
-use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -147,14 +146,31 @@ impl Tape {
 
     fn put_index(&mut self, manifest: &Manifest) -> io::Result<()> {
         self.tar.get_mut().begin_index()?;
-        let text = manifest.json()?;
-        let checksums = manifest.checksums(&hex(&Sha256::digest(&text)));
-        for (name, content) in [(MANIFEST, &text), (CHECKSUMS, &checksums)] {
-            let size = content.len() as u64;
-            let mut header = header(tar::EntryType::Regular, 0o600, size, manifest.time);
-            self.tar.append_data(&mut header, self.folder.join(name), content.as_slice())?;
-        }
-        Ok(())
+        // Twice each, for the length comes first: they are too long to be held.
+        let mut text = Hashed::new(io::sink(), None);
+        manifest.write_json(BufWriter::new(&mut text))?;
+        let size = text.bytes;
+        let hash = text.finish();
+        self.put_text(manifest, MANIFEST, size, |out| manifest.write_json(out))?;
+        let mut text = Hashed::new(io::sink(), None);
+        manifest.write_checksums(&hash, BufWriter::new(&mut text))?;
+        self.put_text(manifest, CHECKSUMS, text.bytes, |out| manifest.write_checksums(&hash, out))
+    }
+
+    /// Puts in a file of the index.
+    fn put_text(
+        &mut self,
+        manifest: &Manifest,
+        name: &str,
+        size: u64,
+        write: impl FnOnce(&mut BufWriter<&mut Packer>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Regular, 0o600, size, manifest.time);
+        self.tar.append_data(&mut header, self.folder.join(name), io::empty())?;
+        let mut out = BufWriter::with_capacity(64 << 10, self.tar.get_mut());
+        write(&mut out)?;
+        out.write_all(&[0; 512][..((512 - size % 512) % 512) as usize])?;
+        out.flush()
     }
 }
 

@@ -5,6 +5,7 @@ use super::check::Checker;
 use super::content::{self, Content, Hasher};
 use super::contents::{Contents, Entry, Take};
 use super::damage::{MOST_PROBLEMS, enough, refuse, refuse_if_any};
+use super::expected::Expected;
 use super::foreign;
 use super::manifest::{self, CHECKSUMS, Kind, MANIFEST, Manifest};
 use super::parts;
@@ -12,12 +13,11 @@ use super::reader::{self, Shape};
 use super::scratch::Scratch;
 use super::space::need_room_for;
 use crate::base::database::Verdict;
-use crate::base::text::hex;
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+const NO_MANIFEST: &str = "there is no manifest to compare with";
 /// The beginning of the name of a work folder.
 const VERIFYING: &str = ".part-verify-";
 
@@ -31,8 +31,11 @@ pub fn verify(archive: &Path, scratch: &Path) -> Result<Contents> {
     let scratch = Scratch::new(scratch, VERIFYING)?;
     match contents {
         Some(contents) => {
-            let reading = Reading { archive, scratch: scratch.path(), checked: &HashSet::new() };
-            Ok(Contents { sound_databases: reading.all(&contents, None)?, ..contents })
+            let reading =
+                Reading { archive, scratch: scratch.path(), checked: &HashSet::new(), manifest_hash: None };
+            let manifest = contents.manifest.as_ref().context(NO_MANIFEST)?;
+            let sound_databases = reading.all(manifest, None, None)?;
+            Ok(Contents { sound_databases, ..contents })
         }
         None => foreign::verify(archive, Some(scratch.path())),
     }
@@ -62,7 +65,9 @@ pub fn unpack(archive: &Path, contents: &Contents, scratch: &Path, take: &mut Ta
         return Ok(contents.sound_databases);
     }
     let scratch = Scratch::new(scratch, VERIFYING)?;
-    Reading { archive, scratch: scratch.path(), checked: &HashSet::new() }.all(contents, Some(take))
+    let reading = Reading { archive, scratch: scratch.path(), checked: &HashSet::new(), manifest_hash: None };
+    let manifest = contents.manifest.as_ref().context(NO_MANIFEST)?;
+    reading.all(manifest, Some(contents), Some(take))
 }
 
 /// Lets `take` have these files of an archive of ours, and reads no others: their hashes are
@@ -80,13 +85,12 @@ pub fn unpack_part(
     let hasher = Hasher::begin();
     let databases: Vec<_> = wanted.iter().filter(|entry| entry.database).collect();
     let checker = Checker::begin(databases.len(), false);
-    let (mut hashed, mut under_check, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut under_check, mut problems) = (Vec::new(), Vec::new());
     let files = wanted.iter().filter(|entry| entry.shape == Shape::File).collect();
     parts::read(archive, files, &mut |entry, inner| {
         let mut content = Content::new(archive, inner, entry.size, &hasher);
         let taken = take(entry, &mut content)?;
-        content.end()?;
-        hashed.push((entry.path.clone(), entry.sha256.clone()));
+        content.end(&entry.path, &entry.sha256)?;
         if let Some(copy) = taken.filter(|_| entry.database) {
             checker.add(copy)?;
             under_check.push(entry.path.clone());
@@ -94,7 +98,7 @@ pub fn unpack_part(
         Ok(())
     })?;
     let sound = judge(&under_check, checker, &mut problems, |path| !not_sound.contains(path))?;
-    compare(hashed, hasher, &mut problems)?;
+    compare(hasher, &mut problems)?;
     refuse_if_any(archive, problems)?;
     Ok(sound)
 }
@@ -102,7 +106,6 @@ pub fn unpack_part(
 /// Verifies an archive that was written just now. Databases whose content is, by its hash, what
 /// was checked when they were saved are not checked a second time.
 pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> Result<()> {
-    let contents = Contents::peek(archive)?.ok_or_else(|| refuse(archive, "it is not what was written"))?;
     let databases: HashSet<&Path> =
         written.databases.iter().map(|database| database.path.0.as_path()).collect();
     let checked = written.files.iter().filter(|item| databases.contains(item.path.0.as_path()));
@@ -112,7 +115,9 @@ pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> 
     });
     let checked = checked.collect();
     let scratch = Scratch::new(scratch, VERIFYING)?;
-    Reading { archive, scratch: scratch.path(), checked: &checked }.all(&contents, None).map(drop)
+    let manifest_hash = Some(written.hash()?);
+    let reading = Reading { archive, scratch: scratch.path(), checked: &checked, manifest_hash };
+    reading.all(written, None, None).map(drop)
 }
 
 /// One reading of all of an archive of ours.
@@ -122,21 +127,25 @@ struct Reading<'a> {
     scratch: &'a Path,
     /// The hashes of databases that need no check.
     checked: &'a HashSet<&'a str>,
+    /// The hash that the manifest has to have, if that is known.
+    manifest_hash: Option<String>,
 }
 
 impl Reading<'_> {
     /// Compares everything with what the index says. Gives how many databases are sound.
-    fn all(&self, contents: &Contents, mut take: Option<&mut Take<'_>>) -> Result<usize> {
+    fn all(
+        &self,
+        manifest: &Manifest,
+        contents: Option<&Contents>,
+        mut take: Option<&mut Take<'_>>,
+    ) -> Result<usize> {
         let archive = self.archive;
-        let manifest = contents.manifest.as_ref().context("there is no manifest to compare with")?;
         let folder = PathBuf::from(&manifest.folder);
-        let entries = contents.entries.iter().chain(&contents.raw).map(Some).chain(std::iter::repeat(None));
-        let members = manifest.members().map(|(name, item)| (folder.join(name), item));
-        let mut expected: HashMap<PathBuf, (&manifest::Item, Option<&Entry>)> =
-            members.zip(entries).map(|((name, item), entry)| (name, (item, entry))).collect();
-        if expected.len() != manifest.files.len() + manifest.damaged.len() + manifest.dumps.len() {
-            return Err(refuse(archive, "its manifest names a file twice"));
-        }
+        let entry = |number: usize| {
+            let contents = contents?;
+            contents.entries.get(number).or_else(|| contents.raw.get(number - contents.entries.len()))
+        };
+        let mut expected = Expected::new(manifest);
         let databases: HashMap<PathBuf, &manifest::Database> = manifest
             .databases
             .iter()
@@ -152,7 +161,7 @@ impl Reading<'_> {
             Some(_) => Checker::begin(databases.len(), false),
             None => Checker::begin(1, true),
         };
-        let (mut under_check, mut hashed) = (Vec::new(), Vec::new());
+        let mut under_check = Vec::new();
 
         reader::walk(archive, &mut |member, inner| {
             if member.name == folder && member.shape == Shape::Folder {
@@ -166,7 +175,7 @@ impl Reading<'_> {
                 checksums = Some(content::hash(archive, inner, &mut |_| Ok(()))?);
                 return Ok(());
             }
-            let Some((item, entry)) = expected.remove(&member.name) else {
+            let Some((item, number)) = expected.take(&member.name) else {
                 problems.push(format!("{} is not in its manifest", member.name.display()));
                 return enough(archive, &problems);
             };
@@ -181,7 +190,7 @@ impl Reading<'_> {
                 }
                 (Kind::File { sha256, .. }, Shape::File) => {
                     let mut content = Content::new(archive, inner, member.size, &hasher);
-                    let taken = match (entry, &mut take) {
+                    let taken = match (entry(number), &mut take) {
                         (Some(entry), Some(take)) => take(entry, &mut content)?,
                         _ => None,
                     };
@@ -202,8 +211,7 @@ impl Reading<'_> {
                             under_check.push(member.name.clone());
                         }
                     }
-                    content.end()?;
-                    hashed.push((member.name.clone(), sha256.clone()));
+                    content.end(&member.name, sha256)?;
                     true
                 }
                 _ => false,
@@ -216,12 +224,14 @@ impl Reading<'_> {
 
         let sound = |name: &Path| databases.get(name).is_some_and(|database| database.is_sound());
         sound_databases += judge(&under_check, checker, &mut problems, sound)?;
-        compare(hashed, hasher, &mut problems)?;
-        let mut missing: Vec<_> =
-            expected.keys().map(|name| format!("{} is missing", name.display())).collect();
-        missing.sort();
-        problems.extend(missing.into_iter().take(MOST_PROBLEMS));
-        let listed = manifest_hash.map(|hash| hex(&Sha256::digest(manifest.checksums(&hash))));
+        compare(hasher, &mut problems)?;
+        let missing = expected.missing().ok_or_else(|| refuse(archive, "its manifest names a file twice"))?;
+        let missing = missing.iter().map(|name| format!("{} is missing", name.display()));
+        problems.extend(missing.take(MOST_PROBLEMS));
+        if self.manifest_hash.is_some() && self.manifest_hash != manifest_hash {
+            problems.push(format!("{MANIFEST} is not what was written"));
+        }
+        let listed = manifest_hash.map(|hash| manifest.hash_of_checksums(&hash)).transpose()?;
         if listed.is_none() || checksums != listed {
             problems.push(format!("{CHECKSUMS} does not agree with {MANIFEST}"));
         }
@@ -252,12 +262,9 @@ fn judge(
     Ok(sound)
 }
 
-/// Compares the hashes that files should have with those that were found.
-fn compare(expected: Vec<(PathBuf, String)>, hasher: Hasher, problems: &mut Vec<String>) -> Result<()> {
-    for ((name, sha256), found) in expected.into_iter().zip(hasher.finish()?) {
-        if found != sha256 {
-            problems.push(format!("{} is not what its manifest says", name.display()));
-        }
-    }
+/// Notes the files that have other hashes than they should.
+fn compare(hasher: Hasher, problems: &mut Vec<String>) -> Result<()> {
+    let wrong = hasher.finish()?;
+    problems.extend(wrong.iter().map(|name| format!("{} is not what its manifest says", name.display())));
     Ok(())
 }

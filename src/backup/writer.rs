@@ -75,15 +75,15 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes everything.
-    pub(super) fn write(mut self, plan: Plan) -> Result<Written> {
-        self.manifest.problems = plan.problems;
-        self.manifest.no_dumps = plan.no_dumps;
-        self.manifest.links_out = plan.links_out;
-        self.manifest.unkept = plan.left_out.into_iter().filter_map(special).collect();
+    pub(super) fn write(mut self, plan: &Plan) -> Result<Written> {
+        self.manifest.problems.clone_from(&plan.problems);
+        self.manifest.no_dumps.clone_from(&plan.no_dumps);
+        self.manifest.links_out.clone_from(&plan.links_out);
+        self.manifest.unkept = plan.left_out.iter().filter_map(special).collect();
         let saving = Saving::new(self.home.home.path(), self.work, self.past(), self.manifest.time);
         let checker = Checker::begin(plan.databases.len(), false);
         step("planned")?;
-        let held = saving.hold(plan.databases, &mut self.manifest.vanished)?;
+        let held = saving.hold(plan.databases.clone(), &mut self.manifest.vanished)?;
         step("databases")?;
         let saved = std::thread::scope(|scope| {
             let (copied, copies) = mpsc::channel();
@@ -100,7 +100,7 @@ impl<'a> Writer<'a> {
             // They are at their moment: what else there is can be written while they are copied. The
             // sooner they are let go of, the less their writers have to clear up.
             give_way();
-            self.put_others(plan.others)?;
+            self.put_others(&plan.others)?;
             copies
                 .into_iter()
                 .map(|saved| {
@@ -112,7 +112,7 @@ impl<'a> Writer<'a> {
         })?;
         self.judge_databases(saved, checker.finish()?)?;
         self.note_lacking();
-        for dumped in plan.dumps {
+        for dumped in plan.dumps.clone() {
             self.put_dump(dumped)?;
         }
         let (file, bytes, copied) = self.tape.finish(&self.manifest)?;
@@ -125,9 +125,9 @@ impl<'a> Writer<'a> {
         self.past.filter(|_| self.reading == Reading::Changed)
     }
 
-    fn put_others(&mut self, others: Vec<Found>) -> Result<()> {
+    fn put_others(&mut self, others: &[Found]) -> Result<()> {
         self.tape.put_top(self.manifest.time)?;
-        others.into_iter().try_for_each(|found| self.put(found))
+        others.iter().try_for_each(|found| self.put(found))
     }
 
     fn put_database(&mut self, saved: &Saved) -> Result<()> {
@@ -354,18 +354,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn put(&mut self, found: Found) -> Result<()> {
-        if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(&found)? {
+    fn put(&mut self, found: &Found) -> Result<()> {
+        if found.shape == Shape::File && found.size > SMALL && self.put_if_unchanged(found)? {
             return Ok(());
         }
-        match live::put(&mut self.tape, &found, self.home, self.manifest.time) {
+        match live::put(&mut self.tape, found, self.home, self.manifest.time) {
             Ok(Some(put)) => {
                 self.note_unkept(&found.path, put.unkept);
                 self.manifest.files.push(put.item);
                 self.manifest.problems.extend(put.problem);
             }
             Ok(None) => self.note_unkept(&found.path, vec![Loss::ChangedKind]),
-            Err(Unread::Source(error)) if is_gone(&error) => self.manifest.vanished.push(found.path),
+            Err(Unread::Source(error)) if is_gone(&error) => self.manifest.vanished.push(found.path.clone()),
             Err(Unread::Source(error)) => {
                 self.manifest.problems.push(format!("cannot read {}: {error}", found.path.0.display()));
             }
@@ -376,14 +376,14 @@ impl<'a> Writer<'a> {
 }
 
 /// What is neither a file nor a folder nor a link cannot be kept.
-fn special(left_out: LeftOut) -> Option<Unkept> {
+fn special(left_out: &LeftOut) -> Option<Unkept> {
     let what = match left_out.reason {
         Reason::Socket => Loss::Socket,
         Reason::Fifo => Loss::Fifo,
         Reason::Device => Loss::Device,
         _ => return None,
     };
-    Some(Unkept { path: left_out.path, what })
+    Some(Unkept { path: left_out.path.clone(), what })
 }
 
 /// The files of a database that were copied to `set`, each with where it belongs.

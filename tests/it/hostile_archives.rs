@@ -131,7 +131,11 @@ fn hostile(seed: u64, witness: &Path) -> Vec<u8> {
         let lines = lines.join(",");
         let manifest = manifest(&lines, "");
         let read = serde_json::from_slice::<Manifest>(&manifest).ok();
-        let checksums = read.map(|read| read.checksums(&hex(&Sha256::digest(&manifest))));
+        let checksums = read.map(|read| {
+            let mut text = Vec::new();
+            read.write_checksums(&hex(&Sha256::digest(&manifest)), &mut text).unwrap();
+            text
+        });
         archive(&tar, &manifest, &checksums.unwrap_or_default())
     } else {
         if dice.chance(80) {
