@@ -22,7 +22,7 @@ fn an_empty_file_is_the_built_in_agent_beside_it() {
     assert_eq!(daemon.status_file.as_deref(), Some(Path::new("/srv/bot/logs/daemon_status.json")));
     assert_eq!(daemon.ready, "status");
     assert!(loaded.config.check.len() >= 7);
-    assert_eq!(loaded.config.backup.include, ["memory/**", "config/**"]);
+    assert_eq!(loaded.config.backup.include, ["memory/**", "config/**", "ops.toml"]);
 }
 
 #[test]

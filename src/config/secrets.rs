@@ -19,7 +19,7 @@ mod tests {
     const ALL: &str = "[check.a]\nkind = \"tcp\"\naddress = \"localhost:1\"\nsend = \"V\"\n\
         [check.b]\nkind = \"http\"\nurl = \"http://localhost\"\nheaders = { A = \"V\" }\nuser = \"u\"\npassword = \"V\"\nbody = \"V\"\nmethod = \"POST\"\n\
         [check.c]\nkind = \"command\"\ncommand = [\"x\"]\nenv = { A = \"V\" }\n\
-        [check.d]\nkind = \"json\"\nurl = \"http://localhost\"\nheaders = { A = \"V\" }\nvalue = \"a\"\nwarn = \"1\"\n\
+        [check.d]\nkind = \"metric\"\nurl = \"http://localhost\"\nheaders = { A = \"V\" }\nmetric = \"m\"\nwarn = \"1\"\n\
         [alerts.email]\nhost = \"h\"\nfrom = \"a@b.c\"\nto = []\npassword = \"V\"\n\
         [alerts.webhook]\nurl = \"V\"\nsecret = \"V\"\nheaders = { A = \"V\" }\n\
         [alerts.telegram]\ntoken = \"V\"\nchat = \"1\"\n[alerts.ntfy]\nurl = \"V\"\ntoken = \"V\"\n\
@@ -82,7 +82,7 @@ mod tests {
             [alerts.telegram]\ntoken = \"s\"\nchat = \"1\"\n[alerts.ntfy]\nurl = \"s\"\ntoken = \"s\"\n\
             [alerts.gotify]\nurl = \"http://h\"\ntoken = \"s\"\n[alerts.alertmanager]\nurl = \"s\"\n\
             [alerts.deadman]\nalert = \"s\"\n\
-            [backup.s3]\nendpoint = \"http://h\"\nbucket = \"b\"\naccess_key = \"s\"\nsecret_key = \"s\"\n";
+            [backup.s3]\nendpoint = \"https://h\"\nbucket = \"b\"\naccess_key = \"s\"\nsecret_key = \"s\"\n";
         std::fs::write(&file, text).unwrap();
         let config = crate::config::load(&file, None).unwrap().config;
         let shown = toml::to_string(&config).unwrap();
