@@ -2,7 +2,7 @@
 
 use super::manifest::Include;
 use crate::base::Fault;
-use crate::config::Backup;
+use crate::config::{Backup, LOGS};
 use anyhow::Result;
 use glob::{MatchOptions, Pattern};
 use std::borrow::Cow;
@@ -19,6 +19,8 @@ const BYTES: RangeInclusive<char> = '\u{10ff00}'..='\u{10ffff}';
 pub struct Globs {
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
+    /// What the exclude of logs does not mean.
+    streams: Vec<Pattern>,
 }
 
 const OPTIONS: MatchOptions = MatchOptions {
@@ -28,6 +30,15 @@ const OPTIONS: MatchOptions = MatchOptions {
 };
 
 impl Globs {
+    /// The globs of a config.
+    ///
+    /// # Errors
+    /// As of [`Globs::new`].
+    pub(super) fn of(backup: &Backup) -> Result<Globs> {
+        let streams = Globs::new(&backup.streams, &[])?.include;
+        Ok(Globs { streams, ..Globs::new(&backup.include, &backup.exclude)? })
+    }
+
     /// Globs of what goes in and of what stays out.
     ///
     /// # Errors
@@ -42,7 +53,7 @@ impl Globs {
             });
             compiled.collect::<Result<Vec<_>>>()
         };
-        Ok(Globs { include: compile(include)?, exclude: compile(exclude)? })
+        Ok(Globs { include: compile(include)?, exclude: compile(exclude)?, streams: Vec::new() })
     }
 
     /// Whether a path is included.
@@ -75,7 +86,10 @@ impl Globs {
 
     /// Whether a path, or a folder it is in, is excluded.
     pub(super) fn leaves_out(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|glob| path.ancestors().any(|part| matches(glob, part)))
+        let is_stream = || self.streams.iter().any(|glob| matches(glob, path));
+        self.exclude.iter().any(|glob| {
+            path.ancestors().any(|part| matches(glob, part)) && !(glob.as_str() == LOGS && is_stream())
+        })
     }
 
     /// Whether anything in a folder could be included.

@@ -101,7 +101,7 @@ impl Plan {
 /// read is a problem in the plan.
 pub fn plan(config: &Config) -> Result<Plan> {
     let home = config.agent.home.as_path();
-    let globs = Globs::new(&config.backup.include, &config.backup.exclude)?;
+    let globs = Globs::of(&config.backup)?;
     let reading =
         |error: io::Error| Fault::critical(format!("cannot read the home {}: {error}", home.display()));
     let dir = Dir::open(home).map_err(reading)?;
@@ -167,7 +167,7 @@ pub fn plan(config: &Config) -> Result<Plan> {
 /// A [`Fault`] when a glob is wrong.
 pub fn not_there_yet(config: &Config) -> Result<Vec<PathBuf>> {
     let home = &config.agent.home;
-    let globs = Globs::new(&config.backup.include, &config.backup.exclude)?;
+    let globs = Globs::of(&config.backup)?;
     let includes = globs.includes(&config.backup, &vec![0; globs.count()])?;
     let includes =
         includes.into_iter().filter(|include| include.required).map(|include| home.join(include.pattern));
@@ -190,7 +190,7 @@ pub fn not_there_yet(config: &Config) -> Result<Vec<PathBuf>> {
 
 /// Which of these paths of the home `[backup]` would take, if they were there.
 pub(super) fn wanted(config: &Config, paths: &[&Path]) -> Vec<bool> {
-    let Ok(globs) = Globs::new(&config.backup.include, &config.backup.exclude) else { return Vec::new() };
+    let Ok(globs) = Globs::of(&config.backup) else { return Vec::new() };
     let excluded = AlwaysExcluded::new(config);
     let wanted =
         |path: &&Path| globs.takes(path) && !globs.leaves_out(path) && excluded.reason(path).is_none();

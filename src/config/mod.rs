@@ -230,6 +230,10 @@ pub struct Backup {
     /// Globs of what stays out although included. Our own state, the backups, pid and lock
     /// files, sockets and the sidecars of databases never go in.
     pub exclude: Vec<String>,
+    /// Globs of the streams that rotation archives. They are state: excluding a folder of logs does not
+    /// exclude them.
+    #[serde(skip)]
+    pub streams: Vec<String>,
     /// Globs of work that waits to be done. A restore into the home leaves what it says of the archive out:
     /// it would be done again.
     pub queues: Vec<String>,
@@ -268,15 +272,19 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     })
 }
 
+/// The exclude that keeps logs out of backups.
+pub const LOGS: &str = "logs/**";
+
 impl Default for Backup {
     fn default() -> Backup {
         Backup {
             dir: PathBuf::from("backups"),
             include: vec!["**".to_owned()],
             optional: Vec::new(),
-            exclude: ["logs/**", "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]
+            exclude: [LOGS, "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]
                 .map(str::to_owned)
                 .into(),
+            streams: Vec::new(),
             queues: Vec::new(),
             dump: BTreeMap::new(),
             keep: Keep::default(),

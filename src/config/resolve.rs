@@ -27,6 +27,7 @@ pub(super) fn add_streams(config: &mut Config) {
         more.push("archive/**".to_owned());
     }
     let backup = &mut config.backup;
+    backup.streams.clone_from(&more);
     let covers = |known: &String, path: &str| Pattern::new(known).is_ok_and(|known| known.matches(path));
     more.retain(|path| !backup.include.iter().any(|known| covers(known, path)));
     // Before the first line is written there is none.

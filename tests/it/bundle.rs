@@ -204,7 +204,7 @@ fn the_last_words_of_an_agent_that_did_not_start_do_not_leave_with_our_own_logs(
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
     sandbox.write(
         "ops.toml",
-        "[agent]\nname = \"bot\"\n[alerts.desktop]\nenabled = false\n[backup]\ninclude = [\"ops.toml\"]\n\
+        "[agent]\nname = \"bot\"\n[alerts.desktop]\nenabled = false\n[backup]\ninclude = [\"run.sh\"]\n\
          [service.bot]\ncommand = [\"./run.sh\"]\nready_timeout = \"5s\"\n",
     );
     sandbox.expect(0, "ops", &["start"]);

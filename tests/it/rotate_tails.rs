@@ -169,8 +169,7 @@ fn a_log_without_a_last_newline_is_not_joined_with_the_next() {
 #[test]
 fn what_rotation_archived_is_compressed_soon_and_is_in_the_backup() {
     let sandbox = sandbox(
-        "[logs.rule.said]\npaths = [\"logs/said.jsonl\"]\narchive = true\nmax_size = \"5KB\"\ndiscipline = \"rename\"\n\
-         [backup]\nexclude = []",
+        "[logs.rule.said]\npaths = [\"logs/said.jsonl\"]\narchive = true\nmax_size = \"5KB\"\ndiscipline = \"rename\"\n",
     );
     sandbox.write("memory/a.txt", "a");
     log(&sandbox, "said.jsonl", &"{\"first\":1}\n".repeat(1000), 2);

@@ -244,7 +244,7 @@ fn databases_in_trouble() {
     assert!(found["cause"].as_str().unwrap().contains("is empty"), "{found}");
     sandbox.write("must.db", "no database, whatever its name says");
     let found = expect(&sandbox, "database_corrupt", "critical");
-    assert!(found["remedy"].to_string().contains("ops restore latest"), "{found}");
+    assert!(found["remedy"].to_string().contains("ops backup list"), "{found}");
     fs::remove_file(sandbox.path("must.db")).unwrap();
     let writer = rusqlite::Connection::open(sandbox.path("must.db")).unwrap();
     writer.pragma_update(None, "journal_mode", "wal").unwrap();
