@@ -5,7 +5,7 @@ use super::bench::{self, Bench};
 use super::catalog;
 use super::crypt::{Encrypted, Recipients};
 use super::dump;
-use super::manifest::{Manifest, SCHEMA};
+use super::manifest::{Items, Manifest, SCHEMA};
 use super::open::{self, look};
 use super::past::{Past, Reading};
 use super::places::Places;
@@ -67,7 +67,7 @@ pub(super) fn build(
         time: run.now,
         sequence: archives.iter().map(|archive| archive.sequence).max().unwrap_or(0).saturating_add(1),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        files: Vec::new(),
+        files: Items::default(),
         databases: Vec::new(),
         damaged: Vec::new(),
         vanished: Vec::new(),

@@ -100,11 +100,11 @@ impl Contents {
         let databases: HashSet<&Path> =
             manifest.databases.iter().map(|database| database.path.0.as_path()).collect();
         let outside = || refuse(archive, "its manifest names a file outside the home");
-        let all = |items: &[manifest::Item]| {
-            items.iter().map(|item| entry_of(item, &folder, &databases)).collect::<Option<Vec<_>>>()
-        };
-        let entries = all(&manifest.files).ok_or_else(outside)?;
-        let mut raw = all(&manifest.damaged).ok_or_else(outside)?;
+        let entry = |item: &manifest::Item| entry_of(item, &folder, &databases);
+        let entries = manifest.files.iter().map(|item| entry(&item)).collect::<Option<Vec<_>>>();
+        let entries = entries.ok_or_else(outside)?;
+        let raw = manifest.damaged.iter().map(entry).collect::<Option<Vec<_>>>();
+        let mut raw = raw.ok_or_else(outside)?;
         for entry in &mut raw {
             entry.member = folder.join(manifest::DAMAGED).join(&entry.path);
         }

@@ -4,65 +4,63 @@ use super::manifest::{Item, Manifest, damaged_member, member};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+/// A member, by its name, with its item and the item's number among all.
+type Coming = (PathBuf, Item, usize);
+
 /// The members that are still to come. They are looked for where they should be, which costs nothing; only
 /// of an archive in another order is a table made.
 pub(super) struct Expected<'a> {
-    manifest: &'a Manifest,
-    folder: PathBuf,
-    /// How many of the files, raw copies of damaged databases, and dumps came.
-    next: [usize; 3],
-    /// What is left, once something came out of order: by name, its item and its number.
-    rest: Option<HashMap<PathBuf, (&'a Item, usize)>>,
+    /// The files, raw copies of damaged databases, and dumps that are still to come: of each the first, and
+    /// the others.
+    lists: [(Option<Coming>, Box<dyn Iterator<Item = Coming> + 'a>); 3],
+    /// What is left, once something came out of order.
+    rest: Option<HashMap<PathBuf, (Item, usize)>>,
     /// Whether something is named twice in that.
     twice: bool,
 }
 
 impl<'a> Expected<'a> {
     pub(super) fn new(manifest: &'a Manifest) -> Expected<'a> {
-        let folder = PathBuf::from(&manifest.folder);
-        Expected { manifest, folder, next: [0; 3], rest: None, twice: false }
+        let folder = Path::new(&manifest.folder);
+        let list = |begin: usize, items: Box<dyn Iterator<Item = (PathBuf, Item)> + 'a>| {
+            let numbered = items.enumerate();
+            let mut list =
+                numbered.map(move |(number, (name, item))| (folder.join(name), item, begin + number));
+            (list.next(), Box::new(list) as Box<dyn Iterator<Item = Coming> + 'a>)
+        };
+        let files = manifest.files.iter().map(|item| (member(&item.path.0), item));
+        let damaged = manifest.damaged.iter().map(|item| (damaged_member(&item.path.0), item.clone()));
+        let dumps = manifest.dumps.iter().map(|dump| (dump.member(), dump.file.clone()));
+        let (files_end, damaged_end) = (manifest.files.len(), manifest.files.len() + manifest.damaged.len());
+        let lists = [
+            list(0, Box::new(files)),
+            list(files_end, Box::new(damaged)),
+            list(damaged_end, Box::new(dumps)),
+        ];
+        Expected { lists, rest: None, twice: false }
     }
 
     /// The item of a member, and its number among all. None: there is no such item, or it came before.
-    pub(super) fn take(&mut self, name: &Path) -> Option<(&'a Item, usize)> {
+    pub(super) fn take(&mut self, name: &Path) -> Option<(Item, usize)> {
         if self.rest.is_none() {
-            for which in 0..3 {
-                let at = self.next[which];
-                if let Some((member, item)) = self.get(which, at)
-                    && member == name
-                {
-                    self.next[which] += 1;
-                    return Some((item, self.number(which, at)));
+            for (first, others) in &mut self.lists {
+                if let Some((_, item, number)) = first.take_if(|(first, ..)| first == name) {
+                    *first = others.next();
+                    return Some((item, number));
                 }
             }
         }
         self.rest().remove(name)
     }
 
-    fn get(&self, which: usize, at: usize) -> Option<(PathBuf, &'a Item)> {
-        let manifest = self.manifest;
-        let (name, item) = match which {
-            0 => manifest.files.get(at).map(|item| (member(&item.path.0), item)),
-            1 => manifest.damaged.get(at).map(|item| (damaged_member(&item.path.0), item)),
-            _ => manifest.dumps.get(at).map(|dump| (dump.member(), &dump.file)),
-        }?;
-        Some((self.folder.join(name), item))
-    }
-
-    fn number(&self, which: usize, at: usize) -> usize {
-        [0, self.manifest.files.len(), self.manifest.files.len() + self.manifest.damaged.len()][which] + at
-    }
-
-    fn rest(&mut self) -> &mut HashMap<PathBuf, (&'a Item, usize)> {
+    fn rest(&mut self) -> &mut HashMap<PathBuf, (Item, usize)> {
         let rest = self.rest.take().unwrap_or_else(|| {
-            let (mut rest, mut twice) = (HashMap::new(), false);
-            for which in 0..3 {
-                let left = (self.next[which]..).map_while(|at| Some((self.get(which, at)?, at)));
-                for ((name, item), at) in left {
-                    twice |= rest.insert(name, (item, self.number(which, at))).is_some();
+            let mut rest = HashMap::new();
+            for (first, others) in &mut self.lists {
+                for (name, item, number) in first.take().into_iter().chain(others) {
+                    self.twice |= rest.insert(name, (item, number)).is_some();
                 }
             }
-            self.twice = twice;
             rest
         });
         self.rest.insert(rest)

@@ -150,9 +150,15 @@ impl fmt::Display for NotJudged {
 impl Manifest {
     /// Everything that is wrong with the archive, by its manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
-        let files: HashSet<&Path> = self.files.iter().map(|item| item.path.0.as_path()).collect();
+        let damaged = self.databases.iter().filter(|database| database.is_damaged());
+        let mut only_raw: HashSet<&Path> = damaged.map(|database| database.path.0.as_path()).collect();
+        if !only_raw.is_empty() {
+            for item in &self.files {
+                only_raw.remove(item.path.0.as_path());
+            }
+        }
         let mut flaws: Vec<Flaw> =
-            self.databases.iter().filter_map(|database| flaw_of(database, &files)).collect();
+            self.databases.iter().filter_map(|database| flaw_of(database, &only_raw)).collect();
         // Schema 1 names those that could not be copied nowhere else.
         let raw: HashSet<&Path> = self.damaged.iter().map(|item| item.path.0.as_path()).collect();
         let beside: HashSet<_> = raw.iter().flat_map(|path| sidecars(path)).collect();
@@ -187,11 +193,11 @@ impl Manifest {
     }
 }
 
-fn flaw_of(database: &Database, files: &HashSet<&Path>) -> Option<Flaw> {
+fn flaw_of(database: &Database, only_raw: &HashSet<&Path>) -> Option<Flaw> {
     let path = database.path.clone();
     match database.soundness {
         Soundness::Damaged => {
-            let raw = !files.contains(database.path.0.as_path());
+            let raw = only_raw.contains(database.path.0.as_path());
             Some(Flaw::DamagedDatabase { path, why: database.integrity.clone(), raw })
         }
         Soundness::Unjudged(reason) if database.is_left_out() => Some(Flaw::LeftOut { path, reason }),

@@ -188,7 +188,7 @@ pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, readi
 }
 
 fn cut(manifest: &Manifest) -> Vec<Cut> {
-    let cut = |item: &manifest::Item| Some(Cut { path: item.path.clone(), bytes: item.cut? });
+    let cut = |item: manifest::Item| Some(Cut { bytes: item.cut?, path: item.path });
     manifest.files.iter().filter_map(cut).collect()
 }
 

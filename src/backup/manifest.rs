@@ -1,5 +1,6 @@
 //! What an archive says of itself: `manifest.json`, and `checksums.sha256` for ordinary tools.
 
+pub use super::items::Items;
 pub use crate::base::database::Unjudged;
 pub use crate::base::name::Name;
 
@@ -52,7 +53,7 @@ pub struct Manifest {
     /// The version of agent-ops that made it.
     pub version: String,
     /// Everything in it that a restore brings back.
-    pub files: Vec<Item>,
+    pub files: Items,
     /// Which of the files are databases, and how they are.
     pub databases: Vec<Database>,
     /// Raw copies of what could not be saved as a sound database, for a person to look at.
@@ -409,10 +410,10 @@ impl Manifest {
     }
 
     /// Every item with its name in the archive, below the top folder.
-    pub fn members(&self) -> impl Iterator<Item = (PathBuf, &Item)> {
-        let files = self.files.iter().map(|item| (member(&item.path.0), item));
-        let damaged = self.damaged.iter().map(|item| (damaged_member(&item.path.0), item));
-        files.chain(damaged).chain(self.dumps.iter().map(|dump| (dump.member(), &dump.file)))
+    pub fn members(&self) -> impl Iterator<Item = (PathBuf, Item)> {
+        let damaged = self.damaged.iter().map(|item| (damaged_member(&item.path.0), item.clone()));
+        let dumps = self.dumps.iter().map(|dump| (dump.member(), dump.file.clone()));
+        self.files.iter().map(|item| (member(&item.path.0), item)).chain(damaged).chain(dumps)
     }
 
     /// Writes `manifest.json`: a line a file, for `grep`, and quick to read.

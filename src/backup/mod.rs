@@ -30,6 +30,7 @@ mod foreign;
 mod globs;
 mod hashed;
 mod index;
+mod items;
 mod jsonl;
 mod lacking;
 mod limits;

@@ -151,7 +151,7 @@ mod tests {
             time: DateTime::default(),
             sequence: 1,
             version: String::new(),
-            files: items,
+            files: items.into_iter().collect(),
             databases: Vec::new(),
             damaged: Vec::new(),
             vanished: Vec::new(),

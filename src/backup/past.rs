@@ -63,7 +63,7 @@ impl Past {
         let stock = Arc::new(Stock::new(file, &blocks));
         // An earlier schema does not say all that this one says of a file: it is read anew.
         let complete = manifest.schema == SCHEMA;
-        let items = manifest.files.into_iter().filter(|item| complete && item.stamp.is_some());
+        let items = manifest.files.iter().filter(|item| complete && item.stamp.is_some());
         let items = items.map(|item| (item.path.0.clone(), item)).collect();
         // The files of one that is encrypted belong together: they are read anew.
         let good = |database: &Database| {

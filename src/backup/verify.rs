@@ -109,8 +109,8 @@ pub(super) fn verify_new(archive: &Path, scratch: &Path, written: &Manifest) -> 
     let databases: HashSet<&Path> =
         written.databases.iter().map(|database| database.path.0.as_path()).collect();
     let checked = written.files.iter().filter(|item| databases.contains(item.path.0.as_path()));
-    let checked = checked.filter_map(|item| match &item.kind {
-        Kind::File { sha256, .. } => Some(sha256.as_str()),
+    let checked = checked.filter_map(|item| match item.kind {
+        Kind::File { sha256, .. } => Some(sha256),
         _ => None,
     });
     let checked = checked.collect();
@@ -126,7 +126,7 @@ struct Reading<'a> {
     /// Where databases are unpacked that nobody takes.
     scratch: &'a Path,
     /// The hashes of databases that need no check.
-    checked: &'a HashSet<&'a str>,
+    checked: &'a HashSet<String>,
     /// The hash that the manifest has to have, if that is known.
     manifest_hash: Option<String>,
 }
@@ -195,7 +195,7 @@ impl Reading<'_> {
                         _ => None,
                     };
                     if let Some(database) = databases.get(&member.name) {
-                        if self.checked.contains(sha256.as_str()) {
+                        if self.checked.contains(sha256) {
                             sound_databases += usize::from(database.is_sound());
                         } else {
                             let copy = match taken {

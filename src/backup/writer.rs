@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
                 let xattrs = self.attributes(name, &saved.meta);
                 let mut item = self.put_copy(&member(&name.0), name.clone(), copy, (&saved.meta, &xattrs))?;
                 item.stamp = saved.stamp.clone().filter(|_| item.size() > SMALL);
-                self.manifest.files.push(item);
+                self.manifest.files.push(&item);
             }
             Source::Past(item, database, members) => {
                 self.manifest.databases.push(Database { seconds: 0.0, ..database.clone() });
@@ -197,7 +197,7 @@ impl<'a> Writer<'a> {
         let xattrs = self.attributes(name, &saved.meta);
         for (path, copy) in set_of(&name.0, set) {
             let item = self.put_copy(&member(&path), Name(path), &copy, (&saved.meta, &xattrs))?;
-            self.manifest.files.push(item);
+            self.manifest.files.push(&item);
             let _ = fs::remove_file(copy);
         }
         Ok(())
@@ -313,7 +313,7 @@ impl<'a> Writer<'a> {
         (meta, xattrs): (&Metadata, Xattrs),
     ) -> Result<()> {
         let at = self.tape.put_members(&member(&past.path.0), (meta, &xattrs), past.size(), members)?;
-        self.manifest.files.push(Item { at: Some(at), xattrs, ..past.clone() });
+        self.manifest.files.push(&Item { at: Some(at), xattrs, ..past.clone() });
         self.unread += 1;
         Ok(())
     }
@@ -361,7 +361,7 @@ impl<'a> Writer<'a> {
         match live::put(&mut self.tape, found, self.home, self.manifest.time) {
             Ok(Some(put)) => {
                 self.note_unkept(&found.path, put.unkept);
-                self.manifest.files.push(put.item);
+                self.manifest.files.push(&put.item);
                 self.manifest.problems.extend(put.problem);
             }
             Ok(None) => self.note_unkept(&found.path, vec![Loss::ChangedKind]),
