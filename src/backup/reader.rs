@@ -1,6 +1,7 @@
 //! Reads any `.tar.gz`, member by member, and trusts none of it.
 
 use super::damage::{refuse, unreadable};
+use super::hashes::{PathHash, PathHasher};
 use super::limits;
 use super::stream::{MOST_BETWEEN, Tail, content};
 use anyhow::Result;
@@ -43,14 +44,14 @@ pub enum Shape {
 }
 
 /// How a name was met in an archive.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     /// As a folder that something lies in.
     Implied,
     /// As a folder.
     Folder,
-    /// As a file of this length, or a hard link to the file of this name and length.
-    File(u64, Option<PathBuf>),
+    /// As a file of this length, or a hard link to one.
+    File(u64),
     /// As a symbolic link.
     Link,
 }
@@ -68,7 +69,10 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
     let between = Cell::new(Some(MOST_BETWEEN));
     let mut tar = tar::Archive::new(Tail::new(content(archive)?, &between));
     let broken = |error: io::Error| unreadable(archive, error);
-    let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
+    let hasher = PathHasher::default();
+    let mut seen: HashMap<PathHash, Seen> = HashMap::new();
+    // The files that hard links are links to.
+    let mut originals: HashMap<PathBuf, PathBuf> = HashMap::new();
     for entry in tar.entries().map_err(broken)? {
         between.set(None);
         let mut entry = entry.map_err(broken)?;
@@ -78,7 +82,7 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             continue;
         };
         let shown = member.name.display();
-        let below = |up: &&Path| matches!(seen.get(*up), Some(Seen::File(..) | Seen::Link));
+        let below = |up: &&Path| matches!(seen.get(&hasher.hash(up)), Some(Seen::File(_) | Seen::Link));
         if let Some(up) = member.name.ancestors().skip(1).find(below) {
             return Err(refuse(archive, &format!("{shown} lies below {}, which is no folder", up.display())));
         }
@@ -86,12 +90,12 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             if member.size > 0 {
                 return Err(refuse(archive, &format!("{shown} is a hard link with content of its own")));
             }
-            let Some(Seen::File(size, original)) = seen.get(&target) else {
+            let Some(Seen::File(size)) = seen.get(&hasher.hash(&target)) else {
                 let why = format!("{shown} is a hard link to {}, no earlier file in it", target.display());
                 return Err(refuse(archive, &why));
             };
             member.size = *size;
-            member.same_as = Some(original.clone().unwrap_or(target));
+            member.same_as = Some(originals.get(&target).cloned().unwrap_or(target));
         }
         let holds = if member.same_as.is_some() { 0 } else { member.size };
         content_left = content_left.checked_sub(holds).ok_or_else(|| {
@@ -102,7 +106,7 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             names_left = names_left
                 .checked_sub(cost)
                 .ok_or_else(|| refuse(archive, "it has more names than any archive of its length"))?;
-            anyhow::Ok(name.to_owned())
+            anyhow::Ok(hasher.hash(name))
         };
         if let (Shape::Link(target), _) | (_, Some(target)) = (&member.shape, &member.same_as) {
             remember(target)?;
@@ -110,9 +114,12 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
         let folder = member.shape == Shape::Folder;
         let kind = match member.shape {
             Shape::Folder => Seen::Folder,
-            Shape::File => Seen::File(member.size, member.same_as.clone()),
+            Shape::File => Seen::File(member.size),
             Shape::Link(_) => Seen::Link,
         };
+        if let Some(original) = &member.same_as {
+            originals.insert(member.name.clone(), original.clone());
+        }
         match seen.insert(remember(&member.name)?, kind) {
             None => {}
             Some(Seen::Implied) if folder => {}
@@ -125,7 +132,7 @@ pub fn walk(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
             Some(_) => return Err(refuse(archive, &format!("{shown} is in it twice"))),
         }
         for up in member.name.ancestors().skip(1).filter(|up| *up != Path::new("")) {
-            if seen.contains_key(up) {
+            if seen.contains_key(&hasher.hash(up)) {
                 break;
             }
             seen.insert(remember(up)?, Seen::Implied);
