@@ -68,15 +68,15 @@ impl Items {
 
     /// All of them, in order.
     pub fn iter(&self) -> Iter<'_> {
-        self.from_group(0)
+        self.iter_at(0)
     }
 
     /// One of them.
     pub fn get(&self, number: usize) -> Option<Item> {
-        self.from_group(number / GROUP).nth(number % GROUP)
+        self.iter_at(number / GROUP).nth(number % GROUP)
     }
 
-    fn from_group(&self, group: usize) -> Iter<'_> {
+    fn iter_at(&self, group: usize) -> Iter<'_> {
         Iter { items: self, next: group, left: Left(&[]), before: Before::default() }
     }
 
