@@ -46,11 +46,18 @@ pub enum Flaw {
         /// The include.
         pattern: String,
     },
+    /// A dump is not in it, or is empty: its command failed.
+    FailedDump {
+        /// Its name in the config.
+        name: String,
+        /// Why, for people.
+        why: String,
+    },
     /// It is encrypted, and the note beside it gives only numbers.
     Encrypted {
         /// Damaged databases.
         damaged: usize,
-        /// Databases and includes that are missing.
+        /// Databases, includes and dumps that are missing.
         missing: usize,
     },
 }
@@ -90,6 +97,7 @@ impl Flaw {
             Flaw::LeftOut { .. }
             | Flaw::LackingDatabase { .. }
             | Flaw::MissingInclude { .. }
+            | Flaw::FailedDump { .. }
             | Flaw::Encrypted { .. } => Standing::Incomplete,
         }
     }
@@ -129,6 +137,9 @@ impl fmt::Display for Flaw {
             }
             Flaw::MissingInclude { pattern } => {
                 write!(f, "{} is missing, which include in [backup] names", one_line(pattern, 300))
+            }
+            Flaw::FailedDump { name, why } => {
+                write!(f, "the dump {} failed: {}", one_line(name, 100), one_line(why, 300))
             }
             Flaw::Encrypted { damaged, missing } => {
                 write!(
@@ -178,6 +189,10 @@ impl Manifest {
         }));
         let missing = self.includes.iter().filter(|include| include.is_missing());
         flaws.extend(missing.map(|include| Flaw::MissingInclude { pattern: include.pattern.clone() }));
+        let failed = self.no_dumps.iter().map(|dump| (&dump.name, dump.why.clone()));
+        let empty = self.dumps.iter().filter(|dump| dump.file.size() == 0);
+        let empty = empty.map(|dump| (&dump.name, "its command wrote nothing".to_owned()));
+        flaws.extend(failed.chain(empty).map(|(name, why)| Flaw::FailedDump { name: name.clone(), why }));
         flaws
     }
 

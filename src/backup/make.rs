@@ -27,6 +27,7 @@ pub struct Made {
     /// `ok`, or `warning` when there are problems.
     pub state: State,
     /// Its file.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub archive: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,

@@ -201,7 +201,120 @@ fn some_archives() -> impl Strategy<Value = Vec<Candidate>> {
     })
 }
 
+/// Archives of every standing. One that cannot be read is not verified; the clock was now and then wrong.
+fn mixed_archives() -> impl Strategy<Value = Vec<Candidate>> {
+    use Standing::{Damaged, Good, Incomplete, Unreadable};
+    let standing = prop::sample::select(vec![Good, Good, Good, Incomplete, Incomplete, Damaged, Unreadable]);
+    // Often there is no good one at all, or nothing but damage.
+    let best = prop::sample::select(vec![Good, Good, Incomplete, Damaged, Unreadable]);
+    let one = (0i64..800 * 86_400, standing, prop::bool::weighted(0.05), prop::bool::weighted(0.05));
+    (best, prop::collection::vec(one, 0..60)).prop_map(|(best, mut all)| {
+        all.sort_by_key(|(seconds, ..)| *seconds);
+        let begin = at("2024-01-01T00:00:00");
+        let archives = all.into_iter().enumerate().map(|(n, (seconds, standing, pinned, wrong))| {
+            let standing = standing.max(best);
+            let seconds = if wrong { (seconds * 7919) % (800 * 86_400) } else { seconds };
+            let time = begin + TimeDelta::seconds(seconds);
+            Candidate { standing, verified: standing < Unreadable, pinned, ..archive(n as u64, time) }
+        });
+        archives.collect()
+    })
+}
+
+/// The one that a restore takes: of those that are good for most, the one made last.
+fn restored(archives: &[Candidate]) -> Option<&Candidate> {
+    let readable = archives.iter().filter(|archive| archive.standing < Standing::Unreadable);
+    readable.max_by_key(|archive| (std::cmp::Reverse(archive.standing), archive.sequence))
+}
+
 proptest! {
+    #[test]
+    fn of_mixed_archives_what_a_restore_takes_stays(archives in mixed_archives(), day in 0i64..900) {
+        let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
+        let left = kept(&archives, now);
+        let name = |archive: Option<&Candidate>| archive.map(|archive| archive.name.clone());
+        prop_assert_eq!(name(restored(&left)), name(restored(&archives)));
+        // The same without clocks that run ahead: what was made by now.
+        let by_now = |all: &[Candidate]| all.iter().filter(|a| a.time <= now).cloned().collect::<Vec<_>>();
+        let best = restored(&by_now(&archives)).map(|archive| archive.standing);
+        let newest = |all: &[Candidate]| {
+            let all = by_now(all);
+            let best = all.iter().filter(|a| a.verified && Some(a.standing) == best);
+            best.max_by_key(|a| (a.time, a.sequence)).map(|a| a.name.clone())
+        };
+        prop_assert_eq!(newest(&left), newest(&archives));
+    }
+
+    #[test]
+    fn of_mixed_archives_nothing_goes_without_one_as_good_in_its_stead(archives in mixed_archives(), day in 0i64..900) {
+        let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
+        let left = kept(&archives, now);
+        let is_left = |archive: &Candidate| left.iter().any(|left| left.name == archive.name);
+        let gone: Vec<_> = archives.iter().filter(|archive| !is_left(archive)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // What all is counted from: the newest of the best there are, and those are not damaged.
+        let best = archives.iter().filter(|a| a.verified).map(|a| a.standing).min().unwrap();
+        prop_assert!(best < Standing::Damaged);
+        let from = archives.iter().filter(|a| a.verified && a.standing == best && a.time <= now).map(|a| a.time).max();
+        let from = from.unwrap();
+        for one in gone {
+            prop_assert!(one.verified && !one.pinned && one.time <= now, "{one:?}");
+            // Neither is anything that came after the newest good one: whatever is wrong goes on.
+            let age = from - one.time;
+            prop_assert!(age >= TimeDelta::days(7), "{one:?}");
+            let stands = |same: &dyn Fn(&Candidate) -> bool| {
+                left.iter().any(|l| l.verified && l.time <= now && l.standing <= one.standing && same(l))
+            };
+            prop_assert!(age >= TimeDelta::days(30) || stands(&|l| week(l) == week(one)), "{one:?}");
+            prop_assert!(age >= TimeDelta::days(365) || stands(&|l| month(l) == month(one)), "{one:?}");
+            // Older than all reach, one that is better than itself or as good is there still.
+            prop_assert!(stands(&|_| true), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn of_mixed_archives_worse_ones_change_nothing_for_the_best(archives in mixed_archives(), day in 0i64..900) {
+        let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
+        let Some(best) = archives.iter().filter(|a| a.verified).map(|a| a.standing).min() else { return Ok(()) };
+        let of_best = |all: Vec<Candidate>| {
+            all.into_iter().filter(|a| a.verified && a.standing == best).map(|a| a.name).collect::<Vec<_>>()
+        };
+        let alone: Vec<_> = archives.iter().filter(|a| a.verified && a.standing == best).cloned().collect();
+        prop_assert_eq!(of_best(kept(&archives, now)), of_best(kept(&alone, now)));
+    }
+
+    #[test]
+    fn of_mixed_archives_a_second_run_finds_nothing_more_to_do(archives in mixed_archives(), day in 0i64..900) {
+        let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);
+        let once = kept(&archives, now);
+        prop_assert_eq!(kept(&once, now).len(), once.len());
+    }
+
+    #[test]
+    fn of_mixed_archives_what_goes_today_would_not_be_wanted_tomorrow(
+        archives in mixed_archives(), day in 0i64..900, later in 1i64..60, standing in 0usize..4
+    ) {
+        let standing = [Standing::Good, Standing::Incomplete, Standing::Damaged, Standing::Unreadable][standing];
+        let today = at("2024-01-01T00:00:00") + TimeDelta::days(day);
+        let then = today + TimeDelta::days(later);
+        let new = Candidate { standing, verified: standing < Standing::Unreadable, ..archive(9999, then) };
+        let with = |mut all: Vec<Candidate>| {
+            all.push(new.clone());
+            kept(&all, then)
+        };
+        let left = with(kept(&archives, today));
+        for one in with(archives.clone()) {
+            // A worse one made room for a better one of its month, which has aged away since.
+            let was_worse = || {
+                let same = |a: &Candidate| month(a) == month(&one) || week(a) == week(&one);
+                archives.iter().any(|a| a.verified && a.standing < one.standing && same(a))
+            };
+            prop_assert!(left.iter().any(|left| left.name == one.name) || was_worse(), "{} is missed", one.name);
+        }
+    }
+
     #[test]
     fn the_newest_good_one_and_every_pin_stay(archives in some_archives(), day in 0i64..900) {
         let now = at("2024-01-01T00:00:00") + TimeDelta::days(day);

@@ -30,6 +30,7 @@ pub struct Archive {
     /// Its file name.
     pub name: String,
     /// Where it is.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub path: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,

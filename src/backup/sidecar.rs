@@ -50,7 +50,7 @@ pub struct Sidecar {
     /// How many of its databases are damaged. Earlier versions did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<usize>,
-    /// How many databases and includes are missing in it.
+    /// How many databases, includes and dumps are missing in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<usize>,
 }

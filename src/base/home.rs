@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 /// The home folder of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
+    #[serde(with = "crate::base::name::path")]
     root: PathBuf,
     /// Where its operator has put the logs; none: in `logs`.
+    #[serde(default, with = "crate::base::name::maybe_path")]
     logs: Option<PathBuf>,
 }
 

@@ -55,6 +55,40 @@ impl<'de> de::Visitor<'de> for NameVisitor {
     }
 }
 
+/// A path as a [`Name`]: `#[serde(with = "…")]`. What serde does with paths by itself fails where one is not UTF-8.
+pub mod path {
+    use super::Name;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::path::{Path, PathBuf};
+
+    /// As text, or as bytes in hexadecimal.
+    pub fn serialize<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+        Name(path.as_ref().to_owned()).serialize(serializer)
+    }
+
+    /// From either.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(Name::deserialize(deserializer)?.0)
+    }
+}
+
+/// A path that there may not be, likewise.
+pub mod maybe_path {
+    use super::Name;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::path::PathBuf;
+
+    /// As text, or as bytes in hexadecimal, or as nothing.
+    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        path.clone().map(Name).serialize(serializer)
+    }
+
+    /// From any of them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<Name>::deserialize(deserializer)?.map(|name| name.0))
+    }
+}
+
 /// What is kept for each of some paths, as a list: a path may be no text, as the names of an object are.
 pub mod by_path {
     use super::Name;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 pub(super) fn list(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
     #[derive(Serialize)]
     struct Listing {
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         dir: PathBuf,
         archives: Vec<Line>,
     }

@@ -19,6 +19,7 @@ pub(super) enum Verb {
 
 #[derive(Serialize)]
 struct Shown<'a> {
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     file: &'a Path,
     config: &'a Config,
     /// What can be done, and is hardly meant.

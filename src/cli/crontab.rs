@@ -19,6 +19,7 @@ struct Body<'a> {
     /// Our lines, as they are in the crontab afterwards.
     block: &'a str,
     /// Where the crontab as it was is kept.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     before: Option<PathBuf>,
 }
 

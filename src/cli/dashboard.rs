@@ -108,7 +108,9 @@ fn web(context: &Context, loaded: &Loaded, snapshot: &Snapshot) -> Result<()> {
     #[derive(Serialize)]
     struct Written<'a> {
         state: State,
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         page: &'a std::path::Path,
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         status: &'a std::path::Path,
     }
     let page = dashboard::write_page(loaded, snapshot)?;

@@ -53,6 +53,7 @@ fn load(
     #[derive(Serialize)]
     struct Document<'a> {
         dump: &'a str,
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         archive: &'a PathBuf,
         bytes: u64,
         loaded: bool,

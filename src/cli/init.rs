@@ -40,6 +40,7 @@ struct Known {
 #[derive(Serialize)]
 struct Written<'a> {
     dry_run: bool,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     file: &'a Path,
     agent: &'a str,
     preset: &'a str,

@@ -91,9 +91,11 @@ struct Installed {
     manager: &'static str,
     system: bool,
     unit: String,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     path: PathBuf,
     change: Change,
     /// The file with settings that its owner had changed in the old one.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     kept: Option<PathBuf>,
     now: Now,
     pid: Option<u32>,

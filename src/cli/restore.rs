@@ -118,8 +118,10 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
             return log_failure(context, loaded, error);
         }
     };
-    if args.to.is_none() && !args.drill {
-        prepared.into_home(args.queues)?;
+    match (&args.to, args.drill) {
+        (Some(_), _) => prepared.into_folder(),
+        (None, false) => prepared.into_home(args.queues)?,
+        (None, true) => {}
     }
     say_notes(context, &prepared.notes);
     if args.to.is_none() && !args.drill {
@@ -266,6 +268,7 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
     #[derive(Serialize)]
     struct Would<'a> {
         dry_run: bool,
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         archive: &'a PathBuf,
         files: usize,
         bytes: u64,
@@ -304,6 +307,7 @@ fn say_notes(context: &Context, notes: &[String]) {
 fn list(context: &Context, loaded: &Loaded, which: Option<&str>, only: &[PathBuf]) -> Result<State> {
     #[derive(Serialize)]
     struct Document<'a> {
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         archive: &'a PathBuf,
         origin: Origin,
         flaws: &'a [Flaw],

@@ -34,13 +34,18 @@ pub(super) struct Args {
 struct Done<'a> {
     state: State,
     agent: &'a str,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     home: &'a Path,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     config: &'a Path,
     config_created: bool,
     services: Vec<Service>,
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     backup: Option<PathBuf>,
     backup_made: bool,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     page: &'a Path,
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     status: &'a Path,
     report: &'a health::Report,
 }

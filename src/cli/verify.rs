@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// One that is whole.
 #[derive(Serialize)]
 struct Whole {
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     archive: PathBuf,
     /// False: it is encrypted, and only its hash was compared.
     opened: bool,
@@ -72,12 +73,14 @@ pub(super) fn one(
 pub(super) fn all(context: &Context, loaded: &Loaded, journal: Option<&Journal>) -> Result<State> {
     #[derive(Serialize)]
     struct Body {
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         dir: PathBuf,
         whole: Vec<Whole>,
         damaged: Vec<Damaged>,
     }
     #[derive(Serialize)]
     struct Damaged {
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         archive: PathBuf,
         error: String,
     }

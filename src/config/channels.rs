@@ -61,7 +61,7 @@ pub struct Email {
     #[serde(default = "starttls")]
     pub tls: Tls,
     /// A PEM file of a certificate authority to trust besides the public ones.
-    #[serde(default)]
+    #[serde(default, serialize_with = "crate::base::name::maybe_path::serialize")]
     pub ca_file: Option<PathBuf>,
     /// The user to log in as.
     #[serde(default)]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
     /// Where our logs and pages are, where that is not `logs` in the home or that is a link.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub dir: Option<PathBuf>,
     /// Globs, relative to the home, of the log files.
     pub include: Vec<String>,

@@ -91,10 +91,12 @@ pub struct Agent {
     /// Its name, in every line, mail and page. Letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// Its home folder; the folder of `ops.toml` unless said otherwise.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub home: PathBuf,
     /// The preset that this file adds to: `builtin` where there is no `[service]`, else `none`.
     pub preset: String,
     /// A file of `NAME=value` lines for `${NAME}` in this file and for the services.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub env_file: Option<PathBuf>,
 }
 
@@ -135,6 +137,7 @@ pub struct Service {
     /// file.
     pub command: Vec<String>,
     /// The folder it runs in; the agent's home unless said otherwise.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub cwd: PathBuf,
     /// Environment to set, with the same words filled in.
     #[serde(serialize_with = "hide_values")]
@@ -142,10 +145,12 @@ pub struct Service {
     /// Environment to take away.
     pub env_remove: Vec<String>,
     /// Its pid file, if it has one.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub pid_file: Option<PathBuf>,
     /// Whose the pid file is.
     pub owner: Owner,
     /// The status file it writes (DESIGN of the format: README, "The status file").
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub status_file: Option<PathBuf>,
     /// When it counts as started: `status` (the status file says running, written since the
     /// start), `tcp:HOST:PORT` (answers), `alive` (still there after a second). Empty: `status`
@@ -220,6 +225,7 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Erro
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
     /// Where archives go.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub dir: PathBuf,
     /// Globs of what goes in: relative to the home, or absolute for what is outside it. `**` crosses
     /// folders.
@@ -246,8 +252,10 @@ pub struct Backup {
     #[serde(deserialize_with = "one_or_more")]
     pub encrypt_to: Vec<String>,
     /// The file of the key that opens encrypted archives.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub identity: Option<PathBuf>,
     /// The program that encrypts and decrypts: a name, or a path.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub age_program: PathBuf,
     /// `[backup.s3]`
     pub s3: Option<S3>,
@@ -347,7 +355,7 @@ pub struct S3 {
     #[serde(default)]
     pub keep: Option<Keep>,
     /// A PEM file of the certificate authorities to trust instead of the public ones.
-    #[serde(default)]
+    #[serde(default, serialize_with = "crate::base::name::maybe_path::serialize")]
     pub ca_file: Option<PathBuf>,
     /// How long the storage may be silent before a request counts as failed.
     #[serde(default = "half_a_minute")]

@@ -27,6 +27,7 @@ const MOST: u64 = 16 << 20;
 /// What this check remembers.
 #[derive(Default, Deserialize, Serialize)]
 struct Memory {
+    #[serde(with = "crate::base::name::by_path")]
     places: BTreeMap<PathBuf, Mark>,
     /// How large all were, in the last hour.
     sizes: Vec<(DateTime<Utc>, u64)>,

@@ -27,11 +27,13 @@ pub struct Aside {
     /// What it is called: `pre-restore:20261120_093001`.
     pub name: String,
     /// The folder that holds them, under their names in the home.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub path: PathBuf,
     /// When they were set aside.
     #[serde(serialize_with = "units::as_rfc3339")]
     pub time: DateTime<Utc>,
     /// The archive that took their place; none if that is not known.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub archive: Option<PathBuf>,
     /// The run that did it.
     pub run: Option<String>,

@@ -22,6 +22,7 @@ pub use aside::{Aside, asides, find_aside, prune_asides, put_back};
 pub use dump::{Dumped, take_dump};
 pub use exchange::recover;
 pub use select::Selection;
+use select::Wanted;
 pub use survey::Obstacle;
 pub use trial::note_drill;
 
@@ -69,6 +70,8 @@ pub struct Prepared<'a> {
     pub running: Vec<String>,
     /// What will not be restored, and other things a person should know.
     pub notes: Vec<String>,
+    /// Notes on links that are missing only where it does not go into the home.
+    links_at_home: Vec<String>,
     /// Whether the archive, or a newer one, has a flaw that the notes tell.
     pub flawed: bool,
     /// Whether all of it is read and verified; else only what is wanted.
@@ -102,6 +105,7 @@ pub struct Restored {
     /// `ok`, or `warning` when there are notes.
     pub state: State,
     /// The archive.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub archive: PathBuf,
     /// Files and links that were put in.
     pub files: usize,
@@ -112,6 +116,7 @@ pub struct Restored {
     /// Files that were replaced.
     pub replaced: usize,
     /// Where the replaced files are, if there were any.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub aside: Option<PathBuf>,
     /// The services that were stopped and run again.
     pub restarted: Vec<String>,
@@ -146,8 +151,8 @@ pub fn look(
     };
     // Shown, not restored: damage is no reason to refuse.
     let asked = Selection { which, only, damaged: true };
-    let (entries, notes) = select::entries(loaded, &archive, &contents, &asked)?;
-    newer.extend(notes);
+    let Wanted { entries, notes, links_at_home } = select::entries(loaded, &archive, &contents, &asked)?;
+    newer.extend(notes.into_iter().chain(links_at_home));
     newer.extend(select::judge(loaded, journal, &archive, &contents, &asked)?);
     let raw = contents.only_raw().map(|entry| entry.member.clone()).collect();
     let Contents { origin, flaws, unjudged, manifest, .. } = contents;
@@ -212,7 +217,8 @@ pub fn prepare<'a>(
     };
     let flaws = select::judge(loaded, journal, &archive, &contents, asked)?;
     let flawed = !newer.is_empty() || !flaws.is_empty();
-    let (wanted, notes) = select::entries(loaded, &archive, &contents, asked)?;
+    let Wanted { entries: wanted, notes, links_at_home } =
+        select::entries(loaded, &archive, &contents, asked)?;
     let notes = newer.into_iter().chain(flaws).chain(notes).collect();
     let running = exchange::running(loaded, run)?;
     // Archives of earlier versions do not say where in them a file is.
@@ -226,6 +232,7 @@ pub fn prepare<'a>(
         replaced: 0,
         running,
         notes,
+        links_at_home,
         flawed,
         whole,
         places,
@@ -323,6 +330,11 @@ impl Prepared<'_> {
         self.survey = survey_of(&self.places, &self.wanted)?;
         self.replaced = self.survey.there;
         self.survey.need_clear_way()
+    }
+
+    /// Says that it is to go into another folder: what is not restored and is in the home is missing there.
+    pub fn into_folder(&mut self) {
+        self.notes.append(&mut self.links_at_home);
     }
 
     /// What people should know before a restore into the home, besides the notes.

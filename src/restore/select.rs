@@ -77,7 +77,9 @@ pub(super) fn judge(
             Flaw::LeftOut { path, .. } | Flaw::LackingDatabase { path, .. } if asked_for(&path.0) => {
                 notes.push(flaw.to_string());
             }
-            Flaw::MissingInclude { .. } if only.is_empty() => notes.push(flaw.to_string()),
+            Flaw::MissingInclude { .. } | Flaw::FailedDump { .. } if only.is_empty() => {
+                notes.push(flaw.to_string())
+            }
             _ => {}
         }
     }
@@ -124,7 +126,16 @@ fn moment(text: &str, now: DateTime<Local>) -> Option<DateTime<Utc>> {
     parse_time(text).or_else(|| parse_time(&format!("{text}:00")))
 }
 
-/// What of an archive is wanted and may be restored, and notes on the rest.
+/// What of an archive is wanted and may be restored.
+pub(super) struct Wanted {
+    pub(super) entries: Vec<Entry>,
+    /// What a person should know of the rest.
+    pub(super) notes: Vec<String>,
+    /// Links that are not restored and that the home has: only elsewhere they will be missing.
+    pub(super) links_at_home: Vec<String>,
+}
+
+/// Chooses what of an archive is wanted and may be restored.
 ///
 /// # Errors
 /// A [`Fault`] when nothing is, or when the archive has names that no honest one has: twice the
@@ -134,7 +145,7 @@ pub(super) fn entries(
     archive: &Path,
     contents: &Contents,
     asked: &Selection<'_>,
-) -> Result<(Vec<Entry>, Vec<String>)> {
+) -> Result<Wanted> {
     let home = loaded.home.root();
     let only = relative(loaded, asked.only);
     // What there is only raw comes back when damage is asked for.
@@ -154,7 +165,7 @@ pub(super) fn entries(
             shm
         })
         .collect();
-    let mut notes = Vec::new();
+    let (mut notes, mut links_at_home) = (Vec::new(), Vec::new());
     let mut left_out = BTreeSet::new();
     let backups = loaded.config.backup.dir.strip_prefix(home).ok().filter(|dir| *dir != Path::new(""));
     let wanted = there().filter(|entry| {
@@ -170,13 +181,13 @@ pub(super) fn entries(
         let shared_memory = shm.contains(&entry.path);
         if asked && entry.outward {
             let target = if let Shape::Link(target) = &entry.shape { target.clone() } else { PathBuf::new() };
-            if fs::read_link(&live).ok().as_ref() != Some(&target) {
-                notes.push(format!(
-                    "the link {} leads out of the home, to {}, and is not restored",
-                    entry.path.display(),
-                    target.display()
-                ));
-            }
+            let note = format!(
+                "the link {} leads out of the home, to {}, and is not restored",
+                entry.path.display(),
+                target.display()
+            );
+            let at_home = fs::read_link(&live).is_ok_and(|live| live == target);
+            if at_home { &mut links_at_home } else { &mut notes }.push(note);
         }
         asked && !ours && !entry.outward && !shared_memory
     });
@@ -193,7 +204,7 @@ pub(super) fn entries(
         return Err(Fault::unknown("there is nothing in the archive to restore".to_owned()).into());
     }
     tree_of(&wanted).map_err(|why| refuse(archive, &why))?;
-    Ok((wanted, notes))
+    Ok(Wanted { entries: wanted, notes, links_at_home })
 }
 
 impl Prepared<'_> {

@@ -47,6 +47,7 @@ impl Prepared<'_> {
     /// Unpacks into another folder. Nothing in it is replaced, nothing is stopped. What is from outside
     /// the home goes into `.outside` there.
     pub fn carry_out_to(mut self, folder: &Path) -> Result<Restored> {
+        self.into_folder();
         let folder = std::path::absolute(folder)?;
         if let Ok(target) = Dir::open(&folder) {
             for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {

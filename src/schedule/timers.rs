@@ -25,6 +25,7 @@ const PLIST: &str = include_str!("../../launchd/org.agent-ops-job.plist");
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timers {
     /// The home they were written for.
+    #[serde(with = "crate::base::name::path")]
     pub home: PathBuf,
     /// Whose they are.
     pub manager: Manager,
@@ -40,6 +41,7 @@ pub struct TimerFile {
     /// What the manager is told to start at the time; empty: another file of the same job is.
     pub unit: String,
     /// Where it is.
+    #[serde(with = "crate::base::name::path")]
     pub path: PathBuf,
     /// What is in it.
     pub text: String,

@@ -28,6 +28,7 @@ const BYTES: u64 = 256 << 10;
 #[derive(Clone, Debug, Serialize)]
 pub struct Bundle {
     /// The archive.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub file: PathBuf,
     /// What is in it.
     pub files: Vec<String>,

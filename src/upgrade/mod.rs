@@ -84,6 +84,7 @@ pub struct Done {
     /// That, in a sentence.
     pub text: String,
     /// The backup of before.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub archive: PathBuf,
     /// Every step, in order.
     pub steps: Vec<Step>,

@@ -109,7 +109,7 @@ pub fn only_entry(folder: &Path) -> PathBuf {
 
 /// Unpacks with the ordinary `tar` and checks with the ordinary `sha256sum` (or `shasum`). Gives
 /// the folder that came out.
-fn unpack_by_hand(sandbox: &Sandbox, archive: &Path) -> PathBuf {
+pub fn unpack_by_hand(sandbox: &Sandbox, archive: &Path) -> PathBuf {
     let stem = archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
     let into = sandbox.outside(&format!("by-hand-{stem}"));
     let tar = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(&into).output().unwrap();

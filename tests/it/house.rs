@@ -155,3 +155,37 @@ fn files_are_opened_in_one_place() {
         assert!(found.contains(may), "{may} has no such call any more: take it off the list");
     }
 }
+
+/// What serde does with a path fails where it is not UTF-8: paths in documents go by `base::name`.
+#[test]
+fn paths_in_documents_may_be_any_bytes() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let (mut derives, mut document, mut attribute) = (false, false, "");
+        for (number, line) in text.lines().map(str::trim).enumerate() {
+            let is_field = line.ends_with(',') && (line.contains("PathBuf") || line.contains("Path,"));
+            if line.starts_with("#[derive(") {
+                derives = line.contains("Serialize");
+            } else if line.starts_with("judged! {") {
+                derives = true;
+            } else if line.contains("struct ") || line.contains("enum ") {
+                document = std::mem::take(&mut derives) && line.ends_with('{');
+            } else if line.starts_with('}') || line.contains("fn ") {
+                document = false;
+            } else if document && is_field && line.contains(": ") {
+                found += 1;
+                let by_name = ["name::", "by_path", "skip"].iter().any(|way| attribute.contains(way));
+                if !by_name {
+                    wrong.push(format!("{}:{}: {line}", file.display(), number + 1));
+                }
+            }
+            attribute = if line.starts_with("#[serde(") { line } else { "" };
+        }
+    }
+    assert!(found > 50, "the rule looks at nothing: {found} paths found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

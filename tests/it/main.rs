@@ -6,6 +6,10 @@ mod alert;
 mod backup;
 mod bombs;
 mod bundle;
+// macOS has no such names.
+#[cfg(target_os = "linux")]
+mod bytes;
+mod changing;
 mod channels;
 mod checks;
 mod crash;

@@ -227,7 +227,7 @@ fn a_dump_that_fails_is_told_and_is_in_no_archive() {
         assert!(problems.contains("the dump pg failed") && problems.contains(why), "{problems}");
         let list = sandbox.json(0, "restore", &["--list"]);
         assert!(list["dumps"].as_array().unwrap().is_empty(), "{list}");
-        sandbox.expect(0, "backup", &["verify", "latest"]);
+        sandbox.expect(1, "backup", &["verify", "latest"]);
         sandbox.expect(3, "restore", &["--dump", "pg"]);
         assert_eq!(rubbish(&sandbox), [""; 0]);
     }
@@ -242,6 +242,39 @@ fn a_dump_that_fails_is_told_and_is_in_no_archive() {
         let said = sandbox.expect(3, "ops", &["config", "check"]);
         assert!(said.stderr.contains(word), "{said:?}");
     }
+}
+
+/// Without its dump an archive is incomplete, as without an include.
+#[test]
+fn an_archive_whose_dump_failed_is_incomplete_until_one_has_it() {
+    let (sandbox, store) = with_store(DUMP);
+    fs::write(store.with_file_name("server"), "rows").unwrap();
+    let config = sandbox.read("ops.toml") + "[check.backup]\nkind = \"backup_age\"\n";
+    sandbox.write("ops.toml", &config);
+    sandbox.expect(0, "backup", &[]);
+    let list = || sandbox.json(0, "backup", &["list"])["archives"].as_array().unwrap().clone();
+    let good = list()[0]["name"].clone();
+    for (command, why) in [("echo gone >&2; exit 3", "gone"), ("true", "wrote nothing")] {
+        sandbox.write("ops.toml", config.replace("cat ../server", command));
+        let made = sandbox.json(1, "backup", &[]);
+        assert_eq!(made["flaws"][0]["kind"], "failed_dump", "{made}");
+        assert!(made["flaws"][0]["why"].as_str().unwrap().contains(why), "{made}");
+        let archives = list();
+        assert!(archives[0]["standing"] == "incomplete" && archives[0]["latest"] == false, "{archives:?}");
+        let latest = archives.iter().find(|archive| archive["latest"] == true).unwrap();
+        assert_eq!(latest["name"], good);
+        // What a restore takes has the dump.
+        assert_eq!(sandbox.expect(0, "restore", &["--dump", "pg"]).stdout, "rows");
+        let newest = archives[0]["name"].as_str().unwrap();
+        let verified = sandbox.expect(1, "backup", &["verify", newest]);
+        let said = format!("{}{}", verified.stdout, verified.stderr);
+        assert!(said.contains("the dump pg failed") && said.contains(why), "{said}");
+        let health = sandbox.json(1, "health-check", &[]);
+        assert!(health.to_string().contains("the dump pg failed"), "{health}");
+    }
+    sandbox.write("ops.toml", &config);
+    sandbox.expect(0, "backup", &[]);
+    assert_eq!(list()[0]["latest"], true);
 }
 
 #[test]

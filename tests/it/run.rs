@@ -26,13 +26,13 @@ fn with_scripts(scripts: &[(&str, &str)], more: &str) -> Sandbox {
 }
 
 /// A supervisor, ended with the test.
-struct Supervisor<'a> {
+pub struct Supervisor<'a> {
     sandbox: &'a Sandbox,
     child: Option<Child>,
 }
 
 impl<'a> Supervisor<'a> {
-    fn begin(sandbox: &'a Sandbox, words: &[&str]) -> Supervisor<'a> {
+    pub fn begin(sandbox: &'a Sandbox, words: &[&str]) -> Supervisor<'a> {
         Supervisor::begin_at(sandbox, words, None)
     }
 
@@ -58,7 +58,7 @@ impl<'a> Supervisor<'a> {
 
     /// Ends it as a container runtime does.
     #[track_caller]
-    fn stop(self) -> Said {
+    pub fn stop(self) -> Said {
         self.signal(Signal::TERM);
         self.ends(0)
     }
@@ -94,7 +94,7 @@ fn record(sandbox: &Sandbox, name: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-fn identity(sandbox: &Sandbox, name: &str) -> Option<Identity> {
+pub fn identity(sandbox: &Sandbox, name: &str) -> Option<Identity> {
     serde_json::from_value(record(sandbox, name)["identity"].clone()).ok()
 }
 

@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Sha256 {
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// A path on the file system in question; the home unless said otherwise.
-    #[serde(default)]
+    #[serde(default, serialize_with = "crate::base::name::path::serialize")]
     pub path: PathBuf,
     /// Free space below which to warn, such as `5GB`.
     #[serde(default = "Free::five_gb")]

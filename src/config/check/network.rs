@@ -51,7 +51,7 @@ pub struct Http {
     #[serde(default)]
     pub body: Option<Secret>,
     /// A PEM file of authorities to trust instead of the public ones.
-    #[serde(default)]
+    #[serde(default, serialize_with = "crate::base::name::maybe_path::serialize")]
     pub ca_file: Option<PathBuf>,
     /// How many redirects are followed.
     #[serde(default)]

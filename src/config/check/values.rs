@@ -13,6 +13,7 @@ judged! {
     /// `kind = "json"`
     pub struct Json {
         /// The file, relative to the home.
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         pub file: PathBuf,
         /// Where in it the value is; all of it unless said otherwise.
         #[serde(default)]
@@ -36,6 +37,7 @@ judged! {
     /// `kind = "sql"`
     pub struct Sql {
         /// The SQLite database, relative to the home.
+        #[serde(serialize_with = "crate::base::name::path::serialize")]
         pub database: PathBuf,
         /// One SELECT that gives one value.
         pub query: String,
@@ -58,13 +60,13 @@ judged! {
         #[serde(default)]
         pub url: Option<HttpUrl>,
         /// … or a file, relative to the home.
-        #[serde(default)]
+        #[serde(default, serialize_with = "crate::base::name::maybe_path::serialize")]
         pub file: Option<PathBuf>,
         /// Headers to send.
         #[serde(default)]
         pub headers: BTreeMap<String, Secret>,
         /// A PEM file of authorities to trust instead of the public ones.
-        #[serde(default)]
+        #[serde(default, serialize_with = "crate::base::name::maybe_path::serialize")]
         pub ca_file: Option<PathBuf>,
         /// The metric's name.
         pub metric: String,

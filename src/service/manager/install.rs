@@ -45,8 +45,10 @@ pub struct Removal {
     /// The service.
     pub service: String,
     /// The file that was taken away.
+    #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub path: PathBuf,
     /// Where it is kept, because its owner had changed it.
+    #[serde(serialize_with = "crate::base::name::maybe_path::serialize")]
     pub kept: Option<PathBuf>,
 }
 

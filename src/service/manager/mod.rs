@@ -28,6 +28,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// The home it was written for.
+    #[serde(with = "crate::base::name::path")]
     pub home: PathBuf,
     /// Whose it is.
     pub manager: Manager,
@@ -36,6 +37,7 @@ pub struct Definition {
     /// How the manager calls the service.
     pub unit: String,
     /// Its file.
+    #[serde(with = "crate::base::name::path")]
     pub path: PathBuf,
     /// What is in it.
     pub text: String,

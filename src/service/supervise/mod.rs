@@ -35,10 +35,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The program `ops`, which starts and ends services, and does the jobs.
+    #[serde(with = "crate::base::name::path")]
     pub ops: PathBuf,
     /// The agent's home.
     pub home: Home,
     /// Its config, which is read again at each start.
+    #[serde(with = "crate::base::name::path")]
     pub config: PathBuf,
     /// The services.
     pub services: Vec<Supervised>,

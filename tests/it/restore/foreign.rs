@@ -1,6 +1,7 @@
 //! Archives that other programs made.
 
 use super::*;
+use crate::sandbox::Said;
 use std::os::unix::fs::symlink;
 
 #[test]
@@ -55,8 +56,16 @@ fn links_that_lead_out_are_not_made_and_are_told() {
     let sandbox = with_files();
     symlink("/etc/hostname", sandbox.path("memory/out")).unwrap();
     sandbox.expect(0, "backup", &[]);
-    // Still there, it is no loss.
+    // Still there, it is no loss. Elsewhere it is missing.
     sandbox.expect(0, "restore", &["--yes"]);
+    sandbox.expect(0, "restore", &["--drill"]);
+    let says = |said: Said| said.stderr.matches("memory/out leads out of the home, to /etc/hostname").count();
+    let elsewhere = sandbox.outside("elsewhere");
+    let to = elsewhere.to_str().unwrap();
+    assert_eq!(says(sandbox.expect(0, "restore", &["--to", to, "-n"])), 1);
+    assert_eq!(says(sandbox.expect(1, "restore", &["--to", to])), 1);
+    assert!(fs::symlink_metadata(elsewhere.join("memory/out")).is_err());
+    assert_eq!(says(sandbox.expect(0, "restore", &["--list"])), 1);
     fs::remove_file(sandbox.path("memory/out")).unwrap();
     let said = sandbox.expect(1, "restore", &["--yes"]);
     assert!(said.stderr.contains("memory/out leads out of the home, to /etc/hostname"), "{said:?}");
