@@ -4,9 +4,8 @@
 //! Each run compares it before it reads any of them, so that an older program never works on state it
 //! would misread, and a newer one knows what it takes over.
 
-use super::own_files::is_missing;
 use super::{Fault, Home, journal};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -27,7 +26,7 @@ struct Mark {
 /// Refuses a home whose state, or whose journal, a newer agent-ops has written. Writes nothing.
 ///
 /// # Errors
-/// A [`Fault`] of state Unknown when it has, or when the mark is damaged.
+/// A [`Fault`] of state Unknown when it has.
 pub fn check(home: &Home) -> Result<()> {
     read(home)?;
     journal::check_version(home)
@@ -47,24 +46,15 @@ pub fn mark(home: &Home) -> Result<()> {
     home.replace(&home.format(), &text, 0o600)
 }
 
-/// The format of a home's state; none: it is not marked.
+/// The format of a home's state. None: it is not marked, or the mark says nothing; who may not read the mark
+/// may not read the state either.
 fn read(home: &Home) -> Result<Option<u32>> {
     let path = home.format();
-    let text = match home.read(&path) {
-        Ok(text) => text,
-        Err(error) if is_missing(&error) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mark: Mark = serde_json::from_slice(&text).map_err(|error| {
-        Fault::unknown(format!("{} is damaged: {error}", path.display()))
-            .hint("remove the file if no other version of agent-ops is in use on this home")
-    })?;
-    if mark.format > CURRENT {
-        return Err(newer(&path, mark.format, CURRENT).into());
+    let mark = home.read(&path).ok().and_then(|text| serde_json::from_slice::<Mark>(&text).ok());
+    match mark {
+        Some(mark) if mark.format > CURRENT => Err(newer(&path, mark.format, CURRENT).into()),
+        mark => Ok(mark.map(|mark| mark.format)),
     }
-    Ok(Some(mark.format))
 }
 
 /// The error of a file that a newer agent-ops has written.
@@ -96,12 +86,16 @@ mod tests {
         fs::write(home.format(), r#"{"format":1,"version":"0.0.1"}"#).unwrap();
         mark(&home).unwrap();
         assert_eq!(read(&home).unwrap(), Some(CURRENT));
-        for (text, says) in [(r#"{"format":99,"version":"9"}"#, "newer agent-ops"), ("{", "damaged")] {
-            fs::write(home.format(), text).unwrap();
-            let error = mark(&home).unwrap_err();
-            assert!(error.to_string().contains(says), "{error}");
-            assert_eq!(Fault::of(&error).0, State::Unknown);
-            assert_eq!(fs::read_to_string(home.format()).unwrap(), text);
-        }
+        let newer = r#"{"format":99,"version":"9"}"#;
+        fs::write(home.format(), newer).unwrap();
+        let error = mark(&home).unwrap_err();
+        assert!(error.to_string().contains("newer agent-ops"), "{error}");
+        assert_eq!(Fault::of(&error).0, State::Unknown);
+        assert_eq!(fs::read_to_string(home.format()).unwrap(), newer);
+        // A forged or damaged one keeps nobody from working.
+        fs::write(home.format(), "{").unwrap();
+        check(&home).unwrap();
+        mark(&home).unwrap();
+        assert_eq!(read(&home).unwrap(), Some(CURRENT));
     }
 }
