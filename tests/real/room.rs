@@ -64,7 +64,7 @@ impl Room {
                 .stdout(Stdio::null())
                 .stderr(fs::File::create(&errors).unwrap()),
         );
-        wait_long(10, "the room is made", || {
+        wait_long(60, "the room is made", || {
             assert!(ready.exists() || !holder.has_ended(), "{}", fs::read_to_string(&errors).unwrap());
             ready.exists()
         });
