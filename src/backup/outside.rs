@@ -1,6 +1,7 @@
 //! Absolute includes of `[backup]`: what the agent keeps outside its home.
 
 use super::globs::{Globs, includes, literal, text};
+use crate::base::database;
 use crate::config::Backup;
 use anyhow::Result;
 use glob::Pattern;
@@ -48,9 +49,14 @@ impl Outside {
         Ok(Some(format!("cannot read {root}, which include in [backup] names by {glob}: {error}")))
     }
 
-    /// Whether it takes in an absolute path, or the path is that of its root.
+    /// Whether it takes in an absolute path or the file that it is a sidecar of, or the path is that of its root.
     pub fn covers(&self, path: &Path) -> bool {
-        is_plain(path) && (path == self.root || includes(&self.pattern, path) || self.is_above(path))
+        let takes = |path: &Path| includes(&self.pattern, path);
+        is_plain(path)
+            && (path == self.root
+                || takes(path)
+                || self.is_above(path)
+                || database::of_sidecar(path).is_some_and(|owner| takes(&owner)))
     }
 
     /// Whether a folder lies between its root and something that it can match.

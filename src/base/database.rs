@@ -6,8 +6,10 @@ use super::beneath::Dir;
 use super::{durable, hostile, integrity};
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,9 +37,19 @@ pub fn is_sqlite_file(mut file: &File) -> std::io::Result<bool> {
 
 pub use super::beneath::open_named as open_file;
 
+/// How the names of files end that belong to a database.
+const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The database that a file belongs to, if its name says that it belongs to one.
+pub fn of_sidecar(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_bytes();
+    let owner = SIDECARS.iter().find_map(|suffix| name.strip_suffix(suffix.as_bytes()))?;
+    (!owner.is_empty()).then(|| path.with_file_name(OsStr::from_bytes(owner)))
+}
+
 /// The three files that may lie beside a database: `-wal`, `-shm`, `-journal`.
 pub fn sidecars(path: &Path) -> [PathBuf; 3] {
-    ["-wal", "-shm", "-journal"].map(|suffix| {
+    SIDECARS.map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)

@@ -1,5 +1,6 @@
 //! What earlier restores set aside: listed, put back by the same safe exchange, deleted in time.
 
+use super::beside::Beside;
 use super::record::{self, STAGING};
 use super::swap::{ASIDE, FOUND, Move, RECORD, Swap};
 use super::{Restored, Verified, exchange, survey, swap};
@@ -8,12 +9,13 @@ use crate::backup::reader::Shape;
 use crate::backup::{self, manifest::Name};
 use crate::base::beneath::{Dir, FileType};
 use crate::base::units::{self, Span};
-use crate::base::{Fault, Journal, Run, State, database, text};
+use crate::base::{Fault, Journal, Run, State, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 /// How long old files are kept; those of the newest restore are kept until there is another.
@@ -226,22 +228,32 @@ fn moves(
     files: &[&Path],
     asked: &impl Fn(&Path) -> bool,
 ) -> Result<Vec<Move>> {
-    let mut databases = Vec::new();
+    let mut regular = Vec::new();
     for path in files {
-        let within = inner(path);
-        let is_file = look(dir, &within)?.is_some_and(|meta| meta.is_file());
-        if is_file && database::is_sqlite(&dir.path().join(&within))? {
-            databases.push(*path);
+        if look(dir, &inner(path))?.is_some_and(|meta| meta.is_file()) {
+            regular.push(*path);
         }
     }
-    let mut moves = swap::moves(places, files, &databases)?;
-    let known: BTreeSet<PathBuf> = moves.iter().map(|one| one.path.0.clone()).collect();
+    let mut moves = swap::moves(places, files, &regular)?;
+    let mut known: HashSet<PathBuf> = moves.iter().map(|one| one.path.0.clone()).collect();
     let brought = aside.record.iter().flat_map(|record| &record.moves).filter(|one| !one.had);
-    for one in brought.filter(|one| asked(&one.path.0) && !known.contains(&one.path.0)) {
-        let now = swap::plan(places, &one.path.0, false, one.belongs_to.clone())?;
-        let is_folder = places.at(&one.path.0).and_then(|(dir, rest)| look(dir, rest));
-        let is_folder = is_folder.is_ok_and(|there| there.is_some_and(|meta| meta.is_dir()));
-        moves.push(Move { had: now.had && !is_folder, ..now });
+    let mut beside = Beside::new(places);
+    for one in brought.filter(|one| asked(&one.path.0)) {
+        let there = places.at(&one.path.0).and_then(|(dir, rest)| look(dir, rest)).ok().flatten();
+        let path = (&one.path.0, one.belongs_to.clone());
+        let belongs_to = Some(one.path.clone());
+        let sidecars = match &there {
+            Some(meta) if one.place && meta.is_file() => beside.of(&one.path.0)?,
+            _ => Vec::new(),
+        };
+        let sidecars = sidecars.iter().map(|sidecar| (sidecar, belongs_to.clone()));
+        for (path, belongs_to) in std::iter::once(path).chain(sidecars) {
+            if known.insert(path.clone()) {
+                let now = swap::plan(places, path, false, belongs_to)?;
+                let is_folder = path == &one.path.0 && there.as_ref().is_some_and(Metadata::is_dir);
+                moves.push(Move { had: now.had && !is_folder, ..now });
+            }
+        }
     }
     Ok(moves)
 }

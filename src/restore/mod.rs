@@ -7,6 +7,7 @@
 //! [`recover`].
 
 mod aside;
+mod beside;
 mod dump;
 mod exchange;
 mod record;
@@ -38,6 +39,7 @@ use crate::base::units::Size;
 use crate::base::{Fault, Journal, Run, State, database, durable, text};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
+use beside::Beside;
 use record::STAGING;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -257,15 +259,19 @@ struct Target {
 /// Looks at where everything is to go.
 fn survey_of(places: &Places, wanted: &[Entry]) -> Result<Survey> {
     let mut survey = Survey::default();
+    let mut beside = Beside::new(places);
     let mut look_at = |path: &Path, shape: Option<&Shape>| {
         let looked = survey.look_at(places, path, shape);
         looked.with_context(|| format!("cannot look at {}", path.display()))
     };
     for entry in wanted {
         look_at(&entry.path, Some(&entry.shape))?;
-        if entry.database {
-            database::sidecars(&entry.path).iter().try_for_each(|sidecar| look_at(sidecar, None))?;
-        }
+        let sidecars = match entry.shape {
+            Shape::File if entry.database => database::sidecars(&entry.path).to_vec(),
+            Shape::File => beside.of(&entry.path)?,
+            _ => Vec::new(),
+        };
+        sidecars.iter().try_for_each(|sidecar| look_at(sidecar, None))?;
     }
     Ok(survey)
 }
@@ -411,7 +417,8 @@ impl Prepared<'_> {
         };
         let files = paths(|entry| entry.shape != Shape::Folder);
         let folders = paths(|entry| entry.shape == Shape::Folder);
-        swap.moves = swap::moves(&self.places, &files, &paths(|entry| entry.database))?;
+        let regular = paths(|entry| entry.shape == Shape::File);
+        swap.moves = swap::moves(&self.places, &files, &regular)?;
         swap.folders = swap::missing_folders(&self.places, &files, &folders);
         Ok(())
     }

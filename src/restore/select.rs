@@ -165,11 +165,16 @@ pub(super) fn entries(
             shm
         })
         .collect();
+    // The files of a database that nobody could open belong together.
+    let named = there().filter(|entry| entry.shape == Shape::File && only.contains(&entry.path.as_path()));
+    let sets: HashSet<PathBuf> = named.flat_map(|entry| database::sidecars(&entry.path)).collect();
     let (mut notes, mut links_at_home) = (Vec::new(), Vec::new());
     let mut left_out = BTreeSet::new();
     let backups = loaded.config.backup.dir.strip_prefix(home).ok().filter(|dir| *dir != Path::new(""));
     let wanted = there().filter(|entry| {
-        let asked = only.is_empty() || only.iter().any(|path| entry.path.starts_with(path));
+        let asked = only.is_empty()
+            || only.iter().any(|path| entry.path.starts_with(path))
+            || sets.contains(&entry.path);
         // Our own state and the archives are not the agent's, whatever a foreign archive says.
         let ours = entry.path.starts_with(".ops")
             || backups.is_some_and(|dir| entry.path.starts_with(dir))

@@ -2,6 +2,7 @@
 //! is made, and what has been done is read from the disk, so that a crash at any point can be
 //! undone or finished.
 
+use super::beside::Beside;
 use super::record::STAGING;
 use super::survey::{self, There};
 use super::transfer::{self, Spot};
@@ -9,11 +10,11 @@ use crate::backup::manifest::Name;
 use crate::backup::places::{self, Places, inner, look};
 use crate::base::beneath::{Dir, FileType};
 use crate::base::step::step;
-use crate::base::{Home, Run, database, units};
+use crate::base::{Home, Run, units};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How the folders of old files begin, in the home.
@@ -83,19 +84,20 @@ pub(super) struct Move {
     pub(super) was: Option<String>,
 }
 
-/// The moves for files and databases of the archive, as the home is now. Of each database all
-/// three sidecars are named, there or not: an undo must know which ones are not the old one's.
-pub(super) fn moves(places: &Places, files: &[&Path], databases: &[&Path]) -> Result<Vec<Move>> {
-    let placed: BTreeSet<&Path> = files.iter().copied().collect();
+/// The moves for files and links of the archive, as the home is now. What lies beside `regular` ones goes, if
+/// it would be taken for part of what comes and nothing takes its place.
+pub(super) fn moves(places: &Places, files: &[&Path], regular: &[&Path]) -> Result<Vec<Move>> {
+    let placed: HashSet<&Path> = files.iter().copied().collect();
     let mut moves = Vec::new();
     for path in files {
         moves.push(plan(places, path, true, None)?);
     }
     // After their database: with it gone, nobody can open what is left by mistake.
-    for database in databases {
-        for sidecar in database::sidecars(database) {
+    let mut beside = Beside::new(places);
+    for file in regular {
+        for sidecar in beside.of(file)? {
             if !placed.contains(sidecar.as_path()) {
-                moves.push(plan(places, &sidecar, false, Some(Name(database.to_path_buf())))?);
+                moves.push(plan(places, &sidecar, false, Some(Name(file.to_path_buf())))?);
             }
         }
     }
@@ -252,8 +254,21 @@ impl Swap {
     pub(super) fn back(&self, places: &Places) -> Result<usize> {
         let trees = self.trees(places)?;
         let mut found = 0;
+        let known: HashSet<&Path> = self.moves.iter().map(|one| one.path.0.as_path()).collect();
+        let mut beside = Beside::new(places);
         // Backwards, so that a database comes back after its sidecars.
         for one in self.moves.iter().rev() {
+            if one.place && self.brings_regular(&trees, &one.path.0)? {
+                for path in beside.of(&one.path.0)? {
+                    if !known.contains(path.as_path()) {
+                        // It came after the restored file and belongs to that.
+                        let belongs_to = Some(one.path.clone());
+                        let (path, place, in_place) = (Name(path), false, false);
+                        let sidecar = Move { path, had: false, place, belongs_to, in_place, was: None };
+                        found += self.back_one(&trees, &sidecar)?;
+                    }
+                }
+            }
             found += self.back_one(&trees, one)?;
         }
         for folder in self.folders.iter().rev() {
@@ -309,6 +324,14 @@ impl Swap {
             put(Spot(aside, &within), here)?;
         }
         Ok(found)
+    }
+
+    /// Whether what takes a place is a regular file, wherever it is now.
+    fn brings_regular(&self, trees: &Trees<'_>, path: &Path) -> Result<bool> {
+        let ready = trees.stage.as_ref().and_then(|stage| look(stage, &inner(path)).ok().flatten());
+        let placed = || Ok(trees.here(path)?.and_then(|(dir, rest)| look(dir, rest).ok().flatten()));
+        let there = ready.map_or_else(placed, |ready| anyhow::Ok(Some(ready)))?;
+        Ok(there.is_some_and(|meta| meta.is_file()))
     }
 
     /// Whether the old file is in its place: it was never moved, or has been put back.
@@ -430,7 +453,7 @@ mod tests {
             staged: Name(".ops/restore/x".into()),
             set_aside: Name(".pre-restore.x".into()),
             services: Vec::new(),
-            moves: moves(&places, &[db, fresh], &[db]).unwrap(),
+            moves: moves(&places, &[db, fresh], &[db, fresh]).unwrap(),
             folders: vec![Name("memory/sub".into())],
             emptied: Vec::new(),
         };
@@ -461,6 +484,23 @@ mod tests {
         fs::write(home.path("memory/a.db-wal"), "newer wal").unwrap();
         swap.back(&places).unwrap();
         assert_eq!(read(&home, "memory/a.db-wal").as_deref(), Some("newer wal"));
+    }
+
+    #[test]
+    fn what_was_written_beside_a_restored_file_goes_with_it_when_that_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, places, swap) = scene(dir.path());
+        swap.forward(&places).unwrap();
+        for path in ["memory/a.db-journal", "memory/sub/fresh-wal", "memory/other-wal"] {
+            fs::write(home.path(path), "new").unwrap();
+        }
+        assert_eq!(swap.back(&places).unwrap(), 2);
+        assert_eq!(read(&home, "memory/a.db-journal"), None);
+        assert!(!home.path("memory/sub").exists());
+        assert_eq!(read(&home, "memory/other-wal").as_deref(), Some("new"));
+        for path in ["memory/a.db-journal", "memory/sub/fresh-wal"] {
+            assert_eq!(read(&home, &format!(".pre-restore.x/.found/{path}")).as_deref(), Some("new"));
+        }
     }
 
     #[test]

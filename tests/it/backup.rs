@@ -47,6 +47,17 @@ pub fn number(path: &Path, query: &str) -> i64 {
     db.query_row(query, [], |row| row.get(0)).unwrap()
 }
 
+/// Bytes like those of an encrypted file, the same for the same seed.
+pub fn rubbish_bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(length)
+    .collect()
+}
+
 /// The archives there are, oldest first.
 pub fn archives(sandbox: &Sandbox) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(sandbox.path("backups")) else { return Vec::new() };

@@ -4,6 +4,7 @@ mod back;
 mod beneath;
 mod foreign;
 mod parts;
+mod sidecars;
 
 use crate::backup::{archives, database, number, tree, with_files};
 use crate::crash::changed;
