@@ -10,8 +10,8 @@ use super::plan::{Found, is_gone};
 use super::shelf::is_exhausted;
 use super::snapshot::{self, Pinned, Shot};
 use super::space::is_full;
-use crate::base::descriptors;
-use crate::base::integrity;
+use crate::base::beneath::Dir;
+use crate::base::{descriptors, durable, integrity, opaque};
 use crate::base::units::Span;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -51,6 +51,9 @@ pub(super) enum Source {
     /// Copies of its files as they are, `-wal` and `-journal` beside it: SQLite cannot open it. None: it is
     /// damaged.
     Files(PathBuf, Option<Unjudged>, String),
+    /// The same of one that is encrypted, of which not even the header is plain, and whether the files stayed
+    /// as they are while they were copied.
+    Opaque(PathBuf, bool),
     /// It could not be read.
     LeftOut(Unjudged, String),
     /// It went away meanwhile.
@@ -92,6 +95,8 @@ struct Waiting {
     stamp: Option<String>,
     /// Whether it is in WAL mode without a WAL: then it is read without a lock.
     at_rest: bool,
+    /// It is encrypted as a whole: only its files can be copied.
+    opaque: bool,
 }
 
 impl Waiting {
@@ -128,7 +133,7 @@ impl<'a> Saving<'a> {
         let mut pinned = Vec::new();
         for stage in stages {
             pinned.push(match stage {
-                Stage::Waiting(waiting) if !waiting.at_rest && room > 0 => {
+                Stage::Waiting(waiting) if !waiting.at_rest && !waiting.opaque && room > 0 => {
                     let left = until.saturating_duration_since(Instant::now());
                     match snapshot::pin(&self.home.join(&waiting.found.path.0), false, left) {
                         // Somebody was quicker: it is tried again when nothing else is held up by it.
@@ -175,14 +180,15 @@ impl<'a> Saving<'a> {
             return Ok(Ok(Stage::Saved(Saved { found, meta, stamp, source })));
         }
         let at_rest = snapshot::is_at_rest(&path).unwrap_or(false);
-        Ok(Ok(Stage::Waiting(Waiting { number, found, meta, stamp, at_rest })))
+        let opaque = is_opaque(&path).unwrap_or(false);
+        Ok(Ok(Stage::Waiting(Waiting { number, found, meta, stamp, at_rest, opaque })))
     }
 
     /// Waits for those that are locked, holding none. Those that still are then are left out.
     fn leave_out_locked(&self, mut stages: Vec<Stage>) -> Vec<Stage> {
         let is_locked = |stage: &Stage| match stage {
             Stage::Waiting(waiting) => {
-                !waiting.at_rest && snapshot::is_locked(&self.home.join(&waiting.found.path.0))
+                !waiting.at_rest && !waiting.opaque && snapshot::is_locked(&self.home.join(&waiting.found.path.0))
             }
             _ => false,
         };
@@ -204,6 +210,10 @@ impl<'a> Saving<'a> {
         let (waiting, pin) = match stage {
             Stage::Saved(saved) => return Ok(saved),
             Stage::Pinned(waiting, pin) => (waiting, pin),
+            Stage::Waiting(Waiting { number, found, meta, opaque: true, .. }) => {
+                let source = self.opaque(&self.home.join(&found.path.0), number)?;
+                return Ok(Saved { found, meta, stamp: None, source });
+            }
             Stage::Waiting(waiting) => {
                 let begun = Instant::now();
                 let path = self.home.join(&waiting.found.path.0);
@@ -219,6 +229,17 @@ impl<'a> Saving<'a> {
         // What was written meanwhile may not be in the copy, or may be.
         let stamp = stamp.filter(|stamp| database_stamp(&path, self.now).as_ref() == Some(stamp));
         Ok(Saved { found, meta, stamp, source })
+    }
+
+    /// Copies of the files of a database that is encrypted as a whole.
+    fn opaque(&self, path: &Path, number: usize) -> Result<Source> {
+        let set = self.work.join(format!("{number}.raw"));
+        match snapshot::copy_opaque(path, &set) {
+            Ok(settled) => Ok(Source::Opaque(set, settled)),
+            Err(error) if is_full(&error) || is_exhausted(&error) => Err(error),
+            Err(_) if !fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()) => Ok(Source::Vanished),
+            Err(error) => Ok(Source::LeftOut(Unjudged::Unreadable, format!("{:#}", error.root_cause()))),
+        }
     }
 
     /// A copy of what is held; or of its files, where SQLite cannot open it.
@@ -264,6 +285,11 @@ impl<'a> Saving<'a> {
             _ => Source::LeftOut(Unjudged::Unreadable, why),
         })
     }
+}
+
+fn is_opaque(path: &Path) -> Result<bool> {
+    let folder = Dir::open(durable::parent(path))?;
+    Ok(opaque::is_encrypted(&folder, Path::new(path.file_name().unwrap_or_default()))?)
 }
 
 fn left_out_locked() -> Source {

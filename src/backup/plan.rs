@@ -8,7 +8,7 @@ use super::manifest::{Include, LinkOut, Name, NoDump};
 use super::outside::Outside;
 use super::places::Places;
 use crate::base::beneath::{Dir, Entry, FileType, Refused};
-use crate::base::{Fault, database};
+use crate::base::{Fault, database, opaque};
 use crate::config::{Config, Kind};
 use anyhow::Result;
 use rustix::fs::AtFlags;
@@ -232,7 +232,9 @@ impl Walk {
         let dir = self.home.open_dir(folder.strip_prefix(&self.base).unwrap_or(folder))?;
         let mut entries = dir.entries("")?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let (mut below, mut databases) = (Vec::new(), BTreeSet::new());
+        let owners = entries.iter().filter_map(|entry| database::of_sidecar(Path::new(&entry.name)));
+        let mut known = Known { owners: owners.map(PathBuf::into_os_string).collect(), ..Known::default() };
+        let mut below = Vec::new();
         let mut has_any = false;
         for Entry { name, kind, .. } in entries {
             let path = folder.join(&name);
@@ -254,7 +256,7 @@ impl Walk {
                 }
                 below.push(path);
             } else if wanted || kind == FileType::Symlink {
-                match self.file(&dir, &path, &name, &mut databases) {
+                match self.file(&dir, &path, &name, &mut known) {
                     Ok(true) => {
                         self.globs.note(&path, &mut self.found_by);
                         has_any = true;
@@ -278,7 +280,7 @@ impl Walk {
         dir: &Dir,
         path: &Path,
         name: &OsStr,
-        databases: &mut BTreeSet<OsString>,
+        known: &mut Known,
     ) -> io::Result<bool> {
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let size = stat.st_size.unsigned_abs();
@@ -290,16 +292,16 @@ impl Walk {
                 self.plan.others.push(found);
                 return Ok(true);
             }
-            FileType::RegularFile if is_sidecar(name, databases) => Reason::DatabaseSidecar,
+            FileType::RegularFile if is_sidecar(name, &known.databases) => Reason::DatabaseSidecar,
             FileType::RegularFile if is_lock_file(path, size) => Reason::LockFile,
             FileType::RegularFile => {
                 self.plan.on_disk += on_disk;
                 // The smallest database is one page of 512 bytes.
-                if size >= 512 && is_database(dir, name)? {
+                if size >= 512 && known.is_database(dir, name)? {
                     let wal = rustix::fs::statat(dir, sidecar(name), AtFlags::SYMLINK_NOFOLLOW);
                     found.size += wal.map_or(0, |wal| wal.st_size.unsigned_abs());
                     found.shape = Shape::Database;
-                    databases.insert(name.to_owned());
+                    known.databases.insert(name.to_owned());
                     self.plan.databases.push(found);
                 } else {
                     self.plan.others.push(found);
@@ -355,12 +357,28 @@ impl Plan {
     }
 }
 
-fn is_database(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    match dir.open_file(name) {
-        Ok(file) => database::is_sqlite_file(&file),
-        // What it is now is told when it is written.
-        Err(error) if Refused::of(&error).is_some() => Ok(false),
-        Err(error) => Err(error),
+/// What is known of the files in a folder.
+#[derive(Default)]
+struct Known {
+    /// Those that are databases.
+    databases: BTreeSet<OsString>,
+    /// Those that have a file beside them that is named like one of a database.
+    owners: BTreeSet<OsString>,
+}
+
+impl Known {
+    /// Whether a file is a database, be it an encrypted one.
+    fn is_database(&self, dir: &Dir, name: &OsStr) -> io::Result<bool> {
+        match dir.open_file(name) {
+            Ok(file) if database::is_sqlite_file(&file)? => Ok(true),
+            Ok(_) if self.owners.contains(name) || opaque::is_named(name) => {
+                opaque::is_encrypted(dir, Path::new(name))
+            }
+            Ok(_) => Ok(false),
+            // What it is now is told when it is written.
+            Err(error) if Refused::of(&error).is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ const AWAKE: Duration = Duration::from_secs(2);
 const BLINK: Duration = Duration::from_millis(10);
 /// How long a file is given to be at rest.
 const CALM: Duration = Duration::from_millis(100);
+/// So often files are copied that do not stay as they are.
+const ATTEMPTS: usize = 5;
 
 /// A database at one moment, held for reading.
 pub(super) struct Pinned {
@@ -121,7 +123,7 @@ impl Pinned {
 /// recovery there is happens on the copy. If that fails, the files are at `raw` as they were.
 pub(super) fn copy_files(source: &Path, raw: &Path, target: &Path) -> Result<Shot> {
     let begun = Instant::now();
-    for _ in 0..5 {
+    for _ in 0..ATTEMPTS {
         let before = fingerprints(source);
         copy_set(source, raw)?;
         if fingerprints(source) != before {
@@ -139,6 +141,20 @@ pub(super) fn copy_files(source: &Path, raw: &Path, target: &Path) -> Result<Sho
         return finish(target, wal, begun.elapsed());
     }
     Err(anyhow!("the database {} changes too fast to be copied", source.display()))
+}
+
+/// Copies the files of a database that cannot be opened. Gives whether they stayed as they are meanwhile.
+pub(super) fn copy_opaque(source: &Path, raw: &Path) -> Result<bool> {
+    for _ in 0..ATTEMPTS {
+        let before = fingerprints(source);
+        copy_set(source, raw)?;
+        step("copied as it is")?;
+        if before.is_some() && fingerprints(source) == before {
+            return Ok(true);
+        }
+        std::thread::sleep(CALM);
+    }
+    Ok(false)
 }
 
 fn recover(raw: &Path, target: &Path) -> Result<()> {

@@ -157,6 +157,18 @@ impl<'a> Writer<'a> {
             Source::Files(set, reason, why) => {
                 self.put_files(saved, set, *reason, why)?;
             }
+            Source::Opaque(set, settled) => {
+                let mut why = "it is encrypted, or looks so".to_owned();
+                if !settled {
+                    why.push_str("; it changed while it was read and may not open");
+                    self.manifest.problems.push(format!(
+                        "the database {} is encrypted, or looks so, and changed while it was read: the copy of it in \
+                         the archive may not open; back it up while its owner is stopped, or by [backup.dump]",
+                        name.0.display()
+                    ));
+                }
+                self.put_files(saved, set, Some(Unjudged::Encrypted), &why)?;
+            }
             Source::LeftOut(reason, why) => {
                 self.note_database(name, Soundness::Unjudged(*reason), why);
                 let problem = format!(

@@ -20,6 +20,7 @@ pub mod manager;
 pub mod mark;
 pub mod name;
 pub mod notice;
+pub mod opaque;
 pub mod own_files;
 pub mod owner;
 pub mod privilege;

@@ -2,6 +2,7 @@
 //! older one.
 
 mod keeping;
+mod opaque;
 mod unchanged;
 
 use crate::sandbox::{Said, Sandbox, said, wait_until};
