@@ -11,8 +11,8 @@ use super::shelf::is_exhausted;
 use super::snapshot::{self, Pinned, Shot};
 use super::space::is_full;
 use crate::base::beneath::Dir;
-use crate::base::{descriptors, durable, integrity, opaque};
 use crate::base::units::Span;
+use crate::base::{descriptors, durable, integrity, opaque};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rusqlite::ErrorCode;
@@ -188,7 +188,9 @@ impl<'a> Saving<'a> {
     fn leave_out_locked(&self, mut stages: Vec<Stage>) -> Vec<Stage> {
         let is_locked = |stage: &Stage| match stage {
             Stage::Waiting(waiting) => {
-                !waiting.at_rest && !waiting.opaque && snapshot::is_locked(&self.home.join(&waiting.found.path.0))
+                !waiting.at_rest
+                    && !waiting.opaque
+                    && snapshot::is_locked(&self.home.join(&waiting.found.path.0))
             }
             _ => false,
         };

@@ -275,13 +275,7 @@ impl Walk {
 
     /// Looks at anything but a folder. Gives whether it goes in. A database comes before its sidecars,
     /// whose names are longer.
-    fn file(
-        &mut self,
-        dir: &Dir,
-        path: &Path,
-        name: &OsStr,
-        known: &mut Known,
-    ) -> io::Result<bool> {
+    fn file(&mut self, dir: &Dir, path: &Path, name: &OsStr, known: &mut Known) -> io::Result<bool> {
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let size = stat.st_size.unsigned_abs();
         let mut found = Found { path: Name(path.to_owned()), shape: Shape::File, size };

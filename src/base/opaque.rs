@@ -65,6 +65,7 @@ fn is_random(file: &File) -> io::Result<bool> {
     for byte in &sample {
         counts[usize::from(*byte)] += 1;
     }
-    let shares = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / sample.len() as f64);
+    let shares =
+        counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / sample.len() as f64);
     Ok(shares.map(|share| -share * share.log2()).sum::<f64>() > 7.6)
 }

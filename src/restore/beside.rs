@@ -2,7 +2,7 @@
 //! `-journal`. An encrypted database is not known by its content, so this is asked of every file.
 
 use crate::backup::places::Places;
-use crate::base::beneath::FileType;
+use crate::base::beneath::{FileType, Refused};
 use crate::base::database;
 use anyhow::{Context, Result};
 use std::collections::{HashMap, HashSet};
@@ -30,9 +30,8 @@ impl<'a> Beside<'a> {
             self.folders.insert(folder.to_owned(), names);
         }
         let there = self.folders.get(folder);
-        let is_there = |path: &PathBuf| {
-            there.zip(path.file_name()).is_some_and(|(names, name)| names.contains(name))
-        };
+        let is_there =
+            |path: &PathBuf| there.zip(path.file_name()).is_some_and(|(names, name)| names.contains(name));
         Ok(database::sidecars(file).into_iter().filter(is_there).collect())
     }
 }
@@ -40,7 +39,11 @@ impl<'a> Beside<'a> {
 /// The names in a folder that end like those of sidecars, and are of no folder.
 fn list(places: &Places, folder: &Path) -> io::Result<HashSet<OsString>> {
     let entries = match places.at(folder).and_then(|(dir, rest)| dir.entries(rest)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                // Nothing is moved through a link: whoever looks at the file itself says so.
+                || Refused::of(&error) == Some(Refused::Link) =>
+        {
             return Ok(HashSet::new());
         }
         entries => entries?,

@@ -79,7 +79,7 @@ fn forward(
         places.make_folder(&folder.0, 0o755)?;
     }
     swap.forward(places)?;
-    let notes = stage::set_folder_modes(folders, &made, places)?;
+    let notes = stage::finish_folders(folders, &made, places)?;
     swap.save(places, Phase::Placed)?;
     for name in &swap.services {
         services.start(name).with_context(|| format!("{name} does not start on the restored files"))?;

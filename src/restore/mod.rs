@@ -219,8 +219,9 @@ pub fn prepare<'a>(
     };
     let flaws = select::judge(loaded, journal, &archive, &contents, asked)?;
     let flawed = !newer.is_empty() || !flaws.is_empty();
-    let Wanted { entries: wanted, notes, links_at_home } =
+    let Wanted { entries: mut wanted, notes, links_at_home } =
         select::entries(loaded, &archive, &contents, asked)?;
+    wanted.extend(select::folders_above(&contents, &wanted));
     let notes = newer.into_iter().chain(flaws).chain(notes).collect();
     let running = exchange::running(loaded, run)?;
     // Archives of earlier versions do not say where in them a file is.
@@ -332,6 +333,9 @@ impl Prepared<'_> {
             return Err(Fault::unknown("nothing of it belongs into the home; nothing was changed")
                 .hint(self.held_back.first().or(self.notes.last()).cloned().unwrap_or_default())
                 .into());
+        }
+        if self.only.is_empty() {
+            self.notes.extend(stage::kept_folders(&self.wanted, &self.places));
         }
         self.survey = survey_of(&self.places, &self.wanted)?;
         self.replaced = self.survey.there;

@@ -212,6 +212,18 @@ pub(super) fn entries(
     Ok(Wanted { entries: wanted, notes, links_at_home })
 }
 
+/// The folders of the archive above what is wanted and not among it: made where they are missing, with their modes.
+pub(super) fn folders_above(contents: &Contents, wanted: &[Entry]) -> Vec<Entry> {
+    let known: HashSet<&Path> = wanted.iter().map(|entry| entry.path.as_path()).collect();
+    let above: HashSet<&Path> = wanted.iter().flat_map(|entry| entry.path.ancestors().skip(1)).collect();
+    let folders = contents.entries.iter().filter(|entry| entry.shape == Shape::Folder);
+    let missing = folders.filter(|entry| {
+        let path = entry.path.as_path();
+        path.file_name().is_some() && above.contains(path) && !known.contains(path)
+    });
+    missing.cloned().collect()
+}
+
 impl Prepared<'_> {
     /// Takes out of what is wanted what does not belong into the home: our config, and work that waited,
     /// unless they are asked for; and what no include of today names outside the home.

@@ -12,11 +12,11 @@ use crate::base::step::step;
 use crate::base::text;
 use crate::base::xattrs::ACL;
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, Gid, Uid};
+use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid};
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Seek};
-use std::os::unix::fs::{PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -132,7 +132,7 @@ impl<'a> Laying<'a> {
                     .symlink(points_to, &target)
                     .with_context(|| format!("cannot create the link {}", path.display()))?;
             }
-            give(&self.folder, &target, entry).with_context(|| owning(&path))?;
+            settle_link(&self.folder, &target, entry).with_context(|| owning(&path))?;
             step("stage")?;
         }
         for (entry, mode) in std::mem::take(&mut self.databases) {
@@ -202,43 +202,91 @@ fn owner(entry: &Entry) -> Option<(u32, u32)> {
     (known && rustix::process::geteuid().is_root()).then_some((uid, gid))
 }
 
-/// Gives a folder or link its owner, where we may.
-fn give(dir: &Dir, path: &Path, entry: &Entry) -> std::io::Result<()> {
-    let Some((uid, gid)) = owner(entry) else { return Ok(()) };
+/// Gives a link its owner, where we may, and its time.
+fn settle_link(dir: &Dir, path: &Path, entry: &Entry) -> std::io::Result<()> {
     let (folder, name) = dir.holder(path)?;
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    Ok(rustix::fs::chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    if let Some((uid, gid)) = owner(entry) {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    let (tv_sec, nanos) = (entry.mtime.timestamp(), entry.mtime.timestamp_subsec_nanos().min(999_999_999));
+    let saved = Timespec { tv_sec, tv_nsec: nanos.into() };
+    let times = Timestamps { last_access: saved, last_modification: saved };
+    // Best effort: some file systems keep no times of links.
+    let _ = rustix::fs::utimensat(&folder, name, &times, AtFlags::SYMLINK_NOFOLLOW);
+    Ok(())
 }
 
-/// Creates the wanted folders that are not there, with their modes. Gives those it created.
+/// Creates the wanted folders that are not there, for us alone until [`finish_folders`]. Gives those it created.
 pub(super) fn make_folders(wanted: &[Entry], places: &Places) -> Result<Vec<PathBuf>> {
+    let mut folders: Vec<&Path> = folders(wanted).map(|entry| entry.path.as_path()).collect();
+    folders.sort_unstable();
     let mut made = Vec::new();
-    for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder) {
-        match places.at(&entry.path) {
+    for path in folders {
+        match places.at(path) {
             Ok((dir, rest)) if look(dir, rest).is_ok_and(|there| there.is_some_and(|meta| meta.is_dir())) => {
                 continue;
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot make {}", entry.path.display()));
+                return Err(error).with_context(|| format!("cannot make {}", path.display()));
             }
-            _ => places.make_folder(&entry.path, 0o755)?,
+            _ => {}
         }
-        let (dir, rest) = places.at(&entry.path).with_context(|| owning(&entry.path))?;
-        if !rest.as_os_str().is_empty() {
-            give(dir, rest, entry).with_context(|| owning(&entry.path))?;
-        }
-        made.push(entry.path.clone());
+        // With those above that the archive does not have.
+        places.make_folder(path, 0o755)?;
+        let folder = places.at(path).and_then(|(dir, rest)| dir.open_dir(rest)?.to_file());
+        let set = folder.and_then(|folder| folder.set_permissions(Permissions::from_mode(0o700)));
+        set.with_context(|| format!("cannot set the mode of {}", path.display()))?;
+        made.push(path.to_owned());
     }
     Ok(made)
 }
 
-/// Gives folders we made their modes and attributes, when everything is in them. Gives what could not be set.
-pub(super) fn set_folder_modes(wanted: &[Entry], made: &[PathBuf], places: &Places) -> Result<Vec<String>> {
+/// Gives folders we made their owners, attributes, modes and times, when everything is in them. Gives what could
+/// not be set.
+pub(super) fn finish_folders(wanted: &[Entry], made: &[PathBuf], places: &Places) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    for entry in wanted.iter().filter(|entry| entry.shape == Shape::Folder && made.contains(&entry.path)) {
+    let made: HashSet<&Path> = made.iter().map(PathBuf::as_path).collect();
+    let mut folders: Vec<&Entry> =
+        folders(wanted).filter(|entry| made.contains(entry.path.as_path())).collect();
+    // The inner ones first: each change in a folder changes its time.
+    folders.sort_unstable_by(|a, b| b.path.cmp(&a.path));
+    for entry in folders {
         let folder = places.at(&entry.path).and_then(|(dir, rest)| dir.open_dir(rest)?.to_file());
-        let set = folder.and_then(|folder| folder.set_permissions(dress(&folder, entry, &mut notes)));
-        set.with_context(|| format!("cannot set the mode of {}", entry.path.display()))?;
+        let setting = || format!("cannot set the mode of {}", entry.path.display());
+        let folder = folder.with_context(setting)?;
+        if let Some((uid, gid)) = owner(entry) {
+            fchown(&folder, Some(uid), Some(gid)).with_context(|| owning(&entry.path))?;
+        }
+        folder.set_permissions(dress(&folder, entry, &mut notes)).with_context(setting)?;
+        folder.set_modified(SystemTime::from(entry.mtime)).with_context(setting)?;
     }
     Ok(notes)
+}
+
+/// Says of which folders that are there the archive has another mode or owner: they are no part of an undo, and
+/// stay as they are.
+pub(super) fn kept_folders(wanted: &[Entry], places: &Places) -> Option<String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let kept = folders(wanted).filter_map(|entry| {
+        let (dir, rest) = places.at(&entry.path).ok()?;
+        let meta = look(dir, rest).ok()?.filter(|meta| meta.is_dir())?;
+        let (mode, saved) = (meta.permissions().mode() & 0o7777, entry.mode & 0o7777);
+        let other_owner = is_root && owner(entry).is_some_and(|saved| saved != (meta.uid(), meta.gid()));
+        let path = entry.path.display();
+        let owned = format!("{path} (of {}:{})", meta.uid(), meta.gid());
+        (mode != saved)
+            .then(|| format!("{path} ({mode:04o}, in the archive {saved:04o})"))
+            .or(other_owner.then_some(owned))
+    });
+    let kept: Vec<String> = kept.collect();
+    let first = kept.first()?;
+    Some(format!(
+        "{} that are there keep their modes and owners, which are others in the archive, such as {first}",
+        text::count(kept.len(), "folder")
+    ))
+}
+
+fn folders(wanted: &[Entry]) -> impl Iterator<Item = &Entry> {
+    wanted.iter().filter(|entry| entry.shape == Shape::Folder)
 }

@@ -86,7 +86,7 @@ impl Prepared<'_> {
         let touched: BTreeSet<&Path> = parents.iter().flat_map(|path| path.ancestors()).collect();
         places::sync(touched.into_iter().map(|path| (target, path.to_owned())))?;
         durable::sync_folder(durable::parent(&folder))?;
-        let notes = stage::set_folder_modes(&self.wanted, &made, &places)?;
+        let notes = stage::finish_folders(&self.wanted, &made, &places)?;
         self.notes.extend(notes);
         let state = if self.notes.is_empty() { State::Ok } else { State::Warning };
         Ok(self.restored(state, None, Vec::new()))

@@ -2,6 +2,7 @@
 
 mod back;
 mod beneath;
+mod folders;
 mod foreign;
 mod parts;
 mod sidecars;

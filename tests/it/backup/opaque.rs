@@ -28,7 +28,10 @@ fn an_encrypted_database_is_saved_with_its_wal_as_one_said_at_every_step_and_com
     let wanted = "the database memory/keys.db could not be judged (it is encrypted";
     for (program, words) in [("backup", &["verify", "latest"][..]), ("restore", &["--drill"])] {
         let said = sandbox.expect(0, program, words);
-        assert!(said.stdout.contains(wanted) || said.stderr.contains(wanted), "{program} {words:?}: {said:?}");
+        assert!(
+            said.stdout.contains(wanted) || said.stderr.contains(wanted),
+            "{program} {words:?}: {said:?}"
+        );
     }
     sandbox.write("memory/keys.db", rubbish_bytes(6, 12288));
     sandbox.write("memory/keys.db-wal", wal(7));
@@ -51,7 +54,8 @@ fn one_that_never_stays_as_it_is_is_saved_and_that_is_said() {
             let mut seed = 0;
             while !done.load(Ordering::Relaxed) {
                 seed += 1;
-                let mut wal = fs::OpenOptions::new().append(true).open(sandbox.path("memory/keys.db-wal")).unwrap();
+                let mut wal =
+                    fs::OpenOptions::new().append(true).open(sandbox.path("memory/keys.db-wal")).unwrap();
                 wal.write_all(&rubbish_bytes(seed, 64)).unwrap();
                 std::thread::sleep(Duration::from_micros(100));
             }
@@ -61,7 +65,13 @@ fn one_that_never_stays_as_it_is_is_saved_and_that_is_said() {
         said
     });
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.stdout.contains("changed while it was read") || said.stderr.contains("changed while it was read"));
+    assert!(
+        said.stdout.contains("changed while it was read")
+            || said.stderr.contains("changed while it was read")
+    );
     let said = sandbox.run("backup", &["verify", "latest"]);
-    assert!(said.stdout.contains("changed while it was read") || said.stderr.contains("changed while it was read"));
+    assert!(
+        said.stdout.contains("changed while it was read")
+            || said.stderr.contains("changed while it was read")
+    );
 }
