@@ -6,8 +6,8 @@ use super::store;
 use crate::base::durable::{Lock, PATIENCE};
 use crate::base::maintenance::Note;
 use crate::base::units::local;
-use crate::base::{Fault, Home, Journal, Run, State};
-use crate::config::Config;
+use crate::base::{Fault, Journal, Run, State};
+use crate::config::{Config, Limits, Loaded};
 use crate::health::Finding;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,21 +18,28 @@ use std::time::Duration;
 /// Its name. No check can have it: a colon is not allowed in one.
 pub(super) const CHECK: &str = "ops:alerts";
 
-/// No run of `alert` lasts so long.
-const LONGEST_RUN: TimeDelta = TimeDelta::minutes(30);
+/// So much later than one run another may begin: the lock is new then.
+const BETWEEN: TimeDelta = TimeDelta::minutes(5);
 
 /// No maintenance lasts so much longer than an upgrade and its settling time.
 const MARGIN: TimeDelta = TimeDelta::hours(5);
+
+/// A run of `alert` that takes longer ends itself. Where the operator lets it last, a forged lock must not.
+fn longest_run(config: &Config) -> TimeDelta {
+    let limit = config.schedule.limit.alert;
+    if limit.0.is_zero() { Limits::default().alert.delta() } else { limit.delta() }
+}
 
 /// The lock of alerts; none where it is held for longer than any run lasts, and why.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown while another run may well be at it.
-pub(super) fn lock(home: &Home, run: &Run, journal: &Journal) -> Result<(Option<Lock>, Option<String>)> {
+pub(super) fn lock(loaded: &Loaded, run: &Run, journal: &Journal) -> Result<(Option<Lock>, Option<String>)> {
+    let home = &loaded.home;
     // The holder's own words prove nothing: when a run came to its end last does.
     let written = || Some(home.metadata(&home.lock("alert")).ok()?.modified().ok()?.into());
     let since = store::finished(journal).ok().flatten().map(|(_, at)| at).or_else(written);
-    let overdue = since.filter(|since| run.now - *since > LONGEST_RUN);
+    let overdue = since.filter(|since| run.now - *since > longest_run(&loaded.config) + BETWEEN);
     let patience = if overdue.is_some() { Duration::ZERO } else { PATIENCE };
     let busy = match Lock::take(home, "alert", run, patience) {
         Ok(lock) => return Ok((Some(lock), None)),

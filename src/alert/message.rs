@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The pages of `runbooks/`, by alert type.
-const RUNBOOKS: [(&str, &str); 8] = [
+const RUNBOOKS: [(&str, &str); 9] = [
+    ("alerts_held_back", include_str!("../../runbooks/alerts_held_back.md")),
     ("daemon_critical", include_str!("../../runbooks/daemon_critical.md")),
     ("daemon_degraded", include_str!("../../runbooks/daemon_degraded.md")),
     ("disk_critical", include_str!("../../runbooks/disk_critical.md")),

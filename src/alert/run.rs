@@ -74,7 +74,7 @@ pub fn run(loaded: &Loaded, run: &Run, dry: bool) -> Result<Summary> {
     let mut source = Source::open(loaded, dry, &mut notes)?;
     let last = store::finished(&source.journal).unwrap_or_default();
     let mut held_back = Vec::new();
-    let _lock = match (!dry).then(|| held::lock(&loaded.home, run, &source.journal)).transpose() {
+    let _lock = match (!dry).then(|| held::lock(loaded, run, &source.journal)).transpose() {
         Ok(lock) => lock.and_then(|(lock, why)| {
             held_back.extend(why);
             lock

@@ -1,12 +1,13 @@
 //! One archive: written in its work folder, read back, published. It takes what it can from the archive
 //! before it; where that turns out to be damaged, everything is read instead.
 
-use super::bench::{self, Bench};
+use super::bench::Bench;
 use super::catalog;
 use super::crypt::{Encrypted, Recipients};
 use super::dump;
+use super::folder;
 use super::manifest::{Items, Manifest, SCHEMA};
-use super::open::{self, look};
+use super::open::{self, look_beside};
 use super::past::{Past, Reading};
 use super::places::Places;
 use super::plan::Plan;
@@ -16,19 +17,19 @@ use super::sidecar::Sidecar;
 use super::space::check_space;
 use super::verify;
 use super::writer::{Writer, Written};
+use crate::base::beneath::{Dir, Options};
 use crate::base::descriptors::Raised;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::one_line;
-use crate::base::{Fault, Journal, Run};
+use crate::base::{Fault, Journal, Run, durable};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The name of an archive, in its work folder, that is not finished.
 const PART: &str = "archive.tar.gz";
+const PART_ENCRYPTED: &str = "archive.tar.gz.age";
 
 /// An archive that was built and published.
 pub(super) struct Built {
@@ -51,9 +52,9 @@ pub(super) fn build(
     recipients: Option<&Recipients<'_>>,
 ) -> Result<Built> {
     let dir = &loaded.config.backup.dir;
-    let bench = Bench::set_up(dir, run)?;
-    bench::sweep_notes(dir, &loaded.config.agent.name)?;
-    dump::all(loaded, &bench.folder, &mut plan);
+    let bench = Bench::set_up(folder::make(loaded)?, run)?;
+    bench.sweep_notes(&loaded.config.agent.name)?;
+    dump::all(loaded, bench.folder(), &mut plan);
     let _raised = Raised::raise();
     let catalog = catalog::status(loaded, journal)?;
     let archives = &catalog.archives;
@@ -80,19 +81,18 @@ pub(super) fn build(
         no_dumps: Vec::new(),
     };
     let last = last_good(archives);
-    let past = last.and_then(|last| open_past(loaded, last, &bench.folder, room));
+    let past = last.and_then(|last| open_past(loaded, last, bench.folder(), room));
     if let Some(last) = last {
         // Where it cannot be opened, the journal remembers what is in it.
         let had = past.as_ref().map(|past| past.had.clone());
         let had = had.or_else(|| records::had(journal?, &last.name));
         manifest.lacking = had.unwrap_or_default().expected(&loaded.config, last, &catalog, run.now);
     }
-    let part = bench.folder.join(PART);
     let attempt = |past: Option<&Past>, plan: &Plan| {
         // In a thread of its own, because it gives way to others for good.
         std::thread::scope(|scope| {
             let write =
-                || write_and_verify(loaded, run, &bench.folder, manifest.clone(), plan, past, reading);
+                || write_and_verify(loaded, run, bench.folder(), manifest.clone(), plan, past, reading);
             scope.spawn(write).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the backup died")))
         })
     };
@@ -106,12 +106,12 @@ pub(super) fn build(
     };
     let Written { bytes, copied, unread, manifest, .. } = written;
     let Some(recipients) = recipients else {
-        let path = bench.publish(&part, None)?;
+        let path = bench.publish(PART, None)?;
         return Ok(Built { path, bytes, copied, unread, manifest, poisoned });
     };
-    let encrypted = bench.folder.join("archive.tar.gz.age");
+    let (part, encrypted) = (bench.folder().join(PART), bench.folder().join(PART_ENCRYPTED));
     let Encrypted { bytes, sha256 } = recipients.encrypt(&part, &encrypted, run.watched)?;
-    let path = bench.publish(&encrypted, Some(&Sidecar::new(&manifest, bytes, sha256)))?;
+    let path = bench.publish(PART_ENCRYPTED, Some(&Sidecar::new(&manifest, bytes, sha256)))?;
     Ok(Built { path, bytes, copied, unread, manifest, poisoned })
 }
 
@@ -127,10 +127,11 @@ fn write_and_verify(
 ) -> Result<Written> {
     let part = &folder.join(PART);
     let creating = || format!("cannot create {}", part.display());
-    let _ = fs::remove_file(part);
+    durable::remove(part)?;
     let progress = Progress::new("backing up", plan.bytes(), run.watched);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
-    let file = file.with_context(creating)?;
+    let options = Options::new().write().create_new(0o600);
+    let file =
+        Dir::open(folder).and_then(|folder| folder.open_with(PART, &options)).with_context(creating)?;
     step("begun")?;
     let home = Places::open(&loaded.home, &loaded.config.backup)?;
     let writer = Writer::new(&home, folder, file, manifest, past, reading, progress);
@@ -194,7 +195,7 @@ fn open_past(loaded: &Loaded, last: &Archive, folder: &Path, room: u64) -> Optio
 /// Looks at an archive whose blocks turned out to be wrong, and says what it is.
 fn condemn(loaded: &Loaded, run: &Run, journal: Option<&Journal>, archive: &Path) -> String {
     let name = file_name(archive);
-    let checked = look(&loaded.config.backup, archive, &loaded.config.backup.dir);
+    let checked = look_beside(loaded, archive);
     match checked {
         Err(error) if Fault::is_of_damage(&error) => {
             if let Some(journal) = journal {

@@ -5,12 +5,13 @@ use super::damage::refuse;
 use super::hashed::Hashed;
 use super::sidecar::Sidecar;
 use crate::base::Fault;
+use crate::base::beneath::open_named;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::count;
 use crate::config::Backup;
 use anyhow::{Context, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -78,7 +79,7 @@ impl Recipients<'_> {
     pub(super) fn encrypt(&self, plain: &Path, to: &Path, shown: bool) -> Result<Encrypted> {
         let reading = || format!("cannot read {}", plain.display());
         let writing = || format!("cannot write {}", to.display());
-        let file = File::open(plain).with_context(reading)?;
+        let file = open_named(plain).with_context(reading)?;
         let length = file.metadata().with_context(reading)?.len();
         let progress = Progress::new("encrypting", length, shown);
         let mut input = Hashed::new(file, Some(&progress));
@@ -96,13 +97,13 @@ impl Recipients<'_> {
         let wrong = |why: &str| {
             anyhow::Error::from(Fault::critical(format!("the encrypted archive is not whole: {why}")))
         };
-        let file = File::open(to).with_context(writing)?;
+        let file = open_named(to).with_context(writing)?;
         let expected = expected_length(&file, length).with_context(writing)?;
         let expected = expected.ok_or_else(|| wrong("it has not the form of age"))?;
         if expected != bytes {
             return Err(wrong("its length is not that of its content"));
         }
-        let file = File::open(to).with_context(writing)?;
+        let file = open_named(to).with_context(writing)?;
         let (mut input, mut opened) = (Hashed::new(file, None), Hashed::new(io::sink(), None));
         if !self.opens {
             io::copy(&mut input, &mut io::sink()).with_context(writing)?;
@@ -128,7 +129,7 @@ pub(super) fn decrypt(backup: &Backup, archive: &Path, note: Option<&Sidecar>, t
     need_identity(backup, archive)?;
     let age = Age::find(backup)?;
     let mut input =
-        Hashed::new(File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?, None);
+        Hashed::new(open_named(archive).with_context(|| format!("cannot read {}", archive.display()))?, None);
     let writing = || format!("cannot write {}", to.display());
     let mut output =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).with_context(writing)?;
@@ -156,7 +157,7 @@ pub(super) fn need_identity(backup: &Backup, archive: &Path) -> Result<()> {
             .hint("nothing was changed; set identity in [backup] to the file of the key that opens it")
             .into());
     };
-    File::open(identity).map(drop).map_err(|error| {
+    open_named(identity).map(drop).map_err(|error| {
         Fault::unknown(format!("cannot read the identity {}: {error}", identity.display()))
             .hint("nothing was changed; identity in [backup] names the file of the key")
             .into()
@@ -170,7 +171,7 @@ pub(super) fn need_identity(backup: &Backup, archive: &Path) -> Result<()> {
 /// A [`Fault`] when it is not what the note says.
 pub(super) fn verify_closed(archive: &Path, note: &Sidecar) -> Result<()> {
     let reading = || format!("cannot read {}", archive.display());
-    let mut file = Hashed::new(File::open(archive).with_context(reading)?, None);
+    let mut file = Hashed::new(open_named(archive).with_context(reading)?, None);
     io::copy(&mut file, &mut io::sink()).with_context(reading)?;
     compare(archive, Some(note), file.bytes, &file.finish())
 }

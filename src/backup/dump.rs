@@ -7,7 +7,7 @@ use super::manifest::NoDump;
 use super::plan::Plan;
 use crate::base::step::step;
 use crate::base::units::Span;
-use crate::base::{arguments, process, program, text};
+use crate::base::{arguments, durable, process, program, text};
 use crate::config::{self, Dump, Loaded};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -46,7 +46,7 @@ pub(super) fn all(loaded: &Loaded, work: &Path, plan: &mut Plan) {
                 plan.dumps.push(dumped);
             }
             Err(error) => {
-                let _ = std::fs::remove_file(file);
+                let _ = durable::remove(&file);
                 let why = text::one_line(&format!("{error:#}"), 500);
                 plan.problems.push(format!("the dump {name} failed and is not in the archive: {why}"));
                 plan.no_dumps.push(NoDump { name: name.clone(), why });

@@ -127,7 +127,7 @@ pub fn make(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Mad
 pub fn make_reading(loaded: &Loaded, run: &Run, journal: Option<&Journal>, reading: Reading) -> Result<Made> {
     let begun = Instant::now();
     let held = lock(loaded, run)?;
-    if loaded.home.restore_journal().exists() {
+    if loaded.home.has(&loaded.home.restore_journal()) {
         return Err(Fault::critical("a restore of this home was cut short and is not undone yet")
             .hint("run `restore` or `backup` from the command line: it finishes or undoes that first")
             .into());
@@ -215,7 +215,7 @@ fn after(
     made: &mut Made,
 ) -> Result<()> {
     if let Some(journal) = journal {
-        let _ = shelf::remember_new(journal, &made.archive, manifest);
+        let _ = shelf::remember_new(loaded, journal, &made.archive, manifest);
     }
     step("published")?;
     find::refresh_latest(loaded, journal)?;
@@ -234,6 +234,6 @@ fn after(
         ));
         return Ok(());
     }
-    made.pruned = prune::delete(&pruning, journal)?;
+    made.pruned = prune::delete(loaded, &pruning, journal)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The names in the folder of archives: by the second an archive was made in.
 
 use super::sidecar;
+use crate::base::beneath::Dir;
 use crate::base::units::parse_stamp;
 use chrono::{DateTime, Utc};
-use std::fs;
 use std::path::Path;
 
 /// Work folders of runs, beside the archives.
@@ -29,12 +29,11 @@ pub(super) fn time_of_name(name: &str) -> Option<DateTime<Utc>> {
 }
 
 /// Whether no archive, and no note of one, has this name.
-pub(super) fn is_free(dir: &Path, stem: &str) -> bool {
-    let plain = dir.join(format!("{stem}{PLAIN}"));
-    let encrypted = dir.join(format!("{stem}{ENCRYPTED}"));
-    [&sidecar::path(&encrypted), &plain, &encrypted]
-        .into_iter()
-        .all(|path| fs::symlink_metadata(path).is_err())
+pub(super) fn is_free(dir: &Dir, stem: &str) -> bool {
+    let (plain, encrypted) = (format!("{stem}{PLAIN}"), format!("{stem}{ENCRYPTED}"));
+    [sidecar::path(Path::new(&encrypted)), plain.into(), encrypted.into()]
+        .iter()
+        .all(|name| dir.metadata(name).is_err())
 }
 
 #[cfg(test)]

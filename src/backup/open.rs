@@ -5,15 +5,18 @@ use super::age::is_encrypted;
 use super::contents::Contents;
 use super::crypt;
 use super::damage::refuse;
+use super::folder;
 use super::index::peek;
 use super::scratch::Scratch;
 use super::sidecar::Sidecar;
 use super::space::free_space;
 use super::verify::verify;
+use crate::base::beneath::Dir;
 use crate::base::units::Size;
 use crate::base::{Fault, State};
-use crate::config::Backup;
+use crate::config::{Backup, Loaded};
 use anyhow::{Context, Result};
+use rustix::fs::{Access, AtFlags};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -110,11 +113,25 @@ pub enum Look {
     },
 }
 
+/// [`look`], with what has to be written beside the archives if that is allowed, else where temporary files go.
+///
+/// # Errors
+/// The same; also when the folder of archives is a link that ops.toml does not name.
+pub fn look_beside(loaded: &Loaded, archive: &Path) -> Result<Look> {
+    let dir = folder::open(loaded)?;
+    let mine = |dir: &Dir| rustix::fs::accessat(dir, ".", Access::WRITE_OK, AtFlags::empty()).is_ok();
+    let scratch = match dir.filter(mine) {
+        Some(dir) => Scratch::beneath(dir, ".part-look-")?,
+        None => Scratch::new(&std::env::temp_dir(), ".part-look-")?,
+    };
+    look(&loaded.config.backup, archive, scratch.path())
+}
+
 /// Verifies an archive as far as that can be done here.
 ///
 /// # Errors
 /// When it is damaged. Also when it can neither be opened nor compared with its note.
-pub fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
+fn look(backup: &Backup, archive: &Path, scratch: &Path) -> Result<Look> {
     if !is_encrypted(archive) {
         return Ok(Look::Opened(Box::new(verify(archive, scratch)?)));
     }

@@ -1,8 +1,9 @@
 //! What leaves the shelf: the rule applied to the archives there are.
 
 use super::find::find;
+use super::folder;
 use super::lock::lock;
-use super::open::look;
+use super::open::look_beside;
 use super::records::record_look;
 use super::retention::{self, Verdict};
 use super::shelf::{self, Archive};
@@ -60,21 +61,22 @@ pub fn prune(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> Result<Ve
         return Ok(Vec::new());
     }
     let newest = find(loaded, journal, "latest")?;
-    let checked = look(&loaded.config.backup, &newest, &loaded.config.backup.dir);
+    let checked = look_beside(loaded, &newest);
     if let (Err(error), Some(journal)) = (&checked, journal)
         && Fault::is_of_damage(error)
     {
         record_look(loaded, journal, run, &newest, None, false, false)?;
     }
     checked.context("nothing was deleted, because the newest good archive is not whole")?;
-    delete(&pruning, journal)
+    delete(loaded, &pruning, journal)
 }
 
-pub(super) fn delete(pruning: &Pruning, journal: Option<&Journal>) -> Result<Vec<String>> {
+pub(super) fn delete(loaded: &Loaded, pruning: &Pruning, journal: Option<&Journal>) -> Result<Vec<String>> {
     let mut deleted = Vec::new();
+    let Some(folder) = folder::open(loaded)? else { return Ok(deleted) };
     for archive in pruning.leaving() {
         step("prune")?;
-        shelf::delete(archive, journal)?;
+        shelf::delete(&folder, archive, journal)?;
         deleted.push(archive.name.clone());
     }
     Ok(deleted)

@@ -1,6 +1,7 @@
 //! What the journal knows of archives: when each was made, looked at and restored on trial.
 
 use super::find::refresh_latest;
+use super::folder;
 use super::lacking::Had;
 use super::manifest::Manifest;
 use super::shelf::Facts;
@@ -9,7 +10,6 @@ use crate::config::Loaded;
 use anyhow::{Context, Result};
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 /// What the journal knows of an archive.
@@ -112,7 +112,9 @@ pub fn record_look(
     }
     let at = run.now.timestamp_millis();
     let (verified, drilled) = (sound.then_some(at), (sound && drill).then_some(at));
-    let bytes = fs::metadata(archive).map_or(0, |meta| meta.len());
+    let bytes = folder::of(loaded, archive)
+        .and_then(|(folder, name)| Ok(folder.metadata(name)?.len()))
+        .unwrap_or_default();
     if !sound {
         journal.connection().execute("UPDATE backups SET state = 2 WHERE name = ?1", [name])
     } else {
@@ -174,10 +176,12 @@ pub(super) fn gone(loaded: &Loaded, journal: Option<&Journal>) -> Option<String>
     let mut statement = journal?.connection().prepare("SELECT name FROM backups").ok()?;
     let known = statement.query_map([], |row| row.get::<_, String>(0)).ok()?;
     let known: Vec<String> = known.collect::<Result<_, _>>().ok()?;
-    if known.is_empty() || known.iter().any(|name| fs::symlink_metadata(dir.join(name)).is_ok()) {
+    let folder = folder::open(loaded).ok()?;
+    let is_there = |name: &String| folder.as_ref().is_some_and(|folder| folder.metadata(name).is_ok());
+    if known.is_empty() || known.iter().any(is_there) {
         return None;
     }
-    let missing = if dir.is_dir() { "" } else { ", which is not there" };
+    let missing = if folder.is_some() { "" } else { ", which is not there" };
     let archives = crate::base::text::count(known.len(), "archive");
     Some(format!("none of {archives} made before is in {}{missing}", dir.display()))
 }

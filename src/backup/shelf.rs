@@ -2,6 +2,7 @@
 
 use super::age::is_encrypted;
 use super::flaw::{Flaw, NotJudged, Standing};
+use super::folder;
 use super::index::peek;
 use super::lacking::Had;
 use super::manifest::Manifest;
@@ -9,14 +10,16 @@ use super::names::{ENCRYPTED, time_of_name};
 use super::records::{self, Records};
 use super::retention::Candidate;
 use super::sidecar::{self, Sidecar};
+use crate::base::beneath::Dir;
 use crate::base::step::step;
-use crate::base::{Journal, State, durable, units};
+use crate::base::{Journal, State, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -102,27 +105,23 @@ pub(super) fn list_knowing(
     records: &Records,
     learn: &mut dyn FnMut(&str, &str, &Facts),
 ) -> Result<Vec<Archive>> {
-    let dir = &loaded.config.backup.dir;
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read the backup folder {}", dir.display()));
-        }
-    };
+    let Some(folder) = folder::open(loaded)? else { return Ok(Vec::new()) };
+    let entries = folder
+        .entries("")
+        .with_context(|| format!("cannot read the backup folder {}", folder.path().display()))?;
     let mut archives = Vec::new();
     for entry in entries.flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.name.into_string() else { continue };
         let Some(stamp) = time_of_name(&name) else { continue };
         // Neither `latest` nor any other link.
-        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
+        let Ok(meta) = folder.metadata(&name) else { continue };
         if !meta.is_file() {
             continue;
         }
         let (row, known) = (records.rows.get(&name), records.facts.get(&name));
         let mut archive = Archive {
-            pinned: pin_path(&entry.path()).exists(),
-            path: entry.path(),
+            pinned: folder.metadata(pin_name(name.as_ref())).is_ok(),
+            path: folder.path().join(&name),
             bytes: meta.len(),
             time: stamp,
             sequence: 0,
@@ -139,10 +138,10 @@ pub(super) fn list_knowing(
             problem: None,
             name,
         };
-        let stamp = stamp_of(&archive.path, &meta);
+        let stamp = stamp_of(&folder, name_of(&archive), &meta);
         let facts = match &known {
             Some((of, facts)) if *of == stamp => Ok(Some(facts.clone())),
-            _ => look(&archive).inspect(|facts| {
+            _ => look(&folder, &archive).inspect(|facts| {
                 if let Some(facts) = facts {
                     learn(&archive.name, &stamp, facts);
                 }
@@ -232,9 +231,9 @@ impl Facts {
 }
 
 /// Looks at one archive, quickly. None: it was not made by this program.
-fn look(archive: &Archive) -> Result<Option<Facts>> {
+fn look(folder: &Dir, archive: &Archive) -> Result<Option<Facts>> {
     if archive.encrypted {
-        let note = Sidecar::read(&archive.path)?;
+        let note = Sidecar::read_in(folder, name_of(archive))?;
         anyhow::ensure!(note.bytes == archive.bytes, "it has not the length that its note says");
         let (flaws, unjudged) = (note.flaws(), Vec::new());
         let Sidecar { agent, time, sequence, files, content, .. } = note;
@@ -245,22 +244,29 @@ fn look(archive: &Archive) -> Result<Option<Facts>> {
 
 /// Has the journal remember an archive that was made just now, so that it need not be opened for that; if it
 /// is encrypted, it can be asked nothing later.
-pub(super) fn remember_new(journal: &Journal, archive: &Path, manifest: &Manifest) -> Option<()> {
-    let meta = fs::symlink_metadata(archive).ok()?;
+pub(super) fn remember_new(
+    loaded: &Loaded,
+    journal: &Journal,
+    archive: &Path,
+    manifest: &Manifest,
+) -> Option<()> {
+    let (folder, name) = folder::of(loaded, archive).ok()?;
+    let meta = folder.metadata(name).ok()?;
     let had = is_encrypted(archive).then(|| Had::of(manifest));
     let facts = Facts { had, ..Facts::of(manifest) };
-    let stamp = stamp_of(archive, &meta);
-    records::remember(journal, archive.file_name()?.to_str()?, &stamp, &facts);
+    let stamp = stamp_of(&folder, name, &meta);
+    records::remember(journal, name.to_str()?, &stamp, &facts);
     Some(())
 }
 
 /// What changes whenever the file of an archive does, or its note.
-fn stamp_of(archive: &Path, meta: &fs::Metadata) -> String {
-    let of = |meta: &fs::Metadata| {
+fn stamp_of(folder: &Dir, name: &OsStr, meta: &Metadata) -> String {
+    let of = |meta: &Metadata| {
         let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
         format!("{}:{}:{}.{:09}:{}.{:09}", meta.ino(), meta.len(), mtime.0, mtime.1, ctime.0, ctime.1)
     };
-    let note = is_encrypted(archive).then(|| fs::symlink_metadata(sidecar::path(archive)));
+    let name = Path::new(name);
+    let note = is_encrypted(name).then(|| folder.metadata(sidecar::path(name)));
     match note {
         Some(note) => format!("{}|{}", of(meta), note.map_or(String::new(), |note| of(&note))),
         None => of(meta),
@@ -275,35 +281,38 @@ pub(super) fn is_exhausted(error: &anyhow::Error) -> bool {
     error.chain().filter_map(os).any(|code| codes.contains(&code))
 }
 
-fn pin_path(archive: &Path) -> PathBuf {
-    let mut name = archive.as_os_str().to_owned();
-    name.push(PIN);
-    PathBuf::from(name)
+fn name_of(archive: &Archive) -> &OsStr {
+    OsStr::new(&archive.name)
+}
+
+fn pin_name(archive: &OsStr) -> OsString {
+    [archive, OsStr::new(PIN)].iter().copied().collect()
 }
 
 /// Says that an archive stays, or takes it back. False: it was so already.
-pub fn pin(archive: &Path, on: bool) -> Result<bool> {
-    let mark = pin_path(archive);
-    if mark.exists() == on {
+pub fn pin(loaded: &Loaded, archive: &Path, on: bool) -> Result<bool> {
+    let (folder, name) = folder::of(loaded, archive)?;
+    let mark = pin_name(name);
+    if folder.metadata(&mark).is_ok() == on {
         return Ok(false);
     }
-    if on {
-        durable::replace(&mark, b"kept until `backup pin --off`\n", 0o600)?;
-    } else {
-        fs::remove_file(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
-    }
+    let done = match on {
+        true => folder.replace(&mark, b"kept until `backup pin --off`\n", 0o600),
+        false => folder.remove_file(&mark),
+    };
+    done.with_context(|| format!("cannot change {}", folder.path().join(mark).display()))?;
     Ok(true)
 }
 
 /// Deletes an archive, then its note: one without the other is swept, the other way round nobody
 /// would know whose it is.
-pub(super) fn delete(archive: &Archive, journal: Option<&Journal>) -> Result<()> {
+pub(super) fn delete(folder: &Dir, archive: &Archive, journal: Option<&Journal>) -> Result<()> {
     let deleting = || format!("cannot delete {}", archive.path.display());
-    fs::remove_file(&archive.path).with_context(deleting)?;
+    folder.remove_file(&archive.name).with_context(deleting)?;
     if archive.encrypted {
-        durable::sync_folder(durable::parent(&archive.path))?;
+        folder.sync().with_context(deleting)?;
         step("note")?;
-        fs::remove_file(sidecar::path(&archive.path)).with_context(deleting)?;
+        folder.remove_file(sidecar::path(Path::new(&archive.name))).with_context(deleting)?;
     }
     if let Some(journal) = journal {
         records::forget(journal, &archive.name)?;

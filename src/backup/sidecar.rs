@@ -5,12 +5,12 @@
 
 use super::flaw::Flaw;
 use super::manifest::Manifest;
+use crate::base::beneath::Dir;
 use crate::base::durable;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The end of a note's name, after that of its archive.
@@ -102,13 +102,18 @@ impl Sidecar {
     /// # Errors
     /// When there is none, or it is none of ours.
     pub(super) fn read(archive: &Path) -> Result<Sidecar> {
-        let path = path(archive);
-        let name = path.file_name().unwrap_or_default().display().to_string();
-        let mut text = Vec::new();
-        let file = File::open(&path)
-            .with_context(|| format!("it is encrypted, and its note {name} cannot be read"))?;
-        file.take(MOST).read_to_end(&mut text).with_context(|| format!("its note {name} cannot be read"))?;
-        Sidecar::parse(&text).with_context(|| format!("its note {name} is damaged"))
+        let name = archive.file_name().unwrap_or_default();
+        let folder = Dir::open(durable::parent(archive));
+        Sidecar::read_in(&folder.with_context(|| format!("cannot read {}", archive.display()))?, name)
+    }
+
+    /// [`Sidecar::read`], of an archive in a folder that is held.
+    pub(super) fn read_in(folder: &Dir, archive: &OsStr) -> Result<Sidecar> {
+        let name = path(Path::new(archive));
+        let text = folder
+            .read_small(&name, MOST)
+            .with_context(|| format!("it is encrypted, and its note {} cannot be read", name.display()))?;
+        Sidecar::parse(&text).with_context(|| format!("its note {} is damaged", name.display()))
     }
 
     /// Reads the text of a note.
@@ -128,7 +133,16 @@ impl Sidecar {
 
     /// Puts the note beside an archive, to last.
     pub(super) fn write(&self, archive: &Path) -> Result<()> {
-        durable::replace(&path(archive), &self.text()?, 0o600)
+        let name = archive.file_name().unwrap_or_default();
+        self.write_in(&Dir::open(durable::parent(archive))?, name)
+    }
+
+    /// [`Sidecar::write`], in a folder that is held.
+    pub(super) fn write_in(&self, folder: &Dir, archive: &OsStr) -> Result<()> {
+        let name = path(Path::new(archive));
+        folder
+            .replace(&name, &self.text()?, 0o600)
+            .with_context(|| format!("cannot write {}", folder.path().join(name).display()))
     }
 }
 

@@ -4,6 +4,7 @@ use super::blocks::{self, Block};
 use super::damage::refuse;
 use super::unpack::Unpacker;
 use crate::base::Fault;
+use crate::base::beneath::open_named;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 use std::cell::Cell;
@@ -34,7 +35,7 @@ pub(super) fn members(archive: &Path) -> Result<Option<(File, Vec<Block>)>> {
 }
 
 fn open(archive: &Path) -> Result<File> {
-    File::open(archive).map_err(|error| {
+    open_named(archive).map_err(|error| {
         Fault::unknown(format!("cannot open the archive {}: {error}", archive.display()))
             .hint("`backup list` shows the archives there are")
             .into()

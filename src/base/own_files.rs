@@ -2,7 +2,7 @@
 //! and without blocking: whoever can write in the home can put anything in their place.
 
 use super::beneath::{self, Dir, Options, Refused};
-use super::{Fault, Home, durable};
+use super::{Fault, Home, durable, lines};
 use anyhow::{Context, Result};
 use std::fs::{File, Metadata};
 use std::io;
@@ -44,6 +44,11 @@ impl Home {
     /// Reads a small file of ours.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         beneath::read_limited(&self.open_file(path)?, LIMIT)
+    }
+
+    /// The last lines of a log ([`lines::last_lines_of`]).
+    pub fn last_lines(&self, path: &Path, n: usize, max_bytes: u64) -> io::Result<Vec<String>> {
+        lines::last_lines_of(&self.open_file(path)?, n, max_bytes)
     }
 
     /// What is at the place of a file of ours; a link is a link.
@@ -164,6 +169,8 @@ mod tests {
         // A link that lies in it is none of the operator's.
         symlink("/dev/null", elsewhere.join("backup.log")).unwrap();
         assert!(named.append(&named.log("backup")).is_err());
+        assert!(named.last_lines(&named.log("backup"), 1, 100).is_err());
+        assert_eq!(named.last_lines(&named.status_json(), 1, 100).unwrap(), ["{}"]);
     }
 
     #[test]

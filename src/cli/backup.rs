@@ -304,7 +304,7 @@ fn pin(
         changed: bool,
     }
     let archive = backup::find(loaded, journal, which)?;
-    let changed = backup::pin(&archive, on)?;
+    let changed = backup::pin(loaded, &archive, on)?;
     if context.common.json {
         context.print_json(&Pinned { archive: Name(archive), pinned: on, changed })?;
     } else {

@@ -118,11 +118,7 @@ pub(super) fn all(context: &Context, loaded: &Loaded, journal: Option<&Journal>)
 }
 
 fn look(context: &Context, loaded: &Loaded, journal: Option<&Journal>, archive: &Path) -> Result<Whole> {
-    // Databases are unpacked beside the archives if that is allowed, else where we may write.
-    let dir = &loaded.config.backup.dir;
-    let beside = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
-    let scratch = if beside { dir.clone() } else { std::env::temp_dir() };
-    let look = backup::look(&loaded.config.backup, archive, &scratch);
+    let look = backup::look_beside(loaded, archive);
     if let Some(journal) = journal {
         let manifest = match &look {
             Ok(Look::Opened(contents)) => contents.manifest.as_ref(),

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The alert types that have a runbook.
-pub const TYPES: [&str; 8] = [
+pub const TYPES: [&str; 9] = [
+    "alerts_held_back",
     "daemon_critical",
     "daemon_degraded",
     "disk_critical",

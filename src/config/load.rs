@@ -93,6 +93,8 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
         Some(path) => read_env_file(&home.path(tilde(Path::new(&path))))?,
         None => BTreeMap::new(),
     };
+    let table = root.get_ref().get("backup").and_then(|backup| backup.get_ref().as_table());
+    let dir_is_named = table.is_some_and(|backup| backup.contains_key("dir"));
     let base = choose_preset(&root, folder, &wrong)?;
     let asked = base.as_ref().map_or(Ok(BTreeMap::new()), |base| base.asked(home.root()))?;
     let asked = if asking { asked } else { BTreeMap::new() };
@@ -143,7 +145,7 @@ fn read(file: &Path, source: &str, home: Option<&Path>, asking: bool) -> Result<
         disabled: Vec::new(),
         from_environment: BTreeSet::new(),
         check,
-        backup: read.backup,
+        backup: super::Backup { dir_is_named, ..read.backup },
         logs: read.logs,
         alerts: read.alerts,
         dashboard: read.dashboard,

@@ -227,6 +227,9 @@ pub struct Backup {
     /// Where archives go.
     #[serde(serialize_with = "crate::base::name::path::serialize")]
     pub dir: PathBuf,
+    /// Whether ops.toml says so: then it may be a link on purpose.
+    #[serde(skip)]
+    pub dir_is_named: bool,
     /// Globs of what goes in: relative to the home, or absolute for what is outside it. `**` crosses
     /// folders.
     pub include: Vec<String>,
@@ -287,6 +290,7 @@ impl Default for Backup {
     fn default() -> Backup {
         Backup {
             dir: PathBuf::from("backups"),
+            dir_is_named: false,
             include: vec!["**".to_owned()],
             optional: Vec::new(),
             exclude: [LOGS, "**/__pycache__/**", "**/node_modules/**", "**/.venv/**"]

@@ -7,7 +7,7 @@ use super::{Archive, Backups, Disk, Event, File, Heartbeat, Incident, Logs, Proc
 use crate::backup::{self, Standing};
 use crate::base::status_file::StatusFile;
 use crate::base::units::age;
-use crate::base::{Journal, Run, State, lines, text, upgrade};
+use crate::base::{Home, Journal, Run, State, text, upgrade};
 use crate::config::{Kind, Loaded};
 use crate::health::{self, Report, nagios};
 use crate::logs;
@@ -49,7 +49,7 @@ pub(super) fn gather(loaded: &Loaded, run: &Run, journal: Option<&Journal>) -> S
         disk,
         backups,
         incidents: journal.map(incidents).unwrap_or_default(),
-        alerts: alerts(&home.log("alerts")),
+        alerts: alerts(home),
         history,
         health: report,
     }
@@ -236,8 +236,8 @@ fn incidents(journal: &Journal) -> Vec<Incident> {
     read().unwrap_or_default()
 }
 
-fn alerts(path: &Path) -> Vec<Event> {
-    let lines = lines::last_lines(path, ALERTS, 256 << 10).unwrap_or_default();
+fn alerts(home: &Home) -> Vec<Event> {
+    let lines = home.last_lines(&home.log("alerts"), ALERTS, 256 << 10).unwrap_or_default();
     lines.iter().rev().map(|line| event(line)).collect()
 }
 

@@ -128,10 +128,11 @@ fn fill(
                 add(&format!("logs/{name}.digest"), digest::of(&log, LINES, view.run.now));
                 continue;
             }
-            let text = lines::last_lines(&log.path, LINES, BYTES).map(|lines| {
-                let lines: Vec<String> = lines.iter().map(|line| text::sanitize(line)).collect();
-                redactor.text(&(lines.join("\n") + "\n"))
-            });
+            let text =
+                log.at.open().and_then(|file| lines::last_lines_of(&file, LINES, BYTES)).map(|lines| {
+                    let lines: Vec<String> = lines.iter().map(|line| text::sanitize(line)).collect();
+                    redactor.text(&(lines.join("\n") + "\n"))
+                });
             add(&format!("logs/{name}"), text.with_context(|| format!("cannot read {}", log.path.display())));
         }
     }

@@ -4,7 +4,7 @@ use super::cause::{Cause, Found, quoted};
 use super::checks;
 use super::view::View;
 use crate::backup::catalog::{self, Catalog};
-use crate::base::{Journal, State, lines, units};
+use crate::base::{Journal, State, units};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 
@@ -29,7 +29,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
     let dir = &loaded.config.backup.dir;
     let journal = view.journal();
     let said = || {
-        let lines = lines::last_lines(&loaded.home.log("backup"), 200, 256 << 10).unwrap_or_default();
+        let lines = loaded.home.last_lines(&loaded.home.log("backup"), 200, 256 << 10).unwrap_or_default();
         lines.into_iter().rev().find(|line| line.contains("[ERROR]") || line.contains("[CRITICAL]"))
     };
     let catalog = catalog::status(loaded, journal.as_ref()).ok();

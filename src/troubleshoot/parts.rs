@@ -5,7 +5,7 @@ use super::view::{Subject, View};
 use crate::base::secret::REDACTED;
 use crate::base::status_file::StatusFile;
 use crate::base::units::{self, Size};
-use crate::base::{Journal, State, arguments, process, text};
+use crate::base::{Journal, State, arguments, database, process, text};
 use crate::config::Loaded;
 use crate::logs::{self, Log};
 use crate::service::Liveness;
@@ -234,8 +234,8 @@ pub(super) fn chosen(loaded: &Loaded) -> Vec<(String, Log)> {
         let memory =
             inside.iter().any(|part| part.to_string_lossy().to_ascii_lowercase().starts_with("memor"));
         let plain = log.path.extension().is_some_and(|extension| extension == "log");
-        let database = crate::base::database::is_sqlite(&log.path).unwrap_or(true);
-        plain && !memory && !database && !log.compressed
+        let is_database = log.at.open().and_then(|file| database::is_sqlite_file(&file)).unwrap_or(true);
+        plain && !memory && !is_database && !log.compressed
     });
     found.sort_by_key(|log| std::cmp::Reverse(log.modified));
     found.truncate(LOGS);

@@ -221,9 +221,9 @@ pub fn upgrade(
     if let Some(who) = Lock::holder(&loaded.home, "backup") {
         say(&format!("wait: {who}"));
     }
-    let noted = note::save(&note, &loaded.home);
+    let noted = note::save(&note, loaded);
     let noted = noted.and_then(|()| back::await_backup(loaded, run, Some(&interrupt)));
-    noted.inspect_err(|_| drop(note::remove(&note, &loaded.home))).context("nothing was changed")?;
+    noted.inspect_err(|_| drop(note::remove(&note, loaded))).context("nothing was changed")?;
     step("noted")?;
     let mut done = Done {
         run: run.id.clone(),
@@ -237,7 +237,7 @@ pub fn upgrade(
     let work = Work { loaded, run, journal, to_stderr: wish.to_stderr };
     match forward(work, wish, &before, &mut note, &interrupt, &mut progress) {
         Ok(()) => {
-            note::remove(&note, &loaded.home)?;
+            note::remove(&note, loaded)?;
             done.text = match note.services.is_empty() {
                 true => format!(
                     "upgraded by {}; nothing ran before, so nothing was started",
@@ -305,7 +305,7 @@ pub fn go_back(
 pub fn keep(loaded: &Loaded, run: &Run) -> Result<String> {
     let _lock = lock(loaded, run)?;
     let note = need_cut_short(loaded)?;
-    note::remove(&note, &loaded.home)?;
+    note::remove(&note, loaded)?;
     Ok(note.describe(&loaded.home))
 }
 
@@ -340,7 +340,7 @@ fn forward(
         })?;
         interrupt.check()?;
     }
-    note::command_begins(note, &loaded.home)?;
+    note::command_begins(note, loaded)?;
     (progress.say)(&format!("command: {}", shown(&wish.command)));
     let home = loaded.home.root();
     let job = Job { words: &wish.command, home, run: &work.run.id, to_stderr: work.to_stderr };
@@ -403,7 +403,7 @@ fn conclude(
     done.state = State::Critical;
     let program_stays = note.changed && loaded.config.upgrade.rollback.is_empty();
     if left.troubles.is_empty() {
-        note::remove(note, &loaded.home)?;
+        note::remove(note, loaded)?;
         done.outcome = Outcome::PutBack;
         done.text = match program_stays {
             true => format!("{what}; the state in the backup was put back"),

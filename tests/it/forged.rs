@@ -135,3 +135,49 @@ fn nothing_of_a_hostile_name_reaches_a_screen_a_log_or_a_page_raw() {
         assert!(!text.contains(harmful), "{file}");
     }
 }
+
+#[test]
+fn logs_that_are_links_are_not_shown() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", CONFIG);
+    sandbox.write("note", "");
+    let secret = sandbox.outside("secret");
+    let line = "[2026-11-20 09:30:01] [CRITICAL] witness";
+    fs::write(secret.join("log"), line).unwrap();
+    fs::create_dir(sandbox.path("logs")).unwrap();
+    for log in ["alerts", "backup", "cron", "restart"] {
+        std::os::unix::fs::symlink(secret.join("log"), sandbox.path(&format!("logs/{log}.log"))).unwrap();
+    }
+    for words in ["dashboard json", "dashboard", "ops troubleshoot", "ops troubleshoot --json"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let said = sandbox.run(words[0], &words[1..]);
+        assert!(!said.stdout.contains("witness") && !said.stdout.is_empty(), "{words:?}: {said:?}");
+    }
+    fs::remove_file(sandbox.path("logs/alerts.log")).unwrap();
+    fs::write(sandbox.path("logs/alerts.log"), line).unwrap();
+    assert!(sandbox.run("dashboard", &["json"]).stdout.contains("witness"));
+}
+
+#[test]
+fn a_folder_of_backups_that_is_a_link_is_followed_only_where_the_operator_named_it() {
+    let sandbox = Sandbox::new();
+    let config = format!("{CONFIG}[backup]\ninclude = [\"note\"]\n");
+    sandbox.write("ops.toml", &config);
+    sandbox.write("note", "");
+    let elsewhere = sandbox.outside("elsewhere");
+    fs::write(elsewhere.join("20200101_000000.tar.gz"), "").unwrap();
+    fs::create_dir(elsewhere.join(".part-20200101_000000-dead")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, sandbox.path("backups")).unwrap();
+    let files = || fs::read_dir(&elsewhere).unwrap().count();
+    for words in
+        [&[][..], &["list"], &["verify", "--all"], &["prune", "--yes"], &["verify", "20200101_000000"]]
+    {
+        let said = sandbox.expect(2, "backup", words);
+        assert!(said.stderr.contains("is a symbolic link") && said.stderr.contains("[backup]"), "{said:?}");
+    }
+    assert_eq!(files(), 2);
+    sandbox.write("ops.toml", format!("{config}dir = \"backups\"\n"));
+    sandbox.expect(0, "backup", &[]);
+    assert!(elsewhere.join("latest").is_symlink());
+    assert!(!elsewhere.join(".part-20200101_000000-dead").exists());
+}

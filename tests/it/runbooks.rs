@@ -200,6 +200,7 @@ macro_rules! pages {
 }
 
 pages! {
+    alerts_held_back = "alerts_held_back",
     backup_and_restore = "backup-and-restore",
     care = "care",
     daemon_critical = "daemon_critical",

@@ -125,9 +125,8 @@ const NAMED: [&str; 6] = [
     "value.json",
 ];
 
-/// Folders that are swapped for a link to the outside and back. The folder of backups is not among them: it is
-/// opened by the path that the operator named.
-const FOLDERS: [&str; 6] = ["memory", "memory/deep", "logs", ".ops", ".ops/service", ".ops/locks"];
+/// Folders that are swapped for a link to the outside and back.
+const FOLDERS: [&str; 7] = ["memory", "memory/deep", "logs", "backups", ".ops", ".ops/service", ".ops/locks"];
 
 const PROGRAMS: [&[&str]; 21] = [
     &["health-check"],

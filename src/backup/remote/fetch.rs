@@ -7,6 +7,7 @@ use super::signing::{Keys, Origin};
 use crate::backup::bench::Bench;
 use crate::backup::crypt;
 use crate::backup::find::{find, point_latest};
+use crate::backup::folder;
 use crate::backup::hashed::Hashed;
 use crate::backup::lock::lock;
 use crate::backup::names::{ENCRYPTED, is_free, split_name};
@@ -14,6 +15,7 @@ use crate::backup::open::open;
 use crate::backup::records::record_look;
 use crate::backup::sidecar::Sidecar;
 use crate::backup::space::free_space;
+use crate::base::beneath::{Dir, Options};
 use crate::base::progress::Progress;
 use crate::base::text::one_line;
 use crate::base::{Fault, Journal, Run, durable, units};
@@ -21,9 +23,8 @@ use crate::config::Loaded;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// An archive that was brought here.
@@ -125,47 +126,46 @@ fn bring(
         // Nobody waits for what cannot be opened then.
         crypt::need_identity(&loaded.config.backup, Path::new(&copy.name))?;
     }
+    let folder = folder::make(loaded)?;
     let here = dir.join(&copy.name);
-    if fs::metadata(&here).is_ok_and(|meta| meta.len() == copy.bytes)
-        && hash(&here).is_ok_and(|sha256| sha256 == copy.sha256)
+    if folder.metadata(&copy.name).is_ok_and(|meta| meta.len() == copy.bytes)
+        && folder.open_file(&copy.name).and_then(hash).is_ok_and(|sha256| sha256 == copy.sha256)
     {
         if let Some(note) = copy.note()
-            && Sidecar::read(&here).is_err()
+            && Sidecar::read_in(&folder, copy.name.as_ref()).is_err()
         {
-            note.write(&here)?;
+            note.write_in(&folder, copy.name.as_ref())?;
         }
         return Ok(here);
     }
-    let bench = Bench::set_up(dir, run)?;
+    let bench = Bench::set_up(folder, run)?;
     let free = free_space(dir)?;
     if free < copy.bytes {
         return Err(Fault::critical(format!("no room for {} in {}", copy.name, dir.display()))
             .hint("free some space, or set another dir in [backup]; nothing was changed")
             .into());
     }
-    let part = bench.folder.join(&copy.name);
+    let part = bench.folder().join(&copy.name);
     download(client, copy, &part, run)?;
     if let Some(note) = copy.note() {
         note.write(&part)?;
     }
-    let (_, contents) = open(&loaded.config.backup, &part, &bench.folder)
+    let (_, contents) = open(&loaded.config.backup, &part, bench.folder())
         .with_context(|| format!("{} came over whole and cannot be verified", copy.name))?;
     // A backup would sweep a note without its archive.
     let held = lock(loaded, run)?;
-    let path = free_name(dir, &copy.name)?;
+    let name = free_name(bench.dir(), &copy.name)?;
     if let Some(note) = copy.note() {
-        note.write(&path)?;
+        note.write_in(bench.dir(), name.as_ref())?;
     }
-    durable::rename(&part, &path)?;
+    let path = bench.move_out(&copy.name, name.as_ref())?;
     drop(held);
     if let Some(journal) = journal {
         record_look(loaded, journal, run, &path, contents.manifest.as_ref(), true, false)?;
     }
     let newest = find(loaded, journal, "latest")?;
-    if newest == path
-        && let Some(name) = path.file_name().and_then(|name| name.to_str())
-    {
-        point_latest(dir, name)?;
+    if newest == path {
+        point_latest(bench.dir(), &name)?;
     }
     Ok(path)
 }
@@ -251,7 +251,9 @@ fn choose<'a>(
 
 fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> {
     let writing = || format!("cannot write {}", part.display());
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
+    let options = Options::new().write().create_new(0o600);
+    let name = part.file_name().unwrap_or_default();
+    let file = Dir::open(durable::parent(part)).and_then(|folder| folder.open_with(name, &options));
     let progress = Progress::new("fetching", copy.bytes, run.watched);
     let mut file = Hashed::new(file.with_context(writing)?, Some(&progress));
     client.read(&copy.name, copy.bytes, &mut |piece| file.write_all(piece).with_context(writing))?;
@@ -268,18 +270,19 @@ fn download(client: &Client, copy: &Copy, part: &Path, run: &Run) -> Result<()> 
     Ok(())
 }
 
-fn hash(path: &Path) -> io::Result<String> {
-    let mut file = Hashed::new(File::open(path)?, None);
+fn hash(file: File) -> io::Result<String> {
+    let mut file = Hashed::new(file, None);
     io::copy(&mut file, &mut io::sink())?;
     Ok(file.finish())
 }
 
 /// The name in the folder, or one beside it if another file (perhaps a damaged one) has it.
-fn free_name(dir: &Path, name: &str) -> Result<PathBuf> {
+fn free_name(dir: &Dir, name: &str) -> Result<String> {
     let (stem, suffix) = split_name(name).context("that is no archive's name")?;
     let base = stem.get(..15).unwrap_or(stem);
     let mut stems = std::iter::once(stem.to_owned()).chain((1..1000).map(|n| format!("{base}_{n}")));
     let free = stems.find(|stem| is_free(dir, stem));
-    let free = free.with_context(|| format!("there is no free name for {name} in {}", dir.display()))?;
-    Ok(dir.join(format!("{free}{suffix}")))
+    let free =
+        free.with_context(|| format!("there is no free name for {name} in {}", dir.path().display()))?;
+    Ok(format!("{free}{suffix}"))
 }

@@ -12,6 +12,7 @@ use super::signing::{Keys, Origin};
 use super::store::{Head, proves};
 use crate::backup::Archive;
 use crate::backup::sidecar::Sidecar;
+use crate::base::beneath::open_named;
 use crate::base::progress::Progress;
 use crate::base::step::step;
 use crate::base::text::hex;
@@ -79,7 +80,7 @@ pub(super) fn bring(
 ) -> Result<Brought> {
     let name = archive.name.as_str();
     let reading = || format!("cannot read {}", archive.path.display());
-    let file = File::open(&archive.path).with_context(reading)?;
+    let file = open_named(&archive.path).with_context(reading)?;
     let fingerprint = Fingerprint::of(&file).with_context(reading)?;
     let note = archive.encrypted.then(|| Sidecar::read(&archive.path)).transpose()?;
     let mut label = Label {

@@ -367,7 +367,7 @@ pub fn read_limited(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// A name that nobody else has.
-fn fresh(prefix: &str) -> String {
+pub fn fresh(prefix: &str) -> String {
     format!("{prefix}{:016x}", RandomState::new().build_hasher().finish())
 }
 
