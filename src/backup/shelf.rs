@@ -266,7 +266,8 @@ fn stamp_of(folder: &Dir, name: &OsStr, meta: &Metadata) -> String {
         format!("{}:{}:{}.{:09}:{}.{:09}", meta.ino(), meta.len(), mtime.0, mtime.1, ctime.0, ctime.1)
     };
     let name = Path::new(name);
-    let note = is_encrypted(name).then(|| folder.metadata(sidecar::path(name)));
+    let is_encrypted = name.extension().is_some_and(|extension| extension == "age");
+    let note = is_encrypted.then(|| folder.metadata(sidecar::path(name)));
     match note {
         Some(note) => format!("{}|{}", of(meta), note.map_or(String::new(), |note| of(&note))),
         None => of(meta),
