@@ -325,7 +325,7 @@ fn nobody(loaded: &Loaded) -> String {
     } else {
         format!(
             "nobody could be told, there is only {log}. Set up [alerts.email] or another channel in {} and try it \
-             with 'ops alert test'",
+             with `ops alert test`",
             loaded.config.file.display()
         )
     }

@@ -34,7 +34,7 @@ impl Globs {
     ///
     /// # Errors
     /// As of [`Globs::new`].
-    pub(super) fn of(backup: &Backup) -> Result<Globs> {
+    pub fn of(backup: &Backup) -> Result<Globs> {
         let streams = Globs::new(&backup.streams, &[])?.include;
         Ok(Globs { streams, ..Globs::new(&backup.include, &backup.exclude)? })
     }

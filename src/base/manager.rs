@@ -84,13 +84,16 @@ impl Manager {
         }
         let home = home.to_string_lossy();
         let spelled = match self {
-            Manager::Systemd => systemd::folder_path(&home),
-            Manager::Launchd => launchd::escaped(&home),
+            // As a folder of its own, and as a word of a command.
+            Manager::Systemd => vec![systemd::folder_path(&home), systemd::quoted(&home)],
+            Manager::Launchd => vec![launchd::escaped(&home)],
         };
         // A folder below it, or one whose name begins like it, is another.
         let ends =
             |rest: &str| !rest.starts_with(|c: char| c == '/' || c == '-' || c == '.' || c.is_alphanumeric());
-        Ok(text.match_indices(&spelled).any(|(at, found)| ends(&text[at + found.len()..])))
+        let is_in =
+            |spelled: &String| text.match_indices(spelled).any(|(at, found)| ends(&text[at + found.len()..]));
+        Ok(spelled.iter().any(is_in))
     }
 
     /// Whether it answers: the system's, or else the user's own.

@@ -55,6 +55,37 @@ pub struct Places {
     pub home: Option<PathBuf>,
     /// Its config, or where that is to be.
     pub config: Option<PathBuf>,
+    /// The variables that stand for these where an option named the place, so that hints repeat the option.
+    pub typed: Vec<&'static str>,
+}
+
+/// Of a process that root has become: which of the variables of its places stand for options that were typed.
+const AS_OWNER: &str = "OPS_AS_OWNER";
+
+/// Whether this variable holds what was typed as an option before root became the owner of the home.
+pub fn was_typed(variable: &str) -> bool {
+    let typed = std::env::var(AS_OWNER).unwrap_or_default();
+    typed.split(' ').any(|known| known == variable)
+}
+
+/// As whom root acts here, in words; none: nobody was become.
+pub fn acting() -> Option<String> {
+    let uid = rustix::process::geteuid();
+    std::env::var_os(AS_OWNER).filter(|_| !uid.is_root())?;
+    let name = std::env::var("USER").unwrap_or_default();
+    Some(format!("acting as {name} ({uid}), the owner of the home"))
+}
+
+/// [`acting`] after an error of missing rights: root would not expect one.
+pub fn explain_denied(error: &anyhow::Error) -> Option<String> {
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let errno = cause.downcast_ref::<rustix::io::Errno>();
+        kind == Some(std::io::ErrorKind::PermissionDenied)
+            || errno
+                .is_some_and(|errno| matches!(*errno, rustix::io::Errno::ACCESS | rustix::io::Errno::PERM))
+    };
+    if error.chain().any(denied) { acting() } else { None }
 }
 
 /// Becomes the owner of these places, if we are root and they are somebody else's. Gives an exit code where
@@ -208,6 +239,12 @@ fn environment(owner: &Owner, places: &Places) -> Vec<(OsString, OsString)> {
     if let Some(config) = &places.config {
         set("OPS_CONFIG", absolute(config).into());
     }
+    let mut typed = places.typed.clone();
+    // Run again already, options and variables are the same.
+    typed.extend(["OPS_HOME", "OPS_CONFIG"].into_iter().filter(|name| was_typed(name)));
+    typed.sort_unstable();
+    typed.dedup();
+    set(AS_OWNER, typed.join(" ").into());
     all.sort();
     all
 }
@@ -245,13 +282,14 @@ mod tests {
     fn nothing_of_root_s_environment_follows_but_how_to_talk() {
         let owner =
             Owner { uid: 1000, gid: 1000, groups: vec![1000], name: "me".into(), folder: "/home/me".into() };
-        let places = Places { home: Some("/srv/agent".into()), config: None };
+        let places = Places { home: Some("/srv/agent".into()), config: None, typed: vec!["OPS_HOME"] };
         let made = environment(&owner, &places);
         let value = |name: &str| {
             made.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_str().unwrap())
         };
         assert_eq!(value("HOME"), Some("/home/me"));
         assert_eq!(value("OPS_HOME"), Some("/srv/agent"));
+        assert_eq!(value(AS_OWNER), Some("OPS_HOME"));
         assert_eq!(value("PATH").map(str::to_owned), std::env::var("PATH").ok());
         assert_eq!(value("CARGO_MANIFEST_DIR"), None);
         assert!(made.is_sorted());

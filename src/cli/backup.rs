@@ -22,7 +22,6 @@ const LINKS: usize = 5;
 ///
 /// While `ops upgrade` is at it none is made, which is no failure: exit code 1.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// What to do with the archives there are; without it, make one
     #[command(subcommand)]
@@ -91,6 +90,11 @@ pub enum Verb {
 
 /// Makes an archive, or does what the verb says.
 pub fn run(context: &Context, args: Args) -> Result<State> {
+    if args.verb.is_some() && (args.dry_run || args.paranoid) {
+        return Err(Fault::unknown("--dry-run and --paranoid before a verb are those of making a backup")
+            .hint("options of a verb stand behind it, as in `backup prune --dry-run`")
+            .into());
+    }
     let loaded = context.load()?;
     if args.verb.is_some() || args.dry_run {
         return act(context, &loaded, args);

@@ -1,6 +1,7 @@
 //! Commands in what is said to people: copied as they are, they are to mean the agent that was meant here.
 
 use super::context::Common;
+use crate::base::privilege;
 use crate::troubleshoot::quoted;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,26 @@ const PROGRAMS: [&str; 7] =
 
 /// What makes a command mean this agent; nothing where nobody said which, or the environment does.
 pub(super) fn options(common: &Common) -> String {
-    let said = |path: &Option<PathBuf>, variable: &str| {
-        let known = |path: &Path| {
-            path.is_absolute() && std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path)
-        };
-        path.clone().filter(|path| !known(path))
-    };
+    let said = |path: &Option<PathBuf>, variable| path.clone().filter(|path| is_typed(path, variable));
     naming(said(&common.config, "OPS_CONFIG"), said(&common.home, "OPS_HOME"))
+}
+
+/// Whether a path is there by an option, and not by its variable: by that of the shell, where root has become
+/// another meanwhile.
+fn is_typed(path: &Path, variable: &str) -> bool {
+    let known =
+        path.is_absolute() && std::env::var_os(variable).is_some_and(|value| Path::new(&value) == path);
+    !known || privilege::was_typed(variable)
+}
+
+/// The variables whose place was typed as an option.
+pub(super) fn typed(config: Option<&Path>, home: Option<&Path>) -> Vec<&'static str> {
+    let places = [("OPS_CONFIG", config), ("OPS_HOME", home)];
+    places
+        .into_iter()
+        .filter(|(variable, path)| path.is_some_and(|path| is_typed(path, variable)))
+        .map(|(variable, _)| variable)
+        .collect()
 }
 
 /// The options that name a config and a home, wherever they are typed.

@@ -2,6 +2,7 @@
 
 use super::commands;
 use crate::base::maintenance::Maintenance;
+use crate::base::privilege;
 use crate::base::render::document;
 use crate::base::text::harmless;
 use crate::base::units::Span;
@@ -9,10 +10,11 @@ use crate::base::watchdog::{self, Watchdog};
 use crate::base::{Fault, Journal, Run, State, format};
 use crate::config::{self, Loaded};
 use crate::health::Report;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +43,16 @@ pub struct Common {
     pub color: Color,
 }
 
+/// A home that is not ours to read is no failure of the work: nothing was done.
+fn refuse_denied<T>(found: Result<T>) -> Result<T> {
+    found.map_err(|error| match privilege::explain_denied(&error) {
+        Some(acting) => Fault::unknown(format!("nothing was done: {error:#} ({acting})"))
+            .hint("give the home, all that is in it and its config to one user")
+            .into(),
+        None => error,
+    })
+}
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -50,6 +62,14 @@ pub enum Color {
     Always,
     /// Never
     Never,
+}
+
+/// An error, and as whom we were refused where that is not who asked.
+fn described(error: &anyhow::Error) -> String {
+    match privilege::explain_denied(error) {
+        Some(acting) => format!("{error:#} ({acting})"),
+        None => format!("{error:#}"),
+    }
 }
 
 /// How long the config, and the home that it names, may take to answer.
@@ -65,6 +85,8 @@ pub struct Context {
     colored: bool,
     /// What was printed last.
     said: RefCell<String>,
+    /// Whether nobody reads what is printed.
+    unread: Cell<bool>,
 }
 
 impl Context {
@@ -81,7 +103,7 @@ impl Context {
             Color::Auto => !plain(),
         };
         let run = Run { watched: !common.quiet, ..Run::begin(program) };
-        Context { run, common, colored, said: RefCell::default() }
+        Context { run, common, colored, said: RefCell::default(), unread: Cell::default() }
     }
 
     /// Finds and reads the config; the home must be there.
@@ -93,11 +115,16 @@ impl Context {
         let loaded = config::load(&file, self.common.home.as_deref())?;
         let home = loaded.home.root();
         if !home.is_dir() {
+            if let Err(error) = fs::metadata(home)
+                && error.kind() == io::ErrorKind::PermissionDenied
+            {
+                refuse_denied(Err(error).with_context(|| format!("cannot look at {}", home.display())))?;
+            }
             return Err(Fault::unknown(format!("the agent's home {} is not a folder", home.display()))
                 .hint(format!("set [agent] home in {}, or create the folder", file.display()))
                 .into());
         }
-        format::check(&loaded.home)?;
+        refuse_denied(format::check(&loaded.home))?;
         Ok(loaded)
     }
 
@@ -125,9 +152,18 @@ impl Context {
     pub fn print(&self, text: &str) -> Result<()> {
         text.clone_into(&mut self.said.borrow_mut());
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", harmless(text.trim_end_matches('\n'), self.colored))?;
-        out.flush()?;
+        let written = writeln!(out, "{}", harmless(text.trim_end_matches('\n'), self.colored));
+        match written.and_then(|()| out.flush()) {
+            // Whoever reads our output has seen enough. The work goes on, and its exit code tells the state.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unread.set(true),
+            written => written?,
+        }
         Ok(())
+    }
+
+    /// Whether nobody reads what we print any more.
+    pub(super) fn unread(&self) -> bool {
+        self.unread.get()
     }
 
     /// What was printed last.
@@ -239,7 +275,7 @@ impl Context {
                 error: String,
                 hint: Option<&'a str>,
             }
-            let failure = Failure { run: &self.run.id, state, error: format!("{error:#}"), hint };
+            let failure = Failure { run: &self.run.id, state, error: described(error), hint };
             let _ = self.print_json(&failure);
         }
         self.complain(error);
@@ -249,7 +285,7 @@ impl Context {
     /// Says what went wrong, on stderr.
     pub(super) fn complain(&self, error: &anyhow::Error) {
         let mut err = io::stderr().lock();
-        let _ = writeln!(err, "{}: {}", self.run.program, harmless(&format!("{error:#}"), false));
+        let _ = writeln!(err, "{}: {}", self.run.program, harmless(&described(error), false));
         if let Some(hint) = Fault::of(error).1 {
             let _ = writeln!(err, "hint: {}", harmless(&self.told(hint), false));
         }

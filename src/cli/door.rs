@@ -1,5 +1,6 @@
 //! From `main` to a verb and back: parse, run, turn the result into an exit code.
 
+use super::commands;
 use super::context::{Common, Context};
 use crate::base::State;
 use crate::base::privilege::{self, Keep, Places};
@@ -74,11 +75,12 @@ pub(super) fn become_owner(
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
+    let typed = commands::typed(config, home);
     let config = config::find(config, home).ok();
     let named = config.as_deref().filter(|_| home.is_none()).and_then(config::home_named);
     let home = home.map(Path::to_owned).or(named);
     let home = home.or_else(|| new_home.filter(|_| config.is_none()).map(Path::to_owned));
-    privilege::become_owner(&Places { home, config }, keep)
+    privilege::become_owner(&Places { home, config, typed }, keep)
 }
 
 /// Runs a verb and reports its failure.

@@ -140,6 +140,9 @@ pub fn run(context: &Context, args: Args) -> Result<State> {
             ));
         }
         print(context, &news.lines, width)?;
+        if context.unread() {
+            return Ok(state);
+        }
         std::thread::sleep(if news.busy { Duration::from_millis(10) } else { PAUSE });
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn why(context: &Context, loaded: &Loaded, name: &str) -> Result<Stat
         alert::runbook(name).or_else(|| found.first().and_then(|incident| alert::runbook(&incident.alert)));
     if found.is_empty() && page.is_none() {
         let message = format!("there was never a problem '{}'", text::sanitize(name));
-        return Err(Fault::unknown(message).hint("'alert list' shows what is open").into());
+        return Err(Fault::unknown(message).hint("`alert list` shows what is open").into());
     }
     if context.common.json {
         #[derive(Serialize)]

@@ -182,7 +182,7 @@ fn bare() -> Context {
 
 /// `ops run` became the owner of the home before it ran its parts.
 fn own(home: &Path, config: &Path) -> Result<()> {
-    let places = Places { home: Some(home.to_owned()), config: Some(config.to_owned()) };
+    let places = Places { home: Some(home.to_owned()), config: Some(config.to_owned()), typed: Vec::new() };
     match privilege::owner(&places)? {
         Some(_) => Err(Fault::unknown(PART).into()),
         None => Ok(()),

@@ -45,6 +45,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     for command in remedies.filter(|command| commands::is_ours(command)) {
         *command = format!("{before}{}", commands::with_options(command, &options));
     }
+    // Advice speaks to whoever reads it: the command alone, as in every other text.
+    let told = |text: &mut String| *text = commands::told(text, &options);
+    diagnosis.causes.iter_mut().flat_map(|cause| &mut cause.advice).for_each(told);
+    diagnosis.notes.iter_mut().for_each(told);
     let bundle = match args.bundle {
         None => None,
         Some(file) => {

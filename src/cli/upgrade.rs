@@ -64,7 +64,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<State> {
     if wish.command.first().is_none_or(String::is_empty) {
         let file = loaded.config.file.display();
         return Err(Fault::unknown("there is no command to upgrade by")
-            .hint(format!("ops upgrade -- CMD…, or command = [\"…\"] in [upgrade] of {file}"))
+            .hint(format!("`ops upgrade -- CMD…`, or command = [\"…\"] in [upgrade] of {file}"))
             .into());
     }
     upgrade::need_programs(&loaded, &wish)?;

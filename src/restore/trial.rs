@@ -3,7 +3,7 @@
 use super::transfer::{self, Spot};
 use super::{Prepared, Restored, stage};
 use crate::backup::places::{self, Places, inner, look};
-use crate::backup::{self, reader::Shape};
+use crate::backup::{self, Globs, reader::Shape};
 use crate::base::beneath::{Dir, Refused};
 use crate::base::database::{self, Verdict};
 use crate::base::step::step;
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long the check of one restored database may take.
 const CHECK: Duration = Duration::from_secs(3600);
+
+const NEW_OR_EMPTY: &str = "--to takes a new or empty folder";
 
 /// How the line of a drill begins in the journal's `actions`. The check of its age reads it.
 const DRILLED: &str = "drilled ";
@@ -38,21 +40,51 @@ fn need_free(target: &Dir, path: &Path) -> Result<()> {
         Err(error) if Refused::of(&error) == Some(Refused::Link) => "lies behind a link",
         Err(error) => return Err(error).with_context(|| format!("cannot look at {}", shown.display())),
     };
-    Err(Fault::unknown(format!("{} {what}; nothing was changed", shown.display()))
-        .hint("--to takes a new or empty folder")
-        .into())
+    Err(Fault::unknown(format!("{} {what}; nothing was changed", shown.display())).hint(NEW_OR_EMPTY).into())
+}
+
+/// Refuses a folder that has something in it, but for what a new file system has.
+fn need_empty(target: &Dir) -> Result<()> {
+    let shown = target.path().display();
+    let mut entries = target.entries("").with_context(|| format!("cannot look into {shown}"))?;
+    let other = entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name != "lost+found"));
+    match other.transpose().with_context(|| format!("cannot look into {shown}"))? {
+        None => Ok(()),
+        Some(entry) => {
+            let name = text::sanitize(&entry.name.to_string_lossy());
+            let message = format!("{shown} is not empty ({name} is in it); nothing was changed");
+            Err(Fault::unknown(message).hint(NEW_OR_EMPTY).into())
+        }
+    }
 }
 
 impl Prepared<'_> {
+    /// Refuses a folder of the home that backups take: the agent would find a second copy of its files there.
+    fn need_outside(&self, folder: &Path) -> Result<()> {
+        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let there = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+        let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
+        let place = canonical(there).join(rest);
+        let Ok(inside) = place.strip_prefix(canonical(self.loaded.home.root())) else { return Ok(()) };
+        let globs = Globs::of(&self.loaded.config.backup)?;
+        if !globs.takes(inside) && !globs.takes(&inside.join("memory")) {
+            return Ok(());
+        }
+        let message = format!("{} is in a folder that backups take; nothing was changed", folder.display());
+        Err(Fault::unknown(message).hint("name a folder outside of the home for --to").into())
+    }
+
     /// Unpacks into another folder. Nothing in it is replaced, nothing is stopped. What is from outside
     /// the home goes into `.outside` there.
     pub fn carry_out_to(mut self, folder: &Path) -> Result<Restored> {
         self.into_folder();
         let folder = std::path::absolute(folder)?;
+        self.need_outside(&folder)?;
         if let Ok(target) = Dir::open(&folder) {
             for entry in self.wanted.iter().filter(|entry| entry.shape != Shape::Folder) {
                 need_free(&target, &inner(&entry.path))?;
             }
+            need_empty(&target)?;
         }
         durable::make_folder(&folder, 0o700)?;
         self.need_room(&folder)?;

@@ -7,7 +7,7 @@ use super::tree::{self, Mark};
 use super::{Liveness, Services, Status, ports};
 use crate::base::notice::Notice;
 use crate::base::process::{Identity, Process, Signal};
-use crate::base::{Fault, durable, events};
+use crate::base::{Fault, durable, events, privilege};
 use crate::config::Service;
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -114,7 +114,14 @@ fn end_service(
     let _notice = Notice::begin(services.run, waiting);
     let stopping = Stopping { identity: process.identity.clone(), at: Utc::now() };
     note_stopping(services, name, Some(stopping));
-    end(&process.identity, service, force, &mut note).with_context(|| format!("cannot stop {name}"))?;
+    let signalled = process.identity.signal(Signal::TERM).map(drop);
+    if signalled.is_err() {
+        note_stopping(services, name, None);
+    }
+    signalled
+        .map_err(|error| refused(&process.identity, error))
+        .and_then(|()| end(&process.identity, service, force, &mut note))
+        .with_context(|| format!("cannot stop {name}"))?;
     note_stopping(services, name, None);
     end_rest(&known, CHILDREN_GRACE)?;
     drop_pid_file(service, pid)?;
@@ -147,14 +154,13 @@ fn log(services: &Services<'_>, message: &str) {
     let _ = events::append(services.home, "restart", services.run, "INFO", "Stopped", message);
 }
 
-/// TERM, wait, KILL if told; `before_kill` is called just before that.
+/// After TERM: waits, KILL if told; `before_kill` is called just before that.
 fn end(
     identity: &Identity,
     service: &Service,
     force: bool,
     before_kill: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    identity.signal(Signal::TERM).map_err(|error| refused(identity, error))?;
     if gone(identity, service.stop_grace.0)? {
         return Ok(());
     }
@@ -176,6 +182,12 @@ fn end(
 fn refused(identity: &Identity, error: anyhow::Error) -> anyhow::Error {
     let uid = Process::find(identity.pid).ok().flatten().map(|process| process.uid);
     match uid.filter(|&uid| uid != rustix::process::geteuid().as_raw()) {
+        Some(uid) if let Some(acting) = privilege::acting() => {
+            let whose = if uid == 0 { "root".to_owned() } else { format!("user {uid}") };
+            Fault::critical(format!("{error:#} ({acting})"))
+                .hint(format!("the process is {whose}'s: end it by kill {} as root", identity.pid))
+                .into()
+        }
         Some(0) => Fault::critical(format!("{error:#}")).hint("it runs as root: try sudo").into(),
         Some(uid) => Fault::critical(format!("{error:#}"))
             .hint(format!("it runs as the user {uid}: try as that one"))
@@ -279,7 +291,7 @@ fn end_all(look: impl Fn() -> Result<Vec<Process>>, patience: Duration, force: b
     }
     let hint = match force {
         true => "another user's, or hanging in the kernel: `ops detect` says what they are",
-        false => "ops stop --force kills them; `ops detect` says what they are",
+        false => "`ops stop --force` kills them; `ops detect` says what they are",
     };
     Err(Fault::critical(message).hint(hint).into())
 }

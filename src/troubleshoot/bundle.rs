@@ -9,7 +9,7 @@ use crate::base::beneath::{Dir, Options};
 use crate::base::render::document;
 use crate::base::secret::REDACTED;
 use crate::base::units::{self, Size};
-use crate::base::{Fault, durable, lines, text};
+use crate::base::{Fault, durable, lines, privilege, text};
 use crate::schedule;
 use anyhow::{Context, Result};
 use flate2::Compression;
@@ -55,6 +55,10 @@ pub fn write(
     let out = out.map_err(|error| {
         let fault = Fault::unknown(format!("cannot make the bundle {}: {error}", file.display()));
         match error.kind() {
+            std::io::ErrorKind::PermissionDenied if let Some(acting) = privilege::acting() => {
+                let message = format!("cannot make the bundle {}: {error} ({acting})", file.display());
+                Fault::unknown(message).hint("--bundle FILE puts it where that user may write")
+            }
             std::io::ErrorKind::AlreadyExists => {
                 fault.hint("nothing is overwritten: --bundle FILE names another")
             }

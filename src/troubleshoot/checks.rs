@@ -29,7 +29,7 @@ pub(super) fn probe(view: &View) -> Result<Found> {
             Asked::Here => names.push(name.clone()),
             Asked::Elsewhere => {}
             Asked::Not(why) => {
-                notes.push(format!("the check {name} was not asked: {why}; ops health asks it"))
+                notes.push(format!("the check {name} was not asked: {why}; `ops health` asks it"))
             }
         }
     }

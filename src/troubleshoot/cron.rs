@@ -192,7 +192,7 @@ fn judge(facts: &Facts) -> Found {
         found.causes.push(
             warning("cron_missing", 70, "there is no cron on this machine: no program crontab on PATH")
                 .run("sudo apt-get install cron")
-                .advise("or let another scheduler run the lines of ops cron-install --print"),
+                .advise("or let another scheduler run the lines of `ops cron-install --print`"),
         );
     }
     match facts.lines {
@@ -223,7 +223,7 @@ fn judge(facts: &Facts) -> Found {
                 .seen("there is no process cron or crond")
                 .seen_all(late())
                 .run("sudo systemctl enable --now cron || sudo service cron start")
-                .advise("in a container: ops run --schedule does the jobs without cron; with systemd: ops cron-install --manager systemd"),
+                .advise("in a container: `ops run --schedule` does the jobs without cron; with systemd: `ops cron-install --manager systemd`"),
         );
     } else if ours && !facts.late.is_empty() {
         found.causes.push(
@@ -247,7 +247,7 @@ fn judge_boot(facts: &Facts, alert: bool, found: &mut Found) {
         None => found.causes.push(
             warning("not_started_at_boot", 78, "nothing starts the agent when the machine is booted: no manager, no @reboot line, no alert in cron")
                 .run("ops install")
-                .advise("in a container: ops run; alert by cron (ops cron-install) starts what is not there within minutes"),
+                .advise("in a container: `ops run`; alert by cron (`ops cron-install`) starts what is not there within minutes"),
         ),
     }
 }

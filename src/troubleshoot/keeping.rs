@@ -65,7 +65,7 @@ fn judge(facts: &Facts) -> Vec<Cause> {
         return vec![
             Cause::new("backups_gone", State::Warning, 66, format!("the folder of the backups, {folder}, is gone: there were {}", facts.known))
                 .run("mount | tail")
-                .advise("is its disk mounted? backups that were copied to a bucket are still there: ops backup list --remote"),
+                .advise("is its disk mounted? backups that were copied to a bucket are still there: `ops backup list --remote`"),
         ];
     }
     if let Some((at, said)) = &facts.failed {

@@ -286,7 +286,7 @@ fn dead(facts: &Facts, why: &str) -> Cause {
         );
         return Cause::new("runs_elsewhere", State::Warning, 45, text)
             .seen(shown(other))
-            .advise("another manager, a script, a terminal? let one of them have it; then ops start, or switch off its process check");
+            .advise("another manager, a script, a terminal? let one of them have it; then `ops start`, or switch off its process check");
     }
     if let Some(other) = facts.varied.first() {
         let text =
@@ -294,7 +294,7 @@ fn dead(facts: &Facts, why: &str) -> Cause {
         let cause = Cause::new("runs_elsewhere", State::Critical, 32, text).seen(shown(other));
         let look = other.pid.map(|pid| format!("ps -f -p {pid}"));
         return start(look.into_iter().fold(cause, Cause::run))
-            .advise("look at it first: ops start refuses beside it; a job of the agent is over soon, then start it; another instance is for its manager, or you, to end");
+            .advise("look at it first: `ops start` refuses beside it; a job of the agent is over soon, then start it; another instance is for its manager, or you, to end");
     }
     if let Some(file) = &facts.pid_file {
         let text = format!("{name} does not run: its pid file is stale, {why}");
@@ -368,8 +368,9 @@ fn restart_loop(facts: &Facts, found: &mut Found) {
     }
     let cause = cause.run(format!("ops logs {name}_stderr -n 50")).run("ops alert why restart_loop");
     found.causes.push(match over {
-        true => cause
-            .advise("alert starts it no more until an hour has passed: put its error right, then ops start"),
+        true => cause.advise(
+            "alert starts it no more until an hour has passed: put its error right, then `ops start`",
+        ),
         false => cause,
     });
 }

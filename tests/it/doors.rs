@@ -241,3 +241,76 @@ fn output_that_is_piped_away_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// The options that every program has stand wherever one likes, before a verb of a verb too.
+#[test]
+fn common_options_stand_before_and_behind_every_verb() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", "[backup]\ninclude = [\"memory/**\"]\n");
+    sandbox.write("memory/a.txt", "a");
+    sandbox.expect(0, "backup", &[]);
+    let home = sandbox.home.display().to_string();
+    let all: [(&str, &[&str]); 14] = [
+        ("ops", &["backup", "verify"]),
+        ("ops", &["backup", "list"]),
+        ("ops", &["backup", "prune", "-n"]),
+        ("ops", &["backup", "key"]),
+        ("ops", &["backup", "pin", "latest"]),
+        ("backup", &["verify"]),
+        ("backup", &["list"]),
+        ("ops", &["alert", "list"]),
+        ("alert", &["list"]),
+        ("ops", &["config", "show"]),
+        ("ops", &["config", "check"]),
+        ("ops", &["dashboard", "json"]),
+        ("dashboard", &["prom"]),
+        ("ops", &["restore", "--list"]),
+    ];
+    for (program, words) in all {
+        for option in [&["--home", &home][..], &["--quiet"], &["-v"], &["--color", "never"]] {
+            for at in 0..=words.len() {
+                let words = [&words[..at], option, &words[at..]].concat();
+                let mut command = sandbox.program(program);
+                if option[0] == "--home" {
+                    command.env_remove("OPS_HOME");
+                }
+                let said = said(command.args(&words).output().unwrap());
+                assert_eq!(said.code, 0, "{program} {words:?}: {said:?}");
+            }
+        }
+    }
+    // Those of making a backup are not silently those of what its verbs do.
+    for words in [&["-n", "prune"][..], &["--paranoid", "list"]] {
+        let said = sandbox.expect(3, "backup", words);
+        assert!(said.stderr.contains("behind it"), "{said:?}");
+    }
+}
+
+/// Who reads our output and goes away has seen enough; the exit code tells the state all the same.
+#[test]
+fn a_closed_pipe_hides_no_state() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ops.toml",
+        "[check.a]\nkind = \"command\"\ncommand = [\"false\"]\n[backup]\ninclude = [\"memory/**\"]\n",
+    );
+    sandbox.write("memory/a.txt", "a");
+    for (program, words) in [
+        ("ops", &["status"][..]),
+        ("ops", &["health"]),
+        ("health-check", &[]),
+        ("ops", &["troubleshoot"]),
+        ("ops", &["health", "--json"]),
+        ("ops", &["no-such-verb"]),
+        ("alert", &["ack", "nothing"]),
+        ("backup", &["-n"]),
+        ("restore", &["--list"]),
+    ] {
+        let open = sandbox.run(program, words);
+        let mut command = sandbox.program(program);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = command.args(words).stdout(writer).stderr(std::process::Stdio::null()).status().unwrap();
+        assert_eq!(closed.code(), Some(open.code), "{program} {words:?}: {open:?}");
+    }
+}

@@ -363,3 +363,30 @@ fn archives_that_went_away_with_their_disk_are_missed() {
     fs::rename(&away, sandbox.path("backups")).unwrap();
     sandbox.expect(0, "restore", &["--yes"]);
 }
+
+#[test]
+fn elsewhere_is_a_folder_of_its_own() {
+    let sandbox = with_files();
+    sandbox.expect(0, "backup", &[]);
+    let before = tree(&sandbox.home);
+    let full = sandbox.outside("full");
+    fs::write(full.join("other"), "theirs").unwrap();
+    for to in [sandbox.path("memory"), sandbox.path("memory/new"), sandbox.path("config"), full.clone()] {
+        for more in [&[][..], &["--only", "memory/notes"]] {
+            let said = sandbox.expect(3, "restore", &[&["--to", to.to_str().unwrap()][..], more].concat());
+            assert!(said.stderr.contains("nothing was changed") && said.stderr.contains("--to"), "{said:?}");
+        }
+    }
+    assert_eq!(tree(&full).len(), 1);
+    let now = tree(&sandbox.home);
+    let live = |tree: &BTreeMap<PathBuf, Vec<u8>>| {
+        let own = |path: &&PathBuf| path.starts_with("memory") || path.starts_with("config");
+        tree.keys().filter(own).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(live(&now), live(&before));
+    // Beside what backups take, and on a new file system, all is well.
+    sandbox.expect(0, "restore", &["--to", sandbox.path("looked-at").to_str().unwrap()]);
+    let disk = sandbox.outside("disk");
+    fs::create_dir(disk.join("lost+found")).unwrap();
+    sandbox.expect(0, "restore", &["--to", disk.to_str().unwrap()]);
+}

@@ -297,3 +297,92 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
         })
         .collect()
 }
+
+/// What root is to copy means the agent that root named, though another user found it.
+#[test]
+fn what_root_typed_is_in_the_hints() {
+    let sandbox = of_nobody("[service.bot]\ncommand = [\"sleep\", \"6031\"]\nready = \"alive\"\n");
+    let home = sandbox.home.display().to_string();
+    let elsewhere = |program: &str, words: &[&str]| {
+        let mut command = sandbox.program(program);
+        said_of(command.env_remove("OPS_HOME").args(words))
+    };
+    for (program, words) in [
+        ("ops", &["troubleshoot", "--home", &home][..]),
+        ("ops", &["--home", &home, "alert", "why", "nothing"]),
+        ("alert", &["ack", "nothing", "--home", &home]),
+        // Also where root keeps the right to give orders to a manager.
+        ("ops", &["stop", "nothing", "--home", &home]),
+    ] {
+        let said = elsewhere(program, words);
+        let hints: Vec<&str> = said
+            .stdout
+            .lines()
+            .chain(said.stderr.lines())
+            .filter(|line| line.contains("  do  ") || line.starts_with("hint: "))
+            .filter(|line| line.contains("do    ops") || line.contains('`'))
+            .collect();
+        assert!(hints.iter().all(|line| line.contains(&format!("--home {home}"))), "{words:?}: {said:?}");
+        assert!(words[0] != "troubleshoot" || !hints.is_empty(), "{said:?}");
+        assert!(!said.stdout.contains("--config"), "{said:?}");
+    }
+    // What the shell's variable says needs no option, then as ever.
+    let said = root(&sandbox, "ops", &["troubleshoot"]);
+    assert!(!said.stdout.contains("--home"), "{said:?}");
+}
+
+/// Root, who became another, hears as whom it was refused something.
+#[test]
+fn a_refusal_says_as_whom_it_was() {
+    let acting = "acting as nobody (65534), the owner of the home";
+    let sandbox = of_nobody("[backup]\ninclude = [\"memory/**\"]\n");
+    let of_root = sandbox.outside("of-root");
+    fs::set_permissions(&of_root, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(root(&sandbox, "backup", &[]).code, 0);
+    for (program, words) in [
+        ("ops", &["backup", "key", "export", of_root.join("key").to_str().unwrap()][..]),
+        ("restore", &["--to", of_root.join("files").to_str().unwrap()]),
+        ("restore", &["--to", of_root.to_str().unwrap()]),
+        ("ops", &["troubleshoot", "--bundle", of_root.join("b.tar.gz").to_str().unwrap()]),
+    ] {
+        let said = root(&sandbox, program, words);
+        assert!(said.code >= 2 && said.stderr.contains(acting), "{words:?}: {said:?}");
+    }
+    // The home of root with the config of another: nothing of it can be read.
+    fs::create_dir_all(sandbox.path(".ops")).unwrap();
+    for path in [sandbox.path(".ops"), sandbox.home.clone()] {
+        chown(&path, Some(0), Some(0)).unwrap();
+    }
+    fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(0o700)).unwrap();
+    for words in [&["health"][..], &["status"], &["stop"], &["backup"]] {
+        let said = root(&sandbox, "ops", words);
+        assert!(said.code == 3 && said.stderr.contains(acting), "{words:?}: {said:?}");
+    }
+}
+
+/// A home that changed hands while root's process runs.
+#[test]
+fn a_refused_signal_is_no_pending_stop() {
+    as_root();
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", "[service.bot]\ncommand = [\"sleep\", \"6032\"]\nready = \"alive\"\n");
+    fs::set_permissions(sandbox.home.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(root(&sandbox, "ops", &["start"]).code, 0);
+    let record: Value = serde_json::from_str(&sandbox.read(".ops/service/bot.json")).unwrap();
+    let pid = u32::try_from(record["identity"]["pid"].as_u64().unwrap()).unwrap();
+    for entry in walk(&sandbox.home) {
+        lchown(entry, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    chown(&sandbox.home, Some(NOBODY), Some(NOBODY)).unwrap();
+    let said = root(&sandbox, "ops", &["stop", "--force"]);
+    assert!(said.code == 2 && said.stderr.contains("acting as nobody (65534)"), "{said:?}");
+    assert!(said.stderr.contains(&format!("kill {pid}")) && !said.stderr.contains("sudo"), "{said:?}");
+    let health = root(&sandbox, "ops", &["health"]);
+    assert!(!health.stdout.contains("has not ended yet"), "{health:?}");
+    assert!(alive(pid));
+    chown(&sandbox.home, Some(0), Some(0)).unwrap();
+    for entry in walk(&sandbox.home) {
+        lchown(entry, Some(0), Some(0)).unwrap();
+    }
+    assert_eq!(root(&sandbox, "ops", &["stop", "--force"]).code, 0);
+}
