@@ -10,13 +10,13 @@ use crate::base::watchdog::{self, Watchdog};
 use crate::base::{Fault, Journal, Run, State, format};
 use crate::config::{self, Loaded};
 use crate::health::Report;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Options of every program.
@@ -43,14 +43,13 @@ pub struct Common {
     pub color: Color,
 }
 
-/// A home that is not ours to read is no failure of the work: nothing was done.
-fn refuse_denied<T>(found: Result<T>) -> Result<T> {
-    found.map_err(|error| match privilege::explain_denied(&error) {
-        Some(acting) => Fault::unknown(format!("nothing was done: {error:#} ({acting})"))
-            .hint("give the home, all that is in it and its config to one user")
-            .into(),
-        None => error,
-    })
+/// A home that its owner may not read, as whom we act, is no failure of the work: nothing was done.
+fn refuse_denied<T>(found: io::Result<T>, path: &Path) -> Result<()> {
+    let Err(error) = found else { return Ok(()) };
+    let error = anyhow::Error::from(error);
+    let Some(acting) = privilege::explain_denied(&error) else { return Ok(()) };
+    let message = format!("nothing was done: cannot read {}: {error:#} ({acting})", path.display());
+    Err(Fault::unknown(message).hint("give the home, all that is in it and its config to one user").into())
 }
 
 /// When to colour.
@@ -115,16 +114,14 @@ impl Context {
         let loaded = config::load(&file, self.common.home.as_deref())?;
         let home = loaded.home.root();
         if !home.is_dir() {
-            if let Err(error) = fs::metadata(home)
-                && error.kind() == io::ErrorKind::PermissionDenied
-            {
-                refuse_denied(Err(error).with_context(|| format!("cannot look at {}", home.display())))?;
-            }
+            refuse_denied(fs::metadata(home), home)?;
             return Err(Fault::unknown(format!("the agent's home {} is not a folder", home.display()))
                 .hint(format!("set [agent] home in {}, or create the folder", file.display()))
                 .into());
         }
-        refuse_denied(format::check(&loaded.home))?;
+        let mark = loaded.home.format();
+        refuse_denied(loaded.home.read(&mark), &mark)?;
+        format::check(&loaded.home)?;
         Ok(loaded)
     }
 
