@@ -298,6 +298,50 @@ fn only_what_the_storage_confirms_counts() {
 }
 
 #[test]
+fn an_answer_that_is_cut_off_is_no_answer() {
+    let storage = Storage::start();
+    let sandbox = with_bucket(with_files(), &storage);
+    backup(0, &sandbox);
+    at(0, &sandbox, "2026-11-20T10:00:00Z", &[]);
+    let before = copies(&storage);
+    storage.fail("list", Fail::Truncated, 1000);
+    let said = at(2, &sandbox, NOW, &["list", "--remote"]);
+    assert!(said.stderr.contains("the storage answered with a list that cannot be read"), "{said:?}");
+    sandbox.expect(2, "restore", &["remote:latest", "--drill"]);
+    at(2, &sandbox, "2027-11-20T10:00:00Z", &["prune", "--remote", "--yes"]);
+    storage.mend();
+    storage.fail("list", Fail::Truncated, 1000);
+    at(1, &sandbox, "2026-11-20T11:00:00Z", &[]);
+    assert!(!storage.mend().iter().any(|asked| ["put", "delete"].contains(asked)));
+    assert!(copies(&storage) == before);
+    at(0, &sandbox, "2026-11-20T11:00:00Z", &["copy"]);
+    all_there(&sandbox, &storage);
+    // Nor is an upload begun by half of its id. That it is done tells the storage itself, not half a word of it.
+    sandbox.write("memory/noise", noise());
+    storage.fail("begin", Fail::Truncated, 1000);
+    at(1, &sandbox, "2026-11-20T12:00:00Z", &[]);
+    assert_eq!(copies(&storage).len(), 3);
+    storage.mend();
+    storage.fail("uploads", Fail::Truncated, 1000);
+    storage.fail("parts", Fail::Truncated, 1000);
+    storage.fail("complete", Fail::Truncated, 1);
+    at(0, &sandbox, "2026-11-20T12:00:00Z", &["copy"]);
+    all_there(&sandbox, &storage);
+}
+
+#[test]
+fn answers_of_any_namespace_are_understood() {
+    for namespace in ["http://doc.s3.amazonaws.com/2006-03-01", ""] {
+        let storage = Storage::start();
+        storage.store().namespace = Some(namespace);
+        let sandbox = with_large_files(&storage);
+        backup(0, &sandbox);
+        all_there(&sandbox, &storage);
+        assert_eq!(sandbox.json(0, "backup", &["list", "--remote"])["archives"][0]["ours"], true);
+    }
+}
+
+#[test]
 fn what_arrives_damaged_is_found_whatever_the_etag_says() {
     let storage = Storage::start();
     let sandbox = with_bucket(with_files(), &storage);

@@ -30,6 +30,8 @@ pub enum Fail {
     Corrupt,
     /// Half of the answer comes, then the connection ends.
     Half,
+    /// Half of the answer comes, as if it were all of it.
+    Truncated,
     /// It takes so long, then all is well.
     Slow(Duration),
     /// Answered with 200, and an error in the document.
@@ -37,6 +39,8 @@ pub enum Fail {
     /// Done, and answered with something else each time, from this seed.
     Odd(u64),
 }
+
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -83,6 +87,8 @@ pub struct Store {
     pub no_copy: bool,
     /// At most so many in one page of a list; 0: all.
     pub page: usize,
+    /// The namespace of documents, where it is not that of Amazon. Empty: they have none.
+    pub namespace: Option<&'static str>,
     count: u64,
 }
 
@@ -214,6 +220,10 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
         Some(Fail::Cut) => return None,
         Some(Fail::Lie) => reply.headers.push(("ETag".to_owned(), "\"lie\"".to_owned())),
         Some(Fail::ErrorInside) => reply = Reply { status: 200, ..error(500, "InternalError") },
+        Some(Fail::Truncated) => {
+            reply = answer(&request, operation, &mut store.lock().unwrap());
+            reply.body.truncate(reply.body.len() / 2);
+        }
         Some(Fail::Slow(time)) => {
             std::thread::sleep(time);
             reply = answer(&request, operation, &mut store.lock().unwrap());
@@ -238,6 +248,13 @@ fn serve(stream: &TcpStream, store: &Mutex<Store>) -> Option<()> {
     }
     if matches!(fail, Some(Fail::Lost)) {
         return None;
+    }
+    if let Some(other) = store.lock().unwrap().namespace {
+        let attribute =
+            |space: &str| if space.is_empty() { String::new() } else { format!(" xmlns=\"{space}\"") };
+        if let Ok(text) = std::str::from_utf8(&reply.body) {
+            reply.body = text.replacen(&attribute(NAMESPACE), &attribute(other), 1).into_bytes();
+        }
     }
     let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
     if request.method != "HEAD" && !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
@@ -295,9 +312,7 @@ fn error(status: u16, code: &str) -> Reply {
 }
 
 fn document(name: &str, inner: &str) -> Reply {
-    let body = format!(
-        "<?xml version=\"1.0\"?><{name} xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{inner}</{name}>"
-    );
+    let body = format!("<?xml version=\"1.0\"?><{name} xmlns=\"{NAMESPACE}\">{inner}</{name}>");
     Reply { status: 200, headers: Vec::new(), body: body.into_bytes() }
 }
 

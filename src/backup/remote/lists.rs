@@ -1,18 +1,16 @@
 //! The lists that S3 gives, page by page, and bounded: a storage can go on for ever.
 
 use super::client::{Client, TALK};
+use super::document::{self, NS};
 use super::store::found;
 use crate::backup::names::time_of_name;
 use crate::base::Fault;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chrono::{DateTime, Utc};
 use instant_xml::FromXml;
 use rusty_s3::S3Action;
 use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::actions::{ListObjectsV2, ListParts};
-
-/// The namespace of answers.
-const NS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// The pages of a list that are read, each of a thousand names for nearly every storage.
 const MOST_PAGES: u32 = 1000;
@@ -106,8 +104,12 @@ impl Client {
                 list.with_continuation_token(token.as_str());
             }
             let answer = found(self.send(list, &[], TALK)?)?;
-            let page = ListObjectsV2::parse_response(answer.text()?)
-                .context("the storage answered with a list that cannot be read")?;
+            let page = document::read(answer.text()?, |text| ListObjectsV2::parse_response(text)).map_err(
+                |why| {
+                    Fault::critical(format!("the storage answered with a list that cannot be read: {why:#}"))
+                        .hint("try again later; is the endpoint in [backup.s3] that of the storage itself?")
+                },
+            )?;
             names.extend(page.contents.iter().filter_map(|object| self.name(&object.key)));
             need_few(names.len())?;
             if !pages.next(page.next_continuation_token)? {
@@ -139,7 +141,8 @@ impl Client {
             // Some servers give the document the other name. One that cannot be read at all costs
             // only that all parts are sent again.
             let text = answer.text()?.replace("ListPartsResponse", "ListPartsResult");
-            let Ok(page) = ListParts::parse_response(&text) else { return Ok(Some(Vec::new())) };
+            let page = document::read(&text, |text| ListParts::parse_response(text));
+            let Ok(page) = page else { return Ok(Some(Vec::new())) };
             parts.extend(page.parts.into_iter().map(|part| Part {
                 number: part.number,
                 bytes: part.size,
@@ -168,7 +171,8 @@ impl Client {
                 list.query_mut().insert("upload-id-marker", id);
             }
             let Ok(answer) = self.send(list, &[], TALK).and_then(found) else { return Ok(None) };
-            let Ok(page) = instant_xml::from_str::<Uploads>(answer.text()?) else { return Ok(None) };
+            let page = document::read(answer.text()?, |text| instant_xml::from_str::<Uploads>(text));
+            let Ok(page) = page else { return Ok(None) };
             let last = page.uploads.last().map(|upload| (upload.key.clone(), upload.id.clone()));
             uploads.extend(page.uploads.into_iter().filter_map(|upload| {
                 let begun = upload.begun.and_then(|at| DateTime::parse_from_rfc3339(&at).ok());
@@ -188,9 +192,9 @@ impl Client {
 /// Reads an answer of a storage as each of the lists: for the fuzz targets.
 #[doc(hidden)]
 pub fn parse_lists(text: &str) {
-    let _ = ListObjectsV2::parse_response(text);
-    let _ = ListParts::parse_response(text);
-    let _ = instant_xml::from_str::<Uploads>(text);
-    let _ = CreateMultipartUpload::parse_response(text);
-    let _ = CompleteMultipartUploadResponse::parse(text);
+    let _ = document::read(text, |text| ListObjectsV2::parse_response(text));
+    let _ = document::read(text, |text| ListParts::parse_response(text));
+    let _ = document::read(text, |text| instant_xml::from_str::<Uploads>(text));
+    let _ = document::read(text, |text| CreateMultipartUpload::parse_response(text));
+    let _ = document::read(text, CompleteMultipartUploadResponse::parse);
 }

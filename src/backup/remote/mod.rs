@@ -8,6 +8,7 @@
 mod client;
 mod copies;
 mod copy;
+mod document;
 mod fetch;
 mod fingerprint;
 mod label;

@@ -1,6 +1,7 @@
 //! The verbs of S3 that a copy needs, each one request (a list may take several).
 
 use super::client::{Answer, Client, TALK};
+use super::document;
 use super::label::Label;
 use crate::backup::names::ENCRYPTED;
 use crate::base::Fault;
@@ -121,7 +122,7 @@ impl Client {
             action.headers_mut().insert(header, value);
         }
         let answer = found(self.send(action, &[], TALK)?)?;
-        let begun = CreateMultipartUpload::parse_response(answer.text()?)
+        let begun = document::read(answer.text()?, |text| CreateMultipartUpload::parse_response(text))
             .context("the storage began an upload and did not say which")?;
         Ok(begun.upload_id().to_owned())
     }
@@ -151,7 +152,7 @@ impl Client {
         let body = action.clone().body();
         let answer = found(self.send(action, body.as_bytes(), TALK)?)?;
         // It may say 200 and then that it failed.
-        CompleteMultipartUploadResponse::parse(answer.text()?.trim_start())
+        document::read(answer.text()?, CompleteMultipartUploadResponse::parse)
             .context("the storage did not put the parts together")?;
         Ok(())
     }
