@@ -53,6 +53,10 @@ pub(super) fn no_space(error: anyhow::Error, dir: &Path) -> anyhow::Error {
 pub fn free_space(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder)
         .with_context(|| format!("cannot tell the free space of {}", folder.display()))?;
+    // A file system without a size, as some in memory, does not say what is free.
+    if stat.f_blocks == 0 {
+        return Ok(u64::MAX);
+    }
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -46,18 +46,18 @@ impl Random {
 
 /// What a path is, with all that must come back.
 #[derive(Debug, PartialEq, Eq)]
-enum Thing {
+pub enum Thing {
     Folder { mode: u32, xattrs: Xattrs },
     Link(PathBuf),
     File { mode: u32, mtime: (i64, i64), xattrs: Xattrs, content: Vec<u8> },
 }
 
 /// Attributes by name, access control lists among them.
-type Xattrs = BTreeMap<String, Vec<u8>>;
+pub type Xattrs = BTreeMap<String, Vec<u8>>;
 
-type Tree = BTreeMap<PathBuf, Thing>;
+pub type Tree = BTreeMap<PathBuf, Thing>;
 
-fn tree(root: &Path, skip: &[&str]) -> Tree {
+pub fn tree(root: &Path, skip: &[&str]) -> Tree {
     let top = |path: &Path| path.iter().next().and_then(OsStr::to_str).map(str::to_owned);
     walkdir::WalkDir::new(root)
         .min_depth(1)
@@ -65,7 +65,8 @@ fn tree(root: &Path, skip: &[&str]) -> Tree {
         .map(|entry| entry.unwrap().into_path())
         .filter_map(|path| {
             let inside = path.strip_prefix(root).unwrap().to_owned();
-            if top(&inside).is_some_and(|top| skip.contains(&top.as_str())) {
+            if top(&inside).is_some_and(|top| skip.contains(&top.as_str())) || inside.ends_with("lost+found")
+            {
                 return None;
             }
             let meta = fs::symlink_metadata(&path).unwrap();
@@ -205,17 +206,17 @@ fn tail(random: &mut Random) -> Vec<u8> {
 }
 
 /// What is in a home.
-struct Filled {
+pub struct Filled {
     /// What must come out of its archive.
-    tree: Tree,
+    pub tree: Tree,
     /// Links that lead out of it, which only `tar` makes again.
-    outward: Vec<PathBuf>,
+    pub outward: Vec<PathBuf>,
     /// What cannot be kept, and must be reported.
-    unkept: Vec<PathBuf>,
+    pub unkept: Vec<PathBuf>,
 }
 
 /// Fills a home; gives what must come out of its archive.
-fn fill(home: &Path, random: &mut Random) -> Filled {
+pub fn fill(home: &Path, random: &mut Random) -> Filled {
     let mut folders = vec![PathBuf::new()];
     let (mut outward, mut unkept) = (Vec::new(), Vec::new());
     for number in 0..1 + random.below(14) as usize {
@@ -329,12 +330,12 @@ fn there_and_back(seed: u64, scratch: &Path) {
 
 /// What a way of unpacking keeps.
 #[derive(Clone, Copy)]
-struct Keeps {
-    nanoseconds: bool,
-    xattrs: bool,
+pub struct Keeps {
+    pub nanoseconds: bool,
+    pub xattrs: bool,
 }
 
-fn unpack_by_tar(archive: &Path, into: &Path) -> Keeps {
+pub fn unpack_by_tar(archive: &Path, into: &Path) -> Keeps {
     let version = Command::new("tar").arg("--version").output().unwrap();
     let gnu = String::from_utf8_lossy(&version.stdout).contains("GNU tar");
     let mut tar = Command::new("tar");
@@ -348,7 +349,7 @@ fn unpack_by_tar(archive: &Path, into: &Path) -> Keeps {
 }
 
 #[track_caller]
-fn same(seed: u64, how: &str, expected: &Tree, mut found: Tree, keeps: Keeps) {
+pub fn same(seed: u64, how: &str, expected: &Tree, mut found: Tree, keeps: Keeps) {
     for (path, thing) in expected {
         let found = found.remove(path);
         let found = found.unwrap_or_else(|| panic!("seed {seed}, {how}: {path:?} is missing"));
