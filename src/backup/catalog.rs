@@ -3,7 +3,7 @@
 
 use super::flaw::{Flaw, Standing};
 use super::index::peek;
-use super::manifest::Soundness;
+use super::manifest::Database;
 use super::records::Records;
 use super::shelf::{self, Archive};
 use crate::base::Journal;
@@ -98,17 +98,16 @@ impl Catalog {
         first.into_iter().chain(more).collect()
     }
 
-    /// The newest archive of this agent that has this file of the home; if it is a database, one that is not
-    /// damaged. Archives are opened for this, but for those that are encrypted.
+    /// The newest archive of this agent in which this file of the home is a database that is not damaged.
+    /// Archives are opened for this, but for those that are encrypted.
     pub fn newest_with(&self, path: &Path) -> Option<&Archive> {
         let mut ours: Vec<&Archive> =
             self.archives.iter().filter(|archive| archive.ours && archive.verified).collect();
         ours.sort_by_key(|archive| std::cmp::Reverse(archive.sequence));
         ours.into_iter().filter(|archive| !archive.encrypted).find(|archive| {
             let Ok(Some(manifest)) = peek(&archive.path) else { return false };
-            let damaged = |database: &super::manifest::Database| database.soundness == Soundness::Damaged;
-            manifest.files.iter().any(|item| item.path.0 == path)
-                && !manifest.databases.iter().any(|database| database.path.0 == path && damaged(database))
+            let good = |database: &Database| database.path.0 == path && !database.is_damaged();
+            manifest.databases.iter().any(good) && manifest.files.iter().any(|item| item.path.0 == path)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What is wrong with an archive, as a fact: what a restore of it would not bring back, or would bring
 //! back damaged.
 
-use super::manifest::{Database, Manifest, Name, Soundness, Unjudged};
+use super::manifest::{Database, Lacking, Manifest, Name, Soundness, Unjudged};
 use crate::base::database::sidecars;
 use crate::base::text::one_line;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,16 @@ pub enum Standing {
 }
 
 impl Flaw {
+    /// The database that it is about.
+    pub(super) fn database(&self) -> Option<&Name> {
+        match self {
+            Flaw::DamagedDatabase { path, .. }
+            | Flaw::LeftOut { path, .. }
+            | Flaw::LackingDatabase { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// What an archive with this flaw is good for.
     fn standing(&self) -> Standing {
         match self {
@@ -183,9 +193,14 @@ impl Manifest {
             why: "it could not be copied".to_owned(),
             raw: true,
         }));
-        flaws.extend(self.lacking.iter().map(|lacking| Flaw::LackingDatabase {
-            path: lacking.path.clone(),
-            archive: lacking.archive.clone(),
+        flaws.extend(self.lacking.iter().map(|Lacking { path, archive, .. }| {
+            let (path, archive) = (path.clone(), archive.clone());
+            if self.has_file(&path.0) {
+                let why = format!("it is no database any more; {archive} has it");
+                Flaw::DamagedDatabase { path, why, raw: false }
+            } else {
+                Flaw::LackingDatabase { path, archive }
+            }
         }));
         let missing = self.includes.iter().filter(|include| include.is_missing());
         flaws.extend(missing.map(|include| Flaw::MissingInclude { pattern: include.pattern.clone() }));

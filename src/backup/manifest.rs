@@ -403,6 +403,12 @@ impl Manifest {
         self.files.iter().filter(|item| !matches!(item.kind, Kind::Folder)).count()
     }
 
+    /// Whether a file of the home is in it, as a file.
+    pub fn has_file(&self, path: &Path) -> bool {
+        let is_file = |item: &Item| item.path.0 == path && matches!(item.kind, Kind::File { .. });
+        self.files.iter().any(is_file)
+    }
+
     /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
         // It may say anything.

@@ -6,6 +6,8 @@
 //! one that goes today would not have been wanted tomorrow.
 
 use super::flaw::Standing;
+use super::manifest::Name;
+use crate::base::text::one_line;
 use crate::base::units::Span;
 use crate::config::Keep;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -28,6 +30,8 @@ pub struct Candidate {
     pub standing: Standing,
     /// Whether a person said that it stays.
     pub pinned: bool,
+    /// Databases that are flawed in the newest archive, and of which this is the last that has them.
+    pub last_with: Vec<Name>,
 }
 
 /// What happens to one archive, and why.
@@ -59,17 +63,22 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
             .map(|archive| Verdict { name: archive.name.clone(), keep: true, reasons: reasons.clone() })
             .collect();
     };
-    let since = |span: Span| reference.checked_sub_signed(span.delta()).unwrap_or(DateTime::<Utc>::MIN_UTC);
+    // What came after it is flawed, and goes by its own age.
+    let last = archives.iter().filter(readable).map(|archive| archive.time).max().unwrap_or(reference);
+    let is_young = |archive: &Candidate, span: Span| {
+        let reference = if archive.time > reference { last } else { reference };
+        reference.checked_sub_signed(span.delta()).is_none_or(|since| archive.time > since)
+    };
 
     // The best first, of those the newest, so that the first of a bucket is the one that stands for it.
     let mut ordered: Vec<&Candidate> = archives.iter().filter(readable).collect();
     ordered.sort_by_key(|archive| (archive.standing, std::cmp::Reverse(order(archive))));
     let (mut weeks, mut months) = (BTreeMap::new(), BTreeMap::new());
     for archive in ordered {
-        if archive.time > since(keep.weekly) {
+        if is_young(archive, keep.weekly) {
             weeks.entry(week(archive)).or_insert(archive.name.as_str());
         }
-        if archive.time > since(keep.monthly) {
+        if is_young(archive, keep.monthly) {
             months.entry(month(archive)).or_insert(archive.name.as_str());
         }
     }
@@ -87,12 +96,17 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
             if archive.pinned {
                 reasons.push("pinned".to_owned());
             }
+            if let [first, more @ ..] = &archive.last_with[..] {
+                let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+                let name = one_line(&first.0.display().to_string(), 100);
+                reasons.push(format!("the last one with {name}{more}"));
+            }
             if archive.time > now {
                 reasons.push("from the future: the clock was changed".to_owned());
             }
             if !archive.verified {
                 reasons.push("not known to be whole: look at it, then remove it by hand".to_owned());
-            } else if archive.time > since(keep.all) {
+            } else if is_young(archive, keep.all) {
                 reasons.push(format!("of the last {}", keep.all));
             }
             let (year, week_number) = week(archive);
@@ -104,13 +118,13 @@ pub fn verdicts(archives: &[Candidate], keep: &Keep, now: DateTime<Utc>) -> Vec<
             }
             let stays = !reasons.is_empty();
             if !stays {
-                if archive.time > since(keep.weekly)
+                if is_young(archive, keep.weekly)
                     && let Some(name) = weeks.get(&week(archive))
                 {
                     reasons.push(format!("{name} stands for its week"));
                 }
                 match months.get(&month(archive)) {
-                    Some(name) if archive.time > since(keep.monthly) => {
+                    Some(name) if is_young(archive, keep.monthly) => {
                         reasons.push(format!("{name} stands for its month"));
                     }
                     _ => reasons.push(format!("older than {}", keep.monthly.max(keep.weekly).max(keep.all))),
@@ -174,6 +188,7 @@ pub fn settled(
             verified: true,
             standing: Standing::Good,
             pinned: false,
+            last_with: Vec::new(),
         });
         // An archive more on the edge of the densest part, so that none is missed between.
         age += if age <= keep.all.delta() { every } else { sparse };

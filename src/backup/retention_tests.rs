@@ -14,6 +14,7 @@ fn archive(sequence: u64, time: DateTime<Utc>) -> Candidate {
         verified: true,
         standing: Standing::Good,
         pinned: false,
+        last_with: Vec::new(),
     }
 }
 

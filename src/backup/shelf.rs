@@ -4,8 +4,8 @@ use super::age::is_encrypted;
 use super::flaw::{Flaw, NotJudged, Standing};
 use super::folder;
 use super::index::peek;
-use super::lacking::Had;
-use super::manifest::Manifest;
+use super::lacking::{Had, mark_last};
+use super::manifest::{Manifest, Name};
 use super::names::{ENCRYPTED, time_of_name};
 use super::records::{self, Records};
 use super::retention::Candidate;
@@ -58,6 +58,8 @@ pub struct Archive {
     pub flaws: Vec<Flaw>,
     /// Databases in it that could not be judged.
     pub unjudged: Vec<NotJudged>,
+    /// Databases that are flawed in the newest archive, and of which this is the last that has them.
+    pub last_with: Vec<Name>,
     /// When it was last read back; none if the journal does not know.
     #[serde(serialize_with = "units::maybe_rfc3339")]
     pub verified_at: Option<DateTime<Utc>>,
@@ -80,6 +82,7 @@ impl Archive {
             verified: self.verified,
             standing: self.standing.unwrap_or(Standing::Unreadable),
             pinned: self.pinned,
+            last_with: self.last_with.clone(),
         }
     }
 }
@@ -133,6 +136,7 @@ pub(super) fn list_knowing(
             standing: None,
             flaws: Vec::new(),
             unjudged: Vec::new(),
+            last_with: Vec::new(),
             verified_at: row.and_then(|row| row.verified).and_then(DateTime::from_timestamp_millis),
             drilled: row.and_then(|row| row.drilled).and_then(DateTime::from_timestamp_millis),
             problem: None,
@@ -195,6 +199,7 @@ pub(super) fn list_knowing(
         archive.standing = archive.ours.then(|| Standing::of(&archive.flaws));
         archives.push(archive);
     }
+    mark_last(&mut archives);
     archives.sort_by(|a, b| (b.time, b.sequence, &b.name).cmp(&(a.time, a.sequence, &a.name)));
     Ok(archives)
 }

@@ -278,11 +278,17 @@ impl<'a> Writer<'a> {
         let mut lacking = std::mem::take(&mut self.manifest.lacking);
         lacking.retain(|lacking| !there.contains(lacking.path.0.as_path()));
         for lacking in &lacking {
-            self.manifest.problems.push(format!(
-                "the database {} is missing; {} has it. If it was removed for good, exclude it in [backup]",
-                lacking.path.0.display(),
-                lacking.archive
-            ));
+            let (path, archive) = (lacking.path.0.display(), &lacking.archive);
+            let problem = if self.manifest.has_file(&lacking.path.0) {
+                format!(
+                    "{path} is no database any more; {archive} has it as one. If that is meant, name it in optional in [backup]"
+                )
+            } else {
+                format!(
+                    "the database {path} is missing; {archive} has it. If it was removed for good, name it in exclude or optional in [backup]"
+                )
+            };
+            self.manifest.problems.push(problem);
         }
         self.manifest.lacking = lacking;
     }

@@ -130,7 +130,7 @@ fn make(context: &Context, loaded: &Loaded, journal: Option<&Journal>, paranoid:
     let reading = if paranoid { Reading::Everything } else { Reading::Changed };
     let made = log(context, loaded, backup::make_reading(loaded, &context.run, journal, reading))?;
     for problem in &made.problems {
-        context.note(&format!("look at this: {}", text::one_line(problem, 500)));
+        context.warn(&format!("look at this: {}", text::one_line(problem, 500)));
     }
     made.unjudged.iter().for_each(|database| context.note(&format!("note: {database}")));
     if !made.vanished.is_empty() {

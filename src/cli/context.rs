@@ -214,8 +214,13 @@ impl Context {
     /// Says something to people, on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.common.quiet {
-            let _ = writeln!(io::stderr(), "{}", harmless(&self.told(text), false));
+            self.warn(text);
         }
+    }
+
+    /// Says why the exit code is not 0, on stderr: with `--quiet` too, for cron's log.
+    pub fn warn(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "{}", harmless(&self.told(text), false));
     }
 
     /// Says what only matters to someone who asked with `-v`.

@@ -123,7 +123,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
         (None, false) => prepared.into_home(args.queues)?,
         (None, true) => {}
     }
-    say_notes(context, &prepared.notes);
+    say_reasons(context, &prepared.notes);
     if args.to.is_none() && !args.drill {
         say_notes(context, &prepared.remarks());
     }
@@ -147,7 +147,7 @@ fn restore_from(context: &Context, loaded: &Loaded, args: Args) -> Result<State>
     };
     match restored {
         Ok(restored) => {
-            say_notes(context, restored.notes.get(said..).unwrap_or_default());
+            say_reasons(context, restored.notes.get(said..).unwrap_or_default());
             tell(context, loaded, &restored, &args, begun)
         }
         Err(error) => log_failure(context, loaded, error),
@@ -300,6 +300,13 @@ fn dry_run(context: &Context, prepared: &Prepared<'_>, question: &str) -> Result
 fn say_notes(context: &Context, notes: &[String]) {
     for note in notes {
         context.note(&format!("note: {}", text::one_line(note, 500)));
+    }
+}
+
+/// What makes the exit code 1.
+fn say_reasons(context: &Context, notes: &[String]) {
+    for note in notes {
+        context.warn(&format!("note: {}", text::one_line(note, 500)));
     }
 }
 

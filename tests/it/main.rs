@@ -38,6 +38,7 @@ mod log_torture;
 mod logs;
 // Their stand-ins need /proc and setsid.
 #[cfg(target_os = "linux")]
+mod lost;
 mod managers;
 mod mutants;
 mod origin;

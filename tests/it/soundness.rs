@@ -38,7 +38,7 @@ locked     | 1      | incomplete | left_out            | A      | 1      | 1    
 vanished   | 1      | incomplete | lacking_database    | A      | 1      | 1        | 1     | 1       | 1       | 1        | 3    | 1  | 1   | yes
 fifo       | 1      | incomplete | lacking_database    | A      | 1      | 1        | 1     | 1       | 1       | 1        | 3    | 1  | 1   | yes
 missing    | 1      | incomplete | lacking_database    | A      | 1      | 1        | 1     | 1       | 1       | 1        | 3    | 1  | 1   | yes
-empty      | 1      | incomplete | lacking_database    | A      | 1      | 1        | 1     | 1       | 1       | 1        | 1    | 1  | 1   | yes
+empty      | 1      | damaged    | damaged_database    | A      | 1      | 2        | 1     | 2       | 2       | 1        | 2    | 2  | 1   | yes
 truncated  | 0      | unreadable | unreadable          | A      | 1      | 2        | 1     | 2       | 2       | 2        | 2    | 2  | 1   | yes
 ";
 

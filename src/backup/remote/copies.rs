@@ -64,6 +64,7 @@ impl Copy {
             verified: self.verified,
             standing: same.and_then(|archive| archive.standing).unwrap_or(Standing::Good),
             pinned: same.is_some_and(|archive| archive.pinned),
+            last_with: same.map(|archive| archive.last_with.clone()).unwrap_or_default(),
         }
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             verified: true,
             standing: Some(Standing::Good),
             flaws: Vec::new(),
+            last_with: Vec::new(),
             unjudged: Vec::new(),
             pinned: false,
             verified_at: None,
