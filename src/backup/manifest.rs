@@ -405,7 +405,7 @@ impl Manifest {
 
     /// Whether a file of the home is in it, as a file.
     pub fn has_file(&self, path: &Path) -> bool {
-        let is_file = |item: &Item| item.path.0 == path && matches!(item.kind, Kind::File { .. });
+        let is_file = |item: Item| item.path.0 == path && matches!(item.kind, Kind::File { .. });
         self.files.iter().any(is_file)
     }
 
