@@ -23,11 +23,12 @@ struct Mark {
     version: String,
 }
 
-/// Refuses a home whose state, or whose journal, a newer agent-ops has written. Writes nothing.
+/// Refuses a home whose state others could have written, or whose state or journal a newer agent-ops has written. Writes nothing.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown when it has.
 pub fn check(home: &Home) -> Result<()> {
+    home.check_state()?;
     read(home)?;
     journal::check_version(home)
 }

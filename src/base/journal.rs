@@ -39,7 +39,7 @@ struct Foreign;
 const FOREIGN: &str = "was not made by agent-ops";
 
 /// Its path below the home.
-const JOURNAL: &str = ".ops/ops.db";
+const JOURNAL: &str = "ops.db";
 
 /// No statement on it takes longer.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(20);
@@ -159,7 +159,7 @@ impl Journal {
     /// readers that SQLite keeps in its `-shm`, where it can. None: there is none that can be read.
     /// One of an earlier version lacks what came later: a query that needs it fails.
     pub fn open_to_read(home: &Home) -> Option<Journal> {
-        let folder = home.dir().ok()?;
+        let folder = home.state().ok()?;
         let connection = database::open_beneath(&folder, Path::new(JOURNAL), false).ok()?;
         hostile::harden(&connection, false).ok()?;
         let ours = check_schema(&connection).is_ok_and(|version| (1..=CURRENT).contains(&version));
@@ -273,7 +273,7 @@ impl Journal {
     fn open_at(home: &Home) -> Result<Connection> {
         let path = &home.journal();
         home.make_folder(&home.ops())?;
-        let folder = home.dir()?;
+        let folder = home.state()?;
         hostile::inspect(&folder, Path::new(JOURNAL))
             .map_err(|error| if Refused::of(&error).is_some() { Foreign.into() } else { anyhow!(error) })?;
         if !home.has(path) {

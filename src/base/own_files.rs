@@ -2,7 +2,7 @@
 //! and without blocking: whoever can write in the home can put anything in their place.
 
 use super::beneath::{self, Dir, Options, Refused};
-use super::{Fault, Home, durable, lines};
+use super::{Fault, Home, durable, lines, privilege, trust};
 use anyhow::{Context, Result};
 use std::fs::{File, Metadata};
 use std::io;
@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// No file of our state is larger.
 const LIMIT: u64 = 16 << 20;
+
+/// The folder of our state, in a home.
+const STATE: &str = ".ops";
 
 /// New folders of state are for their owner alone; logs are for others to read.
 const STATE_FOLDER: u32 = 0o700;
@@ -24,14 +27,52 @@ impl Home {
         Dir::open(self.root())
     }
 
-    /// Where a file of ours is: a folder that the operator named, held open, and the path below it. A path
+    /// The folder of our state, held open: whoever may write in it decides what we do, so it is ours alone.
+    ///
+    /// # Errors
+    /// It is not there, or [`Refused`].
+    pub fn state(&self) -> io::Result<Dir> {
+        open_own(&self.dir()?, STATE)
+    }
+
+    /// Refuses a home whose state others could have written. Changes nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`] of state Unknown with the remedy.
+    pub fn check_state(&self) -> Result<()> {
+        let Err(error) = self.state() else { return Ok(()) };
+        let (ops, us) = (self.ops(), privilege::us());
+        let ops = ops.display();
+        let (why, remedy) = match Refused::of(&error) {
+            Some(Refused::Foreign(uid)) => (
+                format!("{ops} belongs to user {uid}, and you are user {us}"),
+                format!("move it away: mv '{ops}' '{ops}.foreign'; if it is yours: chown -R {us} '{ops}'"),
+            ),
+            Some(Refused::Shared) => {
+                (format!("others may write in {ops}"), format!("chmod 700 '{ops}', after a look at what is in it"))
+            }
+            // Whoever needs the state says so.
+            _ => return Ok(()),
+        };
+        Err(Fault::unknown(format!("{why}: what it says is not followed; nothing was changed")).hint(remedy).into())
+    }
+
+    /// Where a file of ours is: the folder of our state, or one, held open, and the path below it. A path
     /// that is in neither the home nor the folder of logs is refused.
+    ///
+    /// # Errors
+    /// As [`Home::state`] for what is in it.
     pub fn place(&self, path: &Path) -> io::Result<(Dir, PathBuf)> {
         let (folder, rel) =
             match self.named_logs().and_then(|logs| Some((logs, path.strip_prefix(logs).ok()?))) {
                 Some(place) => place,
                 None => (self.root(), path.strip_prefix(self.root()).map_err(|_| Refused::Outside)?),
             };
+        if folder == self.root()
+            && let Ok(inside) = rel.strip_prefix(STATE)
+        {
+            return Ok((self.state()?, inside.to_owned()));
+        }
         Ok((Dir::open(folder)?, rel.to_owned()))
     }
 
@@ -119,6 +160,9 @@ impl Home {
             let missing = durable::make_folder(logs, mode);
             missing.map_err(|error| error.downcast::<io::Error>().unwrap_or_else(io::Error::other))?;
         }
+        if path.starts_with(self.ops()) && self.state().is_err_and(|error| is_missing(&error)) {
+            self.dir()?.make_dir(STATE, STATE_FOLDER)?;
+        }
         let (folder, rel) = self.place(path)?;
         match folder.open_dir(&rel) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => folder.make_dir(&rel, mode),
@@ -138,6 +182,16 @@ impl Home {
 }
 
 const LINKED_LOGS: &str = "if you made that link, say so in ops.toml: `dir = \"logs\"` below `[logs]`";
+
+/// Opens a folder in which nobody but us and root can put anything: judged by what is open.
+///
+/// # Errors
+/// It is not there, or [`Refused`].
+pub fn open_own(dir: &Dir, rel: impl AsRef<Path>) -> io::Result<Dir> {
+    let folder = dir.open_dir(rel)?;
+    trust::check_own(&folder)?;
+    Ok(folder)
+}
 
 /// Whether there is no such file of ours.
 pub fn is_missing(error: &io::Error) -> bool {

@@ -129,6 +129,11 @@ pub fn keep_nothing() -> Result<()> {
     }
 }
 
+/// The user as whom we act, also while we are root for the service manager.
+pub fn us() -> u32 {
+    ACTS_AS.get().map_or_else(|| rustix::process::geteuid().as_raw(), |owner| owner.uid)
+}
+
 /// Whether orders to the system's service manager are root's.
 pub fn manages_system() -> bool {
     rustix::process::geteuid().is_root() || (ACTS_AS.get().is_some() && platform::keeps_root())

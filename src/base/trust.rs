@@ -5,10 +5,12 @@
 //! is ours. Write permission for a group is accepted where the group is its owner's alone (user private groups,
 //! umask 002), and for root's group.
 
-use super::{Fault, beneath};
+use super::beneath::{self, Dir, Refused};
+use super::{Fault, privilege};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +38,22 @@ pub fn check(what: &str, path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a folder, held open, in which anybody but us and root could put something.
+///
+/// # Errors
+/// [`Refused::Foreign`] and [`Refused::Shared`].
+pub fn check_own(folder: &Dir) -> io::Result<()> {
+    let meta = folder.metadata("")?;
+    if ![privilege::us(), 0].contains(&meta.uid()) {
+        return Err(Refused::Foreign(meta.uid()).into());
+    }
+    match meta.mode() {
+        mode if mode & 0o002 != 0 => Err(Refused::Shared.into()),
+        mode if mode & 0o020 != 0 && !is_private_group(folder.path(), &meta) => Err(Refused::Shared.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Who decides what a path of root's leads to: the owner of the nearest folder on the way to it that is not root's,

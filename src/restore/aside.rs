@@ -8,6 +8,7 @@ use crate::backup::places::{Places, inner, look, open_home, outer};
 use crate::backup::reader::Shape;
 use crate::backup::{self, manifest::Name};
 use crate::base::beneath::{Dir, FileType};
+use crate::base::own_files::open_own;
 use crate::base::units::{self, Span};
 use crate::base::{Fault, Journal, Run, State, text};
 use crate::config::Loaded;
@@ -60,9 +61,9 @@ pub fn asides(loaded: &Loaded) -> Result<Vec<Aside>> {
     let mut asides = Vec::new();
     for entry in home.entries("").with_context(reading)?.flatten() {
         let Some(stamp) = entry.name.to_str().and_then(|name| name.strip_prefix(ASIDE)) else { continue };
-        // A folder that is not named as ours is somebody else's; so is a link.
+        // A folder that is not named as ours is somebody else's; so is a link, and what others may write.
         let Some(stamped) = time_of(stamp) else { continue };
-        if let Ok(dir) = home.open_dir(Path::new(&entry.name)) {
+        if let Ok(dir) = open_own(home, Path::new(&entry.name)) {
             let record = Swap::of_aside(&dir, &loaded.home, &places);
             asides.push(one(&dir, record, stamp, stamped));
         }
@@ -183,7 +184,7 @@ pub fn put_back(
     }
     survey.need_clear_way()?;
     let old = aside.path.strip_prefix(home).unwrap_or(&aside.path);
-    let dir = places.home.open_dir(old).with_context(|| format!("cannot open {}", aside.path.display()))?;
+    let dir = open_own(&places.home, old).with_context(|| format!("cannot open {}", aside.path.display()))?;
     let running = exchange::running(loaded, run)?;
     let archive = Name(aside.path.clone());
     let mut swap = Swap::begin(&places.home, run, archive, old.to_owned(), running)?;

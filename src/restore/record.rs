@@ -4,6 +4,7 @@ use super::swap::{ASIDE, Phase, RECORD, Swap};
 use crate::backup::manifest::Name;
 use crate::backup::places::{Places, is_below, open_home};
 use crate::base::beneath::Dir;
+use crate::base::own_files::open_own;
 use crate::base::step::step;
 use crate::base::{Fault, Home, render, text};
 use anyhow::{Context, Result};
@@ -24,14 +25,25 @@ impl Swap {
     /// A [`Fault`] of state Unknown when there is something that no restore of ours has written, or only
     /// part of it. Nothing was changed then.
     pub(super) fn load(home: &Home, places: &Places) -> Result<Option<Swap>> {
-        let bytes = match places.home.read_small(JOURNAL, LARGEST) {
+        let held = open_own(&places.home, ".ops").and_then(|ops| ops.read_small("restore.json", LARGEST));
+        let bytes = match held {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(wrong(home, &format!("cannot be read: {error}"))),
         };
         let swap = serde_json::from_slice(&bytes)
             .map_err(|error| wrong(home, &format!("is damaged, or no journal of a restore: {error}")))?;
-        let swap = checked(swap, home, places);
+        let swap = checked(swap, home, places).and_then(|swap| {
+            for folder in [&swap.staged.0, &swap.set_aside.0] {
+                match open_own(&places.home, folder) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(format!("names {}, which is not used: {error}", folder.display()));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(swap)
+        });
         swap.map(Some).map_err(|why| wrong(home, &why))
     }
 

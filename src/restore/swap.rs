@@ -9,6 +9,7 @@ use super::transfer::{self, Spot};
 use crate::backup::manifest::Name;
 use crate::backup::places::{self, Places, inner, look};
 use crate::base::beneath::{Dir, FileType};
+use crate::base::own_files::open_own;
 use crate::base::step::step;
 use crate::base::{Home, Run, units};
 use anyhow::{Context, Result};
@@ -198,7 +199,7 @@ impl Swap {
     }
 
     fn trees<'a>(&self, places: &'a Places) -> Result<Trees<'a>> {
-        let open = |path: &Path| match places.home.open_dir(path) {
+        let open = |path: &Path| match open_own(&places.home, path) {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),

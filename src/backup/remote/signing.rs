@@ -5,18 +5,23 @@
 
 use super::copies::lock;
 use super::label::Label;
-use crate::base::beneath::{Dir, Refused};
+use crate::base::beneath::{Refused, read_limited};
 use crate::base::text::hex;
-use crate::base::{Fault, Home, Run, units};
+use crate::base::{Fault, Home, Run, privilege, units};
 use crate::config::Loaded;
 use anyhow::{Context, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 
 /// Where the keys are, in the home.
 const FILE: &str = ".ops/signing.key";
+const NAME: &str = "signing.key";
+/// What to do about one that others could have read or written.
+const REMEDY: &str = "if nobody else had it: chown it to you and chmod 600; else move it away: a new one is made, \
+                      and older copies then need `--trust`";
 /// Some dozens of keys.
 const MOST: u64 = 16 << 10;
 /// What the line of a key begins with.
@@ -59,13 +64,30 @@ impl Keys {
     /// # Errors
     /// When the file cannot be read, or holds anything else.
     pub fn read(home: &Home) -> Result<Keys> {
-        let text = Dir::open(home.root()).and_then(|home| home.read_small(FILE, MOST));
-        match text {
+        let read = || {
+            let file = home.state()?.open_file(NAME)?;
+            let meta = file.metadata()?;
+            // Whoever has read it signs as we do; whoever wrote it has us believe their copies.
+            if meta.mode() & 0o077 != 0 {
+                return Err(Refused::Shared.into());
+            }
+            if meta.uid() != privilege::us() {
+                return Err(Refused::Foreign(meta.uid()).into());
+            }
+            read_limited(&file, MOST)
+        };
+        match read() {
             Ok(text) => Keys::parse(&text).with_context(|| format!("{FILE} is damaged")),
             Err(error) if error.kind() == ErrorKind::NotFound && Refused::of(&error).is_none() => {
                 Ok(Keys(Vec::new()))
             }
-            Err(error) => Err(error).with_context(|| format!("cannot read {FILE}")),
+            Err(error) => match Refused::of(&error) {
+                Some(Refused::Shared | Refused::Foreign(_)) => {
+                    let file = home.path(FILE);
+                    Err(Fault::unknown(format!("{} is not used: {error}, or read it", file.display())).hint(REMEDY).into())
+                }
+                _ => Err(error).with_context(|| format!("cannot read {FILE}")),
+            },
         }
     }
 
@@ -137,9 +159,8 @@ impl Keys {
 
     fn write(&self, home: &Home) -> Result<()> {
         let write = || {
-            let home = Dir::open(home.root())?;
-            home.make_dir(".ops", 0o700)?;
-            home.replace(FILE, self.text().as_bytes(), 0o600)
+            let state = home.make_folder(&home.ops())?;
+            anyhow::Ok(state.replace(NAME, self.text().as_bytes(), 0o600)?)
         };
         write().with_context(|| format!("cannot write {FILE}"))
     }
@@ -260,7 +281,14 @@ mod tests {
         assert_eq!(Keys::parse(keys.text().as_bytes()).unwrap().put_first(&there).unwrap(), 1);
         assert_eq!(Keys::read(&there).unwrap().0, [keys.0[0], own.0[0]]);
         assert_eq!(Keys::parse(keys.text().as_bytes()).unwrap().put_first(&there).unwrap(), 0);
-        std::fs::write(second.path().join(FILE), "something").unwrap();
+        let file = second.path().join(FILE);
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = Keys::ready(&there).map(drop).unwrap_err();
+            assert_eq!(Fault::of(&error).0, crate::base::State::Unknown, "{error:#}");
+        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(file, "something").unwrap();
         assert!(Keys::ready(&there).is_err(), "it is never replaced");
     }
 

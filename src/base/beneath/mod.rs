@@ -62,6 +62,12 @@ pub enum Refused {
     /// A folder, FIFO, socket or device.
     #[error("it is {0}, not a regular file")]
     NotRegular(&'static str),
+    /// A folder for our eyes alone that is somebody else's.
+    #[error("it belongs to user {0}")]
+    Foreign(u32),
+    /// A folder for our eyes alone that others may write.
+    #[error("others may write in it")]
+    Shared,
     /// More bytes than a file of this kind can have.
     #[error("it is larger than {}", Size(*.0))]
     TooLarge(u64),
