@@ -48,13 +48,16 @@ impl Home {
                 format!("{ops} belongs to user {uid}, and you are user {us}"),
                 format!("move it away: mv '{ops}' '{ops}.foreign'; if it is yours: chown -R {us} '{ops}'"),
             ),
-            Some(Refused::Shared) => {
-                (format!("others may write in {ops}"), format!("chmod 700 '{ops}', after a look at what is in it"))
-            }
+            Some(Refused::Shared) => (
+                format!("others may write in {ops}"),
+                format!("chmod 700 '{ops}', after a look at what is in it"),
+            ),
             // Whoever needs the state says so.
             _ => return Ok(()),
         };
-        Err(Fault::unknown(format!("{why}: what it says is not followed; nothing was changed")).hint(remedy).into())
+        Err(Fault::unknown(format!("{why}: what it says is not followed; nothing was changed"))
+            .hint(remedy)
+            .into())
     }
 
     /// Where a file of ours is: the folder of our state, or one, held open, and the path below it. A path

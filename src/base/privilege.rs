@@ -129,6 +129,12 @@ pub fn keep_nothing() -> Result<()> {
     }
 }
 
+/// Keeps what the caller had open, beside the standard streams, from everything that this program runs: the first
+/// thing that it does.
+pub fn pass_no_descriptors() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 /// The user as whom we act, also while we are root for the service manager.
 pub fn us() -> u32 {
     ACTS_AS.get().map_or_else(|| rustix::process::geteuid().as_raw(), |owner| owner.uid)

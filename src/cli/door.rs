@@ -18,6 +18,7 @@ pub fn door<A: Args>(
     about: &'static str,
     verb: fn(&Context, A) -> Result<State>,
 ) -> ExitCode {
+    privilege::pass_no_descriptors();
     if let Some(code) = session::exec_session_if_asked() {
         return code;
     }

@@ -6,7 +6,7 @@ use super::{
     restore, rotate_logs, run, service, troubleshoot, up, upgrade,
 };
 use crate::base::State;
-use crate::base::privilege::Keep;
+use crate::base::privilege::{self, Keep};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::Path;
@@ -85,6 +85,7 @@ enum Verb {
 
 /// Runs `ops`.
 pub fn main() -> ExitCode {
+    privilege::pass_no_descriptors();
     if let Some(code) = crate::base::session::exec_session_if_asked() {
         return code;
     }

@@ -161,6 +161,7 @@ pub(super) fn part_if_asked() -> Option<ExitCode> {
 
 /// The program `ops-supervise`: its argument is the plan.
 pub fn resident() -> ExitCode {
+    crate::base::privilege::pass_no_descriptors();
     stay(std::env::args_os().nth(1).as_ref())
 }
 

@@ -3,6 +3,7 @@
 
 use crate::sandbox::Sandbox;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const CONFIG: &str = "[agent]\npreset = \"none\"\n[check.there]\nkind = \"file_age\"\npaths = [\"note\"]\nwarn = \"1h\"\ncrit = \"2h\"\n";
 
@@ -180,4 +181,42 @@ fn a_folder_of_backups_that_is_a_link_is_followed_only_where_the_operator_named_
     sandbox.expect(0, "backup", &[]);
     assert!(elsewhere.join("latest").is_symlink());
     assert!(!elsewhere.join(".part-20200101_000000-dead").exists());
+}
+
+#[test]
+fn state_that_others_could_have_written_is_not_followed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ops.toml", CONFIG);
+    sandbox.write("note", "");
+    sandbox.expect(0, "health-check", &[]);
+    let mode = |mode| fs::set_permissions(sandbox.path(".ops"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    sandbox.write(".ops/restore.json", "{}");
+    for program in ["health-check", "backup", "restore", "alert", "rotate-logs"] {
+        let said = sandbox.expect(3, program, &[]);
+        assert!(said.stderr.contains("others may write in") && said.stderr.contains("chmod 700"), "{said:?}");
+    }
+    assert!(!sandbox.path("backups").exists());
+    fs::remove_file(sandbox.path(".ops/restore.json")).unwrap();
+    mode(0o755);
+    sandbox.expect(0, "health-check", &[]);
+}
+
+#[test]
+fn what_the_caller_has_open_is_not_passed_on() {
+    let sandbox = Sandbox::new();
+    let check = "[agent]\npreset = \"none\"\n[check.nine]\nkind = \"command\"\n\
+                 command = [\"sh\", \"-c\", \"if cat <&9; then exit 2; else exit 0; fi 2>/dev/null\"]\n";
+    sandbox.write("ops.toml", check);
+    sandbox.write("secret", "hunter2");
+    for (program, args) in [("health-check", ""), ("ops", " health")] {
+        let mut shell = std::process::Command::new("sh");
+        let inner = sandbox.program(program);
+        shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let line = format!("exec 9<\"$0\"; exec \"$1\"{args}");
+        shell.args(["-c", &line]).arg(sandbox.path("secret")).arg(inner.get_program());
+        let said = crate::sandbox::said(shell.output().unwrap());
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(!said.stdout.contains("hunter2"), "{said:?}");
+    }
 }

@@ -386,3 +386,34 @@ fn a_refused_signal_is_no_pending_stop() {
     }
     assert_eq!(root(&sandbox, "ops", &["stop", "--force"]).code, 0);
 }
+
+/// Who may write in a home that is root's put a journal of a restore there: nothing is moved by what it says.
+#[test]
+fn a_folder_of_state_that_another_user_made_is_not_followed() {
+    as_root();
+    let sandbox = Sandbox::new();
+    let outside = sandbox.outside("outside");
+    fs::write(outside.join("secret"), "secret\n").unwrap();
+    let include = outside.join("**").display().to_string();
+    sandbox.write("ops.toml", format!("[agent]\npreset = \"none\"\n[backup]\ninclude = [\"{include}\"]\n"));
+    let journal = serde_json::json!({
+        "archive": "a", "run": "r", "at": "2026-01-01T00:00:00Z", "phase": "undoing", "services": [],
+        "staged": ".ops/restore/x", "set_aside": ".pre-restore.20260101_000000", "folders": [],
+        "moves": [{ "path": outside.join("secret"), "had": true, "place": true, "belongs_to": null }],
+    });
+    sandbox.write(".ops/restore.json", journal.to_string());
+    let planted = format!(".pre-restore.20260101_000000/.outside{}", outside.join("secret").display());
+    sandbox.write(&planted, "planted\n");
+    let give = |path: &str, to: u32| chown(sandbox.path(path), Some(to), Some(to)).unwrap();
+    give(".ops", NOBODY);
+    let said = sandbox.run("backup", &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.stderr.contains("belongs to user 65534") && said.stderr.contains("mv "), "{said:?}");
+    // State of ours that names old files of somebody else.
+    give(".ops", 0);
+    give(".pre-restore.20260101_000000", NOBODY);
+    let said = sandbox.run("backup", &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(sandbox.run("restore", &["--aside"]).stdout.find("20260101").is_none());
+    assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret\n");
+}

@@ -84,7 +84,9 @@ impl Keys {
             Err(error) => match Refused::of(&error) {
                 Some(Refused::Shared | Refused::Foreign(_)) => {
                     let file = home.path(FILE);
-                    Err(Fault::unknown(format!("{} is not used: {error}, or read it", file.display())).hint(REMEDY).into())
+                    Err(Fault::unknown(format!("{} is not used: {error}, or read it", file.display()))
+                        .hint(REMEDY)
+                        .into())
                 }
                 _ => Err(error).with_context(|| format!("cannot read {FILE}")),
             },
