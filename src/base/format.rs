@@ -23,7 +23,8 @@ struct Mark {
     version: String,
 }
 
-/// Refuses a home whose state others could have written, or whose state or journal a newer agent-ops has written. Writes nothing.
+/// Refuses a home whose state others could have written, or whose state or journal a newer agent-ops has
+/// written. Writes nothing.
 ///
 /// # Errors
 /// A [`Fault`] of state Unknown when it has.
