@@ -73,7 +73,7 @@ mod tests {
     use rusty_s3::actions::ListObjectsV2;
 
     fn keys(text: &str) -> Result<Vec<String>> {
-        let page = read(text, |text| ListObjectsV2::parse_response(text))?;
+        let page = read(text, ListObjectsV2::parse_response)?;
         Ok(page.contents.into_iter().map(|object| object.key).collect())
     }
 

@@ -104,12 +104,10 @@ impl Client {
                 list.with_continuation_token(token.as_str());
             }
             let answer = found(self.send(list, &[], TALK)?)?;
-            let page = document::read(answer.text()?, |text| ListObjectsV2::parse_response(text)).map_err(
-                |why| {
-                    Fault::critical(format!("the storage answered with a list that cannot be read: {why:#}"))
-                        .hint("try again later; is the endpoint in [backup.s3] that of the storage itself?")
-                },
-            )?;
+            let page = document::read(answer.text()?, ListObjectsV2::parse_response).map_err(|why| {
+                Fault::critical(format!("the storage answered with a list that cannot be read: {why:#}"))
+                    .hint("try again later; is the endpoint in [backup.s3] that of the storage itself?")
+            })?;
             names.extend(page.contents.iter().filter_map(|object| self.name(&object.key)));
             need_few(names.len())?;
             if !pages.next(page.next_continuation_token)? {
@@ -141,7 +139,7 @@ impl Client {
             // Some servers give the document the other name. One that cannot be read at all costs
             // only that all parts are sent again.
             let text = answer.text()?.replace("ListPartsResponse", "ListPartsResult");
-            let page = document::read(&text, |text| ListParts::parse_response(text));
+            let page = document::read(&text, ListParts::parse_response);
             let Ok(page) = page else { return Ok(Some(Vec::new())) };
             parts.extend(page.parts.into_iter().map(|part| Part {
                 number: part.number,
@@ -192,9 +190,9 @@ impl Client {
 /// Reads an answer of a storage as each of the lists: for the fuzz targets.
 #[doc(hidden)]
 pub fn parse_lists(text: &str) {
-    let _ = document::read(text, |text| ListObjectsV2::parse_response(text));
-    let _ = document::read(text, |text| ListParts::parse_response(text));
+    let _ = document::read(text, ListObjectsV2::parse_response);
+    let _ = document::read(text, ListParts::parse_response);
     let _ = document::read(text, |text| instant_xml::from_str::<Uploads>(text));
-    let _ = document::read(text, |text| CreateMultipartUpload::parse_response(text));
+    let _ = document::read(text, CreateMultipartUpload::parse_response);
     let _ = document::read(text, CompleteMultipartUploadResponse::parse);
 }

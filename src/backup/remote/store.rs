@@ -122,7 +122,7 @@ impl Client {
             action.headers_mut().insert(header, value);
         }
         let answer = found(self.send(action, &[], TALK)?)?;
-        let begun = document::read(answer.text()?, |text| CreateMultipartUpload::parse_response(text))
+        let begun = document::read(answer.text()?, CreateMultipartUpload::parse_response)
             .context("the storage began an upload and did not say which")?;
         Ok(begun.upload_id().to_owned())
     }
