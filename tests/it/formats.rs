@@ -64,6 +64,8 @@ fn names(archives: &Value, which: impl Fn(&Value) -> bool) -> Vec<&str> {
 #[test]
 fn history_backups_and_what_an_operator_said_are_taken_over() {
     let sandbox = taken_over("everyday");
+    crontab_stand_in(&sandbox);
+    fs::copy(user(&sandbox).join("fixture/units/crontab"), user(&sandbox).join("crontab")).unwrap();
     // What the journal knew.
     let problems = sandbox.json(0, "ops", &["alert", "list"]);
     let problem = &problems["open"][0];
