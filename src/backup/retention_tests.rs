@@ -262,8 +262,9 @@ proptest! {
         let from = from.unwrap();
         for one in gone {
             prop_assert!(one.verified && !one.pinned && one.time <= now, "{one:?}");
-            // Neither is anything that came after the newest good one: whatever is wrong goes on.
-            let age = from - one.time;
+            // What came after the newest good one is flawed, and its age counts from the last of its kind.
+            let last = archives.iter().filter(|a| a.verified && a.time <= now).map(|a| a.time).max().unwrap();
+            let age = if one.time > from { last } else { from } - one.time;
             prop_assert!(age >= TimeDelta::days(7), "{one:?}");
             let stands = |same: &dyn Fn(&Candidate) -> bool| {
                 left.iter().any(|l| l.verified && l.time <= now && l.standing <= one.standing && same(l))
